@@ -1,0 +1,208 @@
+// Package whitelist is the signed list of holders: its types, its file format
+// and the rules every list must keep.
+//
+// A list file is a CBOR sequence (RFC 8742): a COSE_Sign1 message over the
+// manifest, then one sealed row for each certificate, in ascending order of
+// CardID. The manifest holds the number of rows and the digest of all bytes
+// behind it, so one signature covers the file and a million rows stream through
+// bounded memory. docs/list-format.md has the CDDL (RFC 8610).
+//
+// It promises:
+//
+//   - A [Manifest] comes from a [sign1.Payload] and from nothing else: a list
+//     that was not verified does not compile.
+//   - What is parsed keeps every rule written at its type; there is one
+//     encoding of each value, and any other is refused.
+//   - A reader returns io.EOF only after count and digest were right.
+//
+// The package opens no file and knows no database: package listdb keeps lists
+// on disk. So a terminal's core can use these types without SQLite behind them.
+package whitelist
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Errors of lists, beside those of package sign1. Each comes wrapped with the
+// place where it was found.
+var (
+	// ErrNotListed: the list has no row for this certificate head.
+	ErrNotListed = errors.New("not listed")
+	// ErrMalformed: not the format of docs/list-format.md, or a rule of a type broken.
+	ErrMalformed = errors.New("malformed list")
+	// ErrScope: the key that signed the list may not sign for the list's scope,
+	// or the list is for another scope than the terminal.
+	ErrScope = errors.New("list of another scope")
+	// ErrTruncated: the file ends before its last row.
+	ErrTruncated = errors.New("truncated list")
+	// ErrTrailing: the file goes on after its last row.
+	ErrTrailing = errors.New("bytes behind the last row")
+	// ErrTampered: the rows are not those that were signed.
+	ErrTampered = errors.New("rows differ from the signed digest")
+	// ErrOrder: rows are not strictly ascending by CardID, or one comes twice.
+	ErrOrder = errors.New("rows out of order")
+	// ErrTooLarge: a limit of the format is exceeded.
+	ErrTooLarge = errors.New("list too large")
+)
+
+// Hierarchies of trust, never mixed.
+const (
+	Production = "production"
+	Test       = "test"
+)
+
+// A Manifest is the signed head of a list. Times are whole seconds, in UTC.
+type Manifest struct {
+	Scope     string // whom the list is for: one venue or operator
+	Hierarchy string // [Production] or [Test]
+
+	// Epoch and Seq, in this order, only ever grow. A new epoch says that the
+	// numbering of a hub began again; rows are sealed anew for it.
+	Epoch, Seq uint64
+
+	IssuedAt time.Time // by the hub's clock; before NotAfter
+	NotAfter time.Time // last second in which the list is fresh
+	// RevocationAsOf is the age of the revocation data the hub used; not after
+	// IssuedAt. Zero: the hub had none.
+	RevocationAsOf time.Time
+
+	Policy Policy
+
+	// ScopeKeyCheck is cardid.ScopeKey.Check of the key the rows are sealed
+	// with; Write fills it in, as it does the next two.
+	ScopeKeyCheck [16]byte
+	Rows          uint64   // number of rows
+	RowsSHA256    [32]byte // SHA-256 of all bytes behind the manifest
+}
+
+// Compare orders manifests by (Epoch, Seq): -1 when m is older than other.
+func (m Manifest) Compare(other Manifest) int {
+	switch {
+	case m.Epoch != other.Epoch && m.Epoch < other.Epoch:
+		return -1
+	case m.Epoch != other.Epoch:
+		return 1
+	case m.Seq < other.Seq:
+		return -1
+	case m.Seq > other.Seq:
+		return 1
+	}
+	return 0
+}
+
+// Policy says what a gate does when the list cannot be fully relied on.
+// The zero Policy denies in every case.
+type Policy struct {
+	Expired         Action // NotAfter has passed
+	StaleRevocation Action // RevocationAsOf is older than RevocationMaxAge
+	UntrustedClock  Action // the terminal does not know the time
+	// RevocationMaxAge is in whole seconds, at most ten years. Zero: any age is stale.
+	RevocationMaxAge time.Duration
+}
+
+// An Action is what to do with an otherwise admissible holder.
+type Action uint8
+
+// Deny is the zero value.
+const (
+	Deny   Action = iota
+	Attend        // staff decides
+	Warn          // admit, and say so
+)
+
+var actions = [...]string{Deny: "deny", Attend: "attend", Warn: "warn"}
+
+// String returns "deny", "attend" or "warn".
+func (a Action) String() string {
+	if int(a) < len(actions) {
+		return actions[a]
+	}
+	return fmt.Sprintf("Action(%d)", uint8(a))
+}
+
+// A Row is what a list says about the holder of one certificate.
+type Row struct {
+	Status Status
+	// Entitlements holds at least one, at most MaxEntitlements, with different IDs.
+	Entitlements []Entitlement
+	// AuthKey is the registered key of the user-authentication certificate,
+	// CardKey that of the card itself (card surface application, internal
+	// authentication). RSA of 2048 to 4096 bits with e = 65537, or nil.
+	AuthKey, CardKey *rsa.PublicKey
+	// BirthDate is YYYYMMDD, or empty. Only first use needs it.
+	BirthDate string
+}
+
+// Status of a row. A revoked certificate stays on the list as revoked: unknown
+// is not good, and revoked is not unknown.
+type Status uint8
+
+// The zero Status is none of these.
+const (
+	Active  Status = iota + 1
+	Blocked        // by the operator
+	Revoked        // by the certificate's issuer
+)
+
+var statuses = [...]string{Active: "active", Blocked: "blocked", Revoked: "revoked"}
+
+// String returns "active", "blocked" or "revoked".
+func (s Status) String() string {
+	if s >= Active && int(s) < len(statuses) {
+		return statuses[s]
+	}
+	return fmt.Sprintf("Status(%d)", uint8(s))
+}
+
+// An Entitlement is a right of entry. Uses are counted by ID, across cards.
+type Entitlement struct {
+	// ID is 1 to MaxName bytes of printable UTF-8.
+	ID string
+	// Valid from NotBefore through NotAfter, both included, in whole seconds.
+	// Zero is open; when both are set NotBefore is before NotAfter.
+	NotBefore, NotAfter time.Time
+	// Gates names the gates it opens, at most MaxGates, in no order, each once;
+	// empty is every gate.
+	Gates []string
+	// Uses is the number of entries in all; 0 is unlimited.
+	Uses uint32
+}
+
+// Limits of a row.
+const (
+	MaxName         = 64 // bytes of a scope, an entitlement ID or a gate
+	MaxEntitlements = 16
+	MaxGates        = 64
+)
+
+// A View is a list as one tap sees it: never mixed with its successor.
+// Methods may be called from several goroutines.
+type View interface {
+	Manifest() Manifest
+	// Lookup returns the row of a certificate head, or ErrNotListed. A row that
+	// is there but does not open or parse is any other error.
+	Lookup(ctx context.Context, head []byte) (Row, error)
+	// Release ends the use of the view; after it Lookup fails.
+	Release()
+}
+
+func checkName(what, s string) error {
+	if s == "" || len(s) > MaxName {
+		return fmt.Errorf("%w: %s has %d bytes, allowed are 1 to %d", ErrMalformed, what, len(s), MaxName)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s is not UTF-8", ErrMalformed, what)
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("%w: %s has a character that cannot be printed", ErrMalformed, what)
+		}
+	}
+	return nil
+}
