@@ -1,0 +1,215 @@
+package jpki
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+)
+
+// Sizes in bytes.
+const (
+	readSize = 256 // the most that READ BINARY gives in short length
+)
+
+// sha256Prefix is what stands before a SHA-256 digest in a DigestInfo
+// (RFC 8017 §9.2, note 1).
+var sha256Prefix = [...]byte{0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
+
+// selectDF selects an application by its DF name, asking for no response
+// data (ISO/IEC 7816-4 §11.2.2).
+func (s *session) selectDF(name string, aid AID) error {
+	_, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: aid})
+	return wrap("selecting "+name, err, ErrUnsupported)
+}
+
+// readHead reads the certificate until subjectPublicKeyInfo begins. By short
+// EF identifier, READ BINARY selects and reads in one exchange; with real
+// names the first 256 bytes are enough.
+func (s *session) readHead() error {
+	file := s.d.profile.Files.AuthenticationCertificate
+	const step = "reading the certificate head"
+	for {
+		cmd := nfc.Command{INS: 0xB0, P1: 0x80 | file.SFI(), Ne: readSize}
+		if at := len(s.certificate); at > 0 {
+			cmd.P1, cmd.P2 = byte(at>>8), byte(at)
+		}
+		data, err := s.ch.Do(s.ctx, cmd)
+		if errors.Is(err, nfc.ErrSecurityStatus) {
+			return fmt.Errorf("%s: %w: %w", step, ErrPINRequired, err)
+		}
+		if err != nil {
+			return wrap(step, err, ErrUnsupported)
+		}
+		if len(data) == 0 {
+			return fmt.Errorf("%s: %w: the file ends after %d bytes", step, ErrUnsupported, len(s.certificate))
+		}
+		s.certificate = append(s.certificate, data...)
+		head, err := cardauth.ParseHead(s.certificate)
+		if errors.Is(err, cardauth.ErrHeadIncomplete) && len(s.certificate) < cardauth.MaxCertificate {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w: %w", step, ErrUnsupported, err)
+		}
+		s.evidence.Head = head
+		return nil
+	}
+}
+
+// readRest reads what is missing of the certificate: in one command where
+// reader and card take extended length, which is tried once for each slot,
+// else by 256 bytes. The file is still the current EF.
+func (s *session) readRest() error {
+	size := s.evidence.Head.CertificateSize()
+	for len(s.certificate) < size {
+		at := len(s.certificate)
+		cmd := nfc.Command{INS: 0xB0, P1: byte(at >> 8), P2: byte(at), Ne: size - at}
+		long := cmd.Ne > readSize && s.d.longReads(s.slot)
+		if !long {
+			cmd.Ne = min(cmd.Ne, readSize)
+		}
+		data, err := s.ch.Do(s.ctx, cmd)
+		if long && refusesLength(err) {
+			s.d.forgetLongReads(s.slot)
+			continue
+		}
+		if err != nil {
+			return wrap("reading the certificate", err, ErrUnsupported)
+		}
+		if len(data) == 0 {
+			return fmt.Errorf("reading the certificate: %w: the file ends after %d of %d bytes", ErrUnsupported, at, size)
+		}
+		s.certificate = append(s.certificate, data...)
+	}
+	s.certificate = s.certificate[:size] // files carry filler behind the certificate
+	return nil
+}
+
+// refusesLength reports whether err is how a reader or a card says that it
+// does not take extended length.
+func refusesLength(err error) bool {
+	if errors.Is(err, nfc.ErrExtendedLength) {
+		return true
+	}
+	_, isStatus := errors.AsType[*nfc.StatusError](err)
+	return isStatus
+}
+
+func (d *Dialogue) longReads(slot string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.noLongReads[slot]
+}
+
+func (d *Dialogue) forgetLongReads(slot string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noLongReads[slot] = true
+}
+
+// selectTerminalKey selects the EF with the key that checks the terminal's
+// certificates.
+func (s *session) selectTerminalKey() error {
+	file := s.d.profile.Files.TerminalKey
+	_, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{byte(file >> 8), byte(file)}})
+	return wrap("selecting the terminal CA key", err, ErrUnsupported)
+}
+
+// putCertificates gives the card the terminal's certificates, body and
+// signature in a command each. Phones and older cards may refuse them.
+func (s *session) putCertificates() error {
+	x := &s.d.profile.ExternalAuth
+	for i, c := range s.d.terminal.certificates {
+		for _, part := range []struct {
+			header Header
+			data   []byte
+		}{
+			{x.CertificateBody, c.BodyObject()},
+			{x.CertificateSignature, c.SignatureObject()},
+		} {
+			_, err := s.ch.Do(s.ctx, part.header.command(part.data, 0))
+			if err != nil {
+				return wrap(fmt.Sprintf("presenting terminal certificate %d", i+1), err, ErrUnsupported)
+			}
+		}
+	}
+	return nil
+}
+
+// getChallenge asks for exactly as many bytes as the profile says.
+func (s *session) getChallenge() ([]byte, error) {
+	x := &s.d.profile.ExternalAuth
+	challenge, err := s.ch.Do(s.ctx, x.GetChallenge.command(nil, x.ChallengeSize))
+	if err != nil {
+		return nil, wrap("asking for a challenge", err, ErrUnsupported)
+	}
+	if len(challenge) != x.ChallengeSize {
+		return nil, fmt.Errorf("asking for a challenge: %w: %d bytes, want %d", ErrUnsupported, len(challenge), x.ChallengeSize)
+	}
+	return challenge, nil
+}
+
+// authenticate answers the card's challenge with the terminal's key. This is
+// the only place where that key signs: once in a session, for a card whose
+// head was resolved.
+func (s *session) authenticate(challenge []byte) error {
+	if err := s.ctx.Err(); err != nil {
+		return context.Cause(s.ctx) // too late to be of use: sign nothing
+	}
+	x := &s.d.profile.ExternalAuth.Authenticate
+	digest := sha256.Sum256(challenge)
+	var opts crypto.SignerOpts = crypto.SHA256
+	if x.Scheme == cardauth.PSSSHA256 {
+		opts = &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash}
+	}
+	s.evidence.TerminalSignatures++
+	signature, err := s.d.terminal.signer.Sign(s.d.rand, digest[:], opts)
+	if err != nil {
+		return fmt.Errorf("signing the card's challenge: %w: %w", ErrTerminalKey, err)
+	}
+	_, err = s.ch.Do(s.ctx, x.Command.command(signature, 0))
+	return wrap("authenticating the terminal to the card", err, ErrRefused)
+}
+
+// ErrTerminalKey says that the terminal's own key failed: the gate is out of
+// order, whatever the card.
+var ErrTerminalKey = errors.New("terminal key failed")
+
+// sign has the card sign our digest.
+func (s *session) sign(how Sign, digest [sha256.Size]byte) error {
+	data := digest[:]
+	if how.Input == DigestInfo {
+		data = append(sha256Prefix[:len(sha256Prefix):len(sha256Prefix)], digest[:]...)
+	}
+	signature, err := s.ch.Do(s.ctx, how.Command.command(data, readSize))
+	if err != nil {
+		return wrap("having the card sign", err, ErrRefused)
+	}
+	s.evidence.Signature, s.evidence.Scheme = signature, how.Scheme
+	return nil
+}
+
+func (h Header) command(data []byte, ne int) nfc.Command {
+	return nfc.Command{CLA: h.CLA, INS: h.INS, P1: h.P1, P2: h.P2, Data: data, Ne: ne}
+}
+
+// wrap says what the session was doing. A status word, or a reader that
+// cannot carry the command, means cause; a transport error speaks for itself.
+func wrap(doing string, err, cause error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*nfc.StatusError](err); ok {
+		return fmt.Errorf("%s: %w: %w", doing, cause, err)
+	}
+	if errors.Is(err, nfc.ErrExtendedLength) || errors.Is(err, nfc.ErrMalformed) {
+		return fmt.Errorf("%s: %w: %w", doing, ErrUnsupported, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

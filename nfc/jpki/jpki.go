@@ -1,0 +1,233 @@
+// Package jpki speaks with the JPKI and card-surface applications of a My
+// Number card, without a PIN.
+//
+// It promises the fewest commands that prove a card by the configured method,
+// and that the terminal's key answers no challenge of a card whose
+// certificate head its caller has not resolved. It decides nothing: what a
+// card said comes back as Evidence, which is not yet a Holder.
+//
+// Facts: card-facts.md §2, §3, §5, §6 (known, likely and modelled are kept
+// apart there; everything not known is in the Profile).
+package jpki
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+)
+
+// A Method is a way to prove a card without a PIN.
+type Method string
+
+// Methods.
+const (
+	TapUse       Method = "tap-use"       // method B, かざし利用: the registered card key signs
+	ExternalAuth Method = "external-auth" // method A: the terminal authenticates, then the card signs
+)
+
+// Errors that a caller acts on. Transport errors of package nfc come through
+// beside them.
+var (
+	// ErrUnsupported says that the card lacks what the method needs.
+	ErrUnsupported = errors.New("card does not support the method")
+
+	// ErrPINRequired says that the certificate is behind the PIN, as phones
+	// have it.
+	ErrPINRequired = errors.New("card gives its certificate only after its PIN")
+
+	// ErrRefused says that the card refused to authenticate or to sign,
+	// which a genuine card of a listed person would not do.
+	ErrRefused = errors.New("card refused to prove itself")
+)
+
+// Resolve is asked, once the certificate head is known, what the card has to
+// prove. An error ends the dialogue and is returned as it is; nothing further
+// is sent to the card, and the terminal's key signs nothing.
+type Resolve func(head cardauth.Head) (Expected, error)
+
+// Expected is what the card has to prove. It carries no row of the list: only
+// which way to go and what to sign.
+type Expected struct {
+	Method Method
+	Digest [sha256.Size]byte // digest of our challenge, for the card to sign
+
+	// CheckCertificate, when not nil, is given the whole certificate before
+	// the terminal's key is used: method A without a registered key.
+	CheckCertificate func(der []byte) error
+}
+
+// Evidence is what a card said. Nothing in it is verified.
+type Evidence struct {
+	Method    Method
+	Head      cardauth.Head
+	Signature []byte // over Expected.Digest
+	Scheme    cardauth.Scheme
+
+	// TerminalSignatures counts what the terminal's key signed: 0 or 1.
+	TerminalSignatures int
+
+	Timings Timings
+}
+
+// Timings says how long each part of the dialogue took.
+type Timings struct {
+	Select, Read, Resolve, Auth, Sign time.Duration
+}
+
+// A TerminalKey is what method A authenticates the terminal with.
+type TerminalKey struct {
+	signer       crypto.Signer
+	certificates []cardauth.CVCertificate
+}
+
+// NewTerminalKey ties the external-authentication key to its certificates,
+// from the one that the card's own key checks down to the terminal's. It
+// refuses a chain that a card would refuse, and a key it does not certify.
+func NewTerminalKey(signer crypto.Signer, certificates ...cardauth.CVCertificate) (*TerminalKey, error) {
+	if len(certificates) == 0 {
+		return nil, errors.New("external authentication: no card-verifiable certificate")
+	}
+	for i := 1; i < len(certificates); i++ {
+		if err := certificates[i].VerifiedBy(certificates[i-1]); err != nil {
+			return nil, fmt.Errorf("external authentication: certificate %d: %w", i+1, err)
+		}
+	}
+	public, ok := signer.Public().(*rsa.PublicKey)
+	if !ok || !public.Equal(certificates[len(certificates)-1].PublicKey()) {
+		return nil, errors.New("external authentication: the last certificate certifies another key than the terminal holds")
+	}
+	return &TerminalKey{signer: signer, certificates: certificates}, nil
+}
+
+// A Dialogue holds what every session of one lane needs. Its methods may be
+// called from several goroutines.
+type Dialogue struct {
+	profile  Profile
+	terminal *TerminalKey
+	rand     io.Reader
+
+	mu          sync.Mutex
+	noLongReads map[string]bool // slots where a READ BINARY in extended length failed
+}
+
+// NewDialogue speaks as profile says. terminal may be nil: then method A is
+// not available. rand feeds PSS signatures of the terminal's key.
+func NewDialogue(profile Profile, terminal *TerminalKey, rand io.Reader) (*Dialogue, error) {
+	if terminal != nil && len(terminal.certificates) != profile.ExternalAuth.CertificateCount {
+		return nil, fmt.Errorf("external authentication: %d card-verifiable certificates, profile %q wants %d",
+			len(terminal.certificates), profile.Name, profile.ExternalAuth.CertificateCount)
+	}
+	return &Dialogue{profile: profile, terminal: terminal, rand: rand, noLongReads: make(map[string]bool)}, nil
+}
+
+// CanExternalAuth reports whether method A is available.
+func (d *Dialogue) CanExternalAuth() bool { return d.terminal != nil }
+
+// Run proves the card on ch, which has just been powered in slot. What the
+// card said so far is returned with every error.
+func (d *Dialogue) Run(ctx context.Context, slot string, ch *nfc.Channel, resolve Resolve) (Evidence, error) {
+	s := session{d: d, ctx: ctx, slot: slot, ch: ch}
+	err := s.run(resolve)
+	return s.evidence, err
+}
+
+// A session is one Run.
+type session struct {
+	d    *Dialogue
+	ctx  context.Context
+	slot string
+	ch   *nfc.Channel
+
+	certificate []byte // what was read of it
+	evidence    Evidence
+}
+
+func (s *session) run(resolve Resolve) error {
+	p := &s.d.profile
+	t := &s.evidence.Timings
+
+	if err := timed(&t.Select, func() error { return s.selectDF("JPKI-AP", p.Applications.JPKI) }); err != nil {
+		return err
+	}
+	if err := timed(&t.Read, s.readHead); err != nil {
+		return err
+	}
+	var want Expected
+	if err := timed(&t.Resolve, func() (err error) { want, err = resolve(s.evidence.Head); return err }); err != nil {
+		return err
+	}
+	s.evidence.Method = want.Method
+
+	if want.CheckCertificate != nil {
+		if err := timed(&t.Read, s.readRest); err != nil {
+			return err
+		}
+		if err := want.CheckCertificate(s.certificate); err != nil {
+			return err
+		}
+	}
+	switch want.Method {
+	case TapUse:
+		return s.tapUse(want)
+	case ExternalAuth:
+		return s.externalAuth(want)
+	}
+	return fmt.Errorf("resolve asked for unknown method %q", want.Method)
+}
+
+// tapUse is method B with a registered card key (card-facts §5, steps 3, 4).
+func (s *session) tapUse(want Expected) error {
+	p := &s.d.profile
+	t := &s.evidence.Timings
+	if err := timed(&t.Select, func() error { return s.selectDF("card-surface AP", p.Applications.CardSurface) }); err != nil {
+		return err
+	}
+	return timed(&t.Sign, func() error { return s.sign(p.TapUse.Sign, want.Digest) })
+}
+
+// externalAuth is method A (card-facts §6, steps 2 to 7, in the profile's
+// order).
+func (s *session) externalAuth(want Expected) error {
+	if s.d.terminal == nil {
+		return errors.New("external authentication: this terminal has no key")
+	}
+	x := &s.d.profile.ExternalAuth
+	t := &s.evidence.Timings
+	var challenge []byte
+	for _, step := range x.Order {
+		var err error
+		switch step {
+		case StepTerminalKey:
+			err = timed(&t.Auth, s.selectTerminalKey)
+		case StepCertificates:
+			err = timed(&t.Auth, s.putCertificates)
+		case StepChallenge:
+			err = timed(&t.Auth, func() (err error) { challenge, err = s.getChallenge(); return err })
+		case StepAuthenticate:
+			err = timed(&t.Auth, func() error { return s.authenticate(challenge) })
+		case StepSign:
+			err = timed(&t.Sign, func() error { return s.sign(x.Sign, want.Digest) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timed adds what f takes to d.
+func timed(d *time.Duration, f func() error) error {
+	start := time.Now()
+	err := f()
+	*d += time.Since(start)
+	return err
+}

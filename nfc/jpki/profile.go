@@ -1,0 +1,238 @@
+package jpki
+
+import (
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+)
+
+// A Profile says with which files and commands a kind of card is spoken to.
+// Everything about the card that is likely or modelled, not known, is in it,
+// so that an operator who holds the specification changes a file and no code.
+// docs/card-profile.md describes the file.
+type Profile struct {
+	Format       int                  `toml:"format"`
+	Name         string               `toml:"name"`
+	Applications Applications         `toml:"applications"`
+	Files        Files                `toml:"files"`
+	TapUse       TapUseCommands       `toml:"tap_use"`
+	ExternalAuth ExternalAuthCommands `toml:"external_auth"`
+}
+
+// Applications are DF names, 5 to 16 bytes (ISO/IEC 7816-4 §8.2.1.2).
+type Applications struct {
+	JPKI        AID `toml:"jpki"`
+	CardSurface AID `toml:"card_surface"`
+}
+
+// Files are EF identifiers of JPKI-AP.
+type Files struct {
+	AuthenticationCertificate FileID `toml:"authentication_certificate"`
+	TerminalKey               FileID `toml:"terminal_key"`
+}
+
+// TapUseCommands are those of method B, かざし利用.
+type TapUseCommands struct {
+	Sign Sign `toml:"sign"`
+}
+
+// ExternalAuthCommands are those of method A, external authentication.
+type ExternalAuthCommands struct {
+	Order                []Step       `toml:"order"`
+	CertificateCount     int          `toml:"certificate_count"`
+	ChallengeSize        int          `toml:"challenge_size"` // bytes
+	GetChallenge         Header       `toml:"get_challenge"`
+	CertificateBody      Header       `toml:"certificate_body"`
+	CertificateSignature Header       `toml:"certificate_signature"`
+	Authenticate         Authenticate `toml:"authenticate"`
+	Sign                 Sign         `toml:"sign"`
+}
+
+// A Sign is a command by which the card signs our digest.
+type Sign struct {
+	Command Header          `toml:"command"`
+	Input   Input           `toml:"input"`
+	Scheme  cardauth.Scheme `toml:"scheme"`
+}
+
+// An Authenticate is the command that carries the terminal's signature.
+type Authenticate struct {
+	Command Header          `toml:"command"`
+	Scheme  cardauth.Scheme `toml:"scheme"`
+}
+
+// A Header is the header of a command APDU.
+type Header struct {
+	CLA byte `toml:"cla"`
+	INS byte `toml:"ins"`
+	P1  byte `toml:"p1"`
+	P2  byte `toml:"p2"`
+}
+
+// An Input says what a Sign command is given.
+type Input string
+
+// Inputs: a DigestInfo (RFC 8017 §9.2), or the bare digest.
+const (
+	DigestInfo Input = "digest-info"
+	Digest     Input = "digest"
+)
+
+// A Step is one part of method A after the row was resolved.
+type Step string
+
+// The steps of method A.
+const (
+	StepTerminalKey  Step = "terminal_key" // SELECT EF: the key that checks certificates
+	StepCertificates Step = "certificates" // SET PUBLIC IC KEY, twice for each certificate
+	StepChallenge    Step = "challenge"    // GET CHALLENGE
+	StepAuthenticate Step = "authenticate" // EXTERNAL AUTHENTICATE
+	StepSign         Step = "sign"         // the card signs our digest
+)
+
+// A FileID is an EF identifier.
+type FileID uint16
+
+// SFI is the short EF identifier: the low five bits (card-facts §2).
+func (f FileID) SFI() byte { return byte(f) & 0x1F }
+
+// An AID is a DF name, written as hexadecimal.
+type AID []byte
+
+// UnmarshalText reads hexadecimal.
+func (a *AID) UnmarshalText(b []byte) error {
+	v, err := hex.DecodeString(string(b))
+	if err != nil {
+		return fmt.Errorf("DF name %q: %w", b, err)
+	}
+	if len(v) < 5 || len(v) > 16 {
+		return fmt.Errorf("DF name %q: %d bytes, want 5 to 16", b, len(v))
+	}
+	*a = v
+	return nil
+}
+
+//go:embed default.toml
+var builtin string
+
+// DefaultProfile is the profile of card-facts.md.
+func DefaultProfile() Profile {
+	p, err := ParseProfile(builtin)
+	if err != nil {
+		panic("jpki: built-in profile: " + err.Error()) // a test holds it
+	}
+	return p
+}
+
+// ParseProfile reads a profile from TOML, strictly: an unknown key, a missing
+// value and a step out of order are errors that name their place.
+func ParseProfile(text string) (Profile, error) {
+	var p Profile
+	meta, err := toml.Decode(text, &p)
+	if err != nil {
+		return Profile{}, fmt.Errorf("card profile: %w", describe(err))
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return Profile{}, fmt.Errorf("card profile: unknown key %q", unknown[0])
+	}
+	for _, key := range required {
+		if !meta.IsDefined(key...) {
+			return Profile{}, fmt.Errorf("card profile: %q is missing", toml.Key(key))
+		}
+	}
+	if err := p.check(); err != nil {
+		return Profile{}, fmt.Errorf("card profile: %w", err)
+	}
+	return p, nil
+}
+
+// required are the keys that have no default.
+var required = [...][]string{
+	{"format"}, {"name"},
+	{"applications", "jpki"}, {"applications", "card_surface"},
+	{"files", "authentication_certificate"}, {"files", "terminal_key"},
+	{"tap_use", "sign", "command"}, {"tap_use", "sign", "input"}, {"tap_use", "sign", "scheme"},
+	{"external_auth", "order"}, {"external_auth", "certificate_count"}, {"external_auth", "challenge_size"},
+	{"external_auth", "get_challenge"}, {"external_auth", "certificate_body"}, {"external_auth", "certificate_signature"},
+	{"external_auth", "authenticate", "command"}, {"external_auth", "authenticate", "scheme"},
+	{"external_auth", "sign", "command"}, {"external_auth", "sign", "input"}, {"external_auth", "sign", "scheme"},
+}
+
+// describe keeps the line that the TOML library knows.
+func describe(err error) error {
+	if perr, ok := errors.AsType[toml.ParseError](err); ok {
+		return fmt.Errorf("line %d: %s", perr.Position.Line, perr.Message)
+	}
+	return err
+}
+
+// check enforces what the shape of the file cannot.
+func (p Profile) check() error {
+	x := p.ExternalAuth
+	switch {
+	case p.Format != 1:
+		return fmt.Errorf("format %d, this version reads 1", p.Format)
+	case p.Name == "":
+		return errors.New("name is empty")
+	case x.CertificateCount < 1 || x.CertificateCount > 4:
+		return fmt.Errorf("external_auth.certificate_count %d, want 1 to 4", x.CertificateCount)
+	case x.ChallengeSize < 8 || x.ChallengeSize > 256:
+		return fmt.Errorf("external_auth.challenge_size %d bytes, want 8 to 256", x.ChallengeSize)
+	}
+	for name, s := range map[string]Sign{"tap_use.sign": p.TapUse.Sign, "external_auth.sign": x.Sign} {
+		if s.Input != DigestInfo && s.Input != Digest {
+			return fmt.Errorf("%s.input %q, want %q or %q", name, s.Input, DigestInfo, Digest)
+		}
+		if err := checkScheme(s.Scheme); err != nil {
+			return fmt.Errorf("%s.scheme: %w", name, err)
+		}
+	}
+	if err := checkScheme(x.Authenticate.Scheme); err != nil {
+		return fmt.Errorf("external_auth.authenticate.scheme: %w", err)
+	}
+	return checkOrder(x.Order)
+}
+
+func checkScheme(s cardauth.Scheme) error {
+	if s != cardauth.PKCS1v15SHA256 && s != cardauth.PSSSHA256 {
+		return fmt.Errorf("%q, want %q or %q", s, cardauth.PKCS1v15SHA256, cardauth.PSSSHA256)
+	}
+	return nil
+}
+
+// checkOrder wants each step once, the challenge before its answer, and the
+// card's signature, which all the others are for, at the end.
+func checkOrder(order []Step) error {
+	all := []Step{StepTerminalKey, StepCertificates, StepChallenge, StepAuthenticate, StepSign}
+	for _, s := range all {
+		if n := countOf(order, s); n != 1 {
+			return fmt.Errorf("external_auth.order has %q %d times, want once", s, n)
+		}
+	}
+	if len(order) != len(all) {
+		return fmt.Errorf("external_auth.order has an unknown step in %q", order)
+	}
+	if slices.Index(order, StepChallenge) > slices.Index(order, StepAuthenticate) {
+		return fmt.Errorf("external_auth.order has %q before %q", StepAuthenticate, StepChallenge)
+	}
+	if order[len(order)-1] != StepSign {
+		return fmt.Errorf("external_auth.order must end with %q", StepSign)
+	}
+	return nil
+}
+
+func countOf(order []Step, s Step) int {
+	n := 0
+	for _, have := range order {
+		if have == s {
+			n++
+		}
+	}
+	return n
+}

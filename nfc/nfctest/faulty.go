@@ -1,0 +1,28 @@
+package nfctest
+
+import "context"
+
+// Faulty is a medium whose answers a test bends. Bend is called for every
+// command with its number in the session, from 1, and may answer in the
+// medium's place; when it returns handled false, the medium answers.
+type Faulty struct {
+	Medium
+	Bend func(ctx context.Context, n int, capdu []byte) (rapdu []byte, err error, handled bool)
+
+	n int
+}
+
+// PowerOn begins a session.
+func (f *Faulty) PowerOn() {
+	f.n = 0
+	f.Medium.PowerOn()
+}
+
+// Transmit implements nfc.Transmitter.
+func (f *Faulty) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
+	f.n++
+	if rapdu, err, handled := f.Bend(ctx, f.n, capdu); handled {
+		return rapdu, err
+	}
+	return f.Medium.Transmit(ctx, capdu)
+}

@@ -1,0 +1,62 @@
+package terminal
+
+import (
+	"time"
+
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+)
+
+// A Decision is the outcome of one tap. The zero value denies.
+type Decision struct {
+	Verdict Verdict
+	Reason  Reason
+	Method  jpki.Method // "" when none was reached
+
+	// CardID is the pseudonym of the certificate under the scope key, in
+	// hexadecimal; "" when no certificate head was read.
+	CardID string
+
+	// Entitlement is the one that was used or refused. It is set only after
+	// the card proved to be genuine.
+	Entitlement string
+
+	// HolderCheck says how the person was compared with the card:
+	// "" not at all, "confirmed", "refused" or "timeout".
+	HolderCheck string
+
+	Instant   time.Time // the one instant that every check of the tap used
+	ListEpoch uint64    // which list decided; zero when there was none
+	ListSeq   uint64
+
+	Elapsed  time.Duration // card detection to relay command, or to the answer
+	Stages   Stages
+	Commands int // command APDUs
+	Bytes    int // bytes of command and response APDUs
+
+	// TerminalSignatures counts what the external-authentication key signed
+	// in this tap: 0 or 1.
+	TerminalSignatures int
+
+	// Warnings name list conditions that the list's policy lets pass
+	// (data_stale, clock_untrusted).
+	Warnings []Reason
+
+	// Cause is what went wrong, for the log. It never names a person or card.
+	Cause error
+}
+
+// Admitted reports whether the gate may open.
+func (d Decision) Admitted() bool { return d.Verdict == Admit }
+
+// Stages says where the time of a tap went.
+type Stages struct {
+	Detect  time.Duration // report of the card to the first command
+	Select  time.Duration // SELECT of the applications
+	Read    time.Duration // certificate head, and the rest when needed
+	Resolve time.Duration // CardID, list look-up, opening the row
+	Auth    time.Duration // external authentication: certificates, challenge, terminal signature
+	Sign    time.Duration // the card's own private key operation
+	Verify  time.Duration // our check of what the card said
+	Decide  time.Duration
+	Journal time.Duration // making the record durable
+}

@@ -1,0 +1,52 @@
+package terminal
+
+import (
+	"errors"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// What can go wrong in a tap beside what the card says.
+var (
+	errMultipleCards = errors.New("more than one card in the field")
+	errNoMethod      = errors.New("the row has no key for a configured method")
+	errList          = errors.New("list cannot be used")
+	errJournal       = errors.New("journal cannot be written")
+	errGate          = errors.New("gate did not open")
+)
+
+// reasonOf names why an error denies. Whatever is not known here is a fault
+// of ours, and the gate is out of order.
+func reasonOf(err error) Reason {
+	for _, m := range [...]struct {
+		err    error
+		reason Reason
+	}{
+		{errDeadline, ReadTimeout},
+		{ErrNoPermit, ReadTimeout},
+		{errMultipleCards, MultipleCards},
+		{errList, DataStale},
+		{errJournal, OutOfOrder},
+		{errGate, GateFault},
+		{jpki.ErrTerminalKey, OutOfOrder},
+		{ErrUsesChanged, AlreadyUsed},
+		{whitelist.ErrNotListed, NotListed},
+		{nfc.ErrRemoved, CardRemoved},
+		{jpki.ErrPINRequired, PINRequired},
+		{jpki.ErrUnsupported, CardUnsupported},
+		{nfc.ErrMalformed, CardUnsupported},
+		{errNoMethod, CardUnsupported},
+		{jpki.ErrRefused, AuthFailed},
+		{cardauth.ErrNotGenuine, AuthFailed},
+		{cardauth.ErrExpired, CertExpired},
+		{cardauth.ErrUntrusted, CertUntrusted},
+	} {
+		if errors.Is(err, m.err) {
+			return m.reason
+		}
+	}
+	return OutOfOrder
+}

@@ -1,0 +1,133 @@
+// Package terminal is one tap from card to gate.
+//
+// It promises: one instant for every check of a tap; no decision on anything
+// a card merely said; no movement of the relay without a durable record made
+// before it; none after the deadline; and that any doubt denies and says why.
+// Nothing here reaches a network.
+//
+// The parts around it (reader, list, journal, gate) are interfaces declared
+// here and wired by the agent.
+package terminal
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+)
+
+// Config is what a lane is told.
+type Config struct {
+	Scope    string // list scope, part of every challenge
+	Terminal string // name of the terminal, part of every challenge
+	GateName string // as entitlements name it
+
+	// Methods are those that may be used, in order: a tap uses the first one
+	// that the holder's row and the terminal have the keys for. What the
+	// card answers never changes the method.
+	Methods []jpki.Method
+
+	// HolderCheck says, for each method, who compares person and card. A
+	// method without an entry waits for staff.
+	HolderCheck map[jpki.Method]HolderCheck
+
+	Deadline           time.Duration // card detection to relay command
+	HolderCheckTimeout time.Duration // how long the gate waits for staff
+
+	ScopeKey cardid.ScopeKey
+	Anchors  []*x509.Certificate // for method A without a registered key
+}
+
+// Defaults of Config.
+const (
+	DefaultDeadline           = 3 * time.Second
+	DefaultHolderCheckTimeout = 30 * time.Second
+)
+
+// Parts are what a lane works with.
+type Parts struct {
+	Reader   Reader
+	Dialogue *jpki.Dialogue
+	List     List
+	Journal  Journal
+	Gate     Gate
+	Checker  HolderChecker // nil: nobody can confirm, attended taps stay shut
+	Rand     io.Reader
+
+	// Observe is told of every decision, after the gate has acted on it. It
+	// must not wait.
+	Observe func(Decision)
+
+	// Now is the wall clock, for the one instant of a tap.
+	Now func() time.Time
+}
+
+// A Lane is one reader and one gate.
+type Lane struct {
+	Config
+	Parts
+}
+
+// NewLane checks that nothing is missing.
+func NewLane(c Config, p Parts) (*Lane, error) {
+	if c.Scope == "" || c.Terminal == "" || c.GateName == "" {
+		return nil, errors.New("lane: scope, terminal and gate need names")
+	}
+	if len(c.Methods) == 0 {
+		return nil, errors.New("lane: no method is configured")
+	}
+	for _, m := range c.Methods {
+		switch m {
+		case jpki.TapUse:
+		case jpki.ExternalAuth:
+			if !p.Dialogue.CanExternalAuth() {
+				return nil, fmt.Errorf("lane: method %q needs the terminal's key", m)
+			}
+		default:
+			return nil, fmt.Errorf("lane: unknown method %q", m)
+		}
+	}
+	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 {
+		return nil, errors.New("lane: deadlines must be positive")
+	}
+	return &Lane{Config: c, Parts: p}, nil
+}
+
+// Run serves taps until ctx ends, and returns nil then. Any other return is a
+// reader that cannot work any more.
+func (l *Lane) Run(ctx context.Context) error {
+	for {
+		l.Gate.Show(ShowReady)
+		card, err := l.Reader.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			l.Gate.Show(ShowOutOfOrder)
+			return fmt.Errorf("waiting for a card: %w", err)
+		}
+		l.serve(ctx, card)
+	}
+}
+
+// signals says what the lamps show for a verdict.
+var signals = [...]Signal{Deny: ShowDeny, Attend: ShowAttend, Admit: ShowAdmit}
+
+// publish acts on a decision: lamps first, because a person waits, then the
+// record of what did not open the gate, then whoever watches.
+func (l *Lane) publish(ctx context.Context, d Decision) {
+	l.Gate.Show(signals[d.Verdict])
+	if !d.Admitted() { // an admission was recorded before the gate opened
+		start := time.Now()
+		if err := l.Journal.Record(context.WithoutCancel(ctx), d); err != nil {
+			d.Cause = errors.Join(d.Cause, fmt.Errorf("recording: %w", err))
+		}
+		d.Stages.Journal += time.Since(start)
+	}
+	l.Observe(d)
+}

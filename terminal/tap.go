@@ -1,0 +1,219 @@
+package terminal
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// errDeadline ends a tap that took too long.
+var errDeadline = errors.New("the deadline of the tap has passed")
+
+// grace is how long a tap that missed its deadline may still take to report
+// what it did, for the record. The lamp and the permit do not wait for it.
+const grace = 250 * time.Millisecond
+
+// serve handles one card, from its detection until it is released.
+//
+//	            ┌─ answer in time ──────────────────────▶ publish ─┐
+//	detected ─▶ tap                                                ├▶ release ─▶ staff, if asked for
+//	            └─ deadline: revoke permit, red lamp ─▶ publish ─┘
+//	               (the tap is waited for, but can open nothing any more)
+func (l *Lane) serve(ctx context.Context, card nfc.Card) {
+	detected, instant := card.Detected(), l.Now()
+	tapCtx, cancel := context.WithDeadlineCause(ctx, detected.Add(l.Deadline), errDeadline)
+	defer cancel()
+
+	t := tap{lane: l, card: card, permit: newPermit(), decision: Decision{Instant: instant}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.run(tapCtx)
+	}()
+
+	var d Decision
+	select {
+	case <-done:
+		d = t.decision
+	case <-tapCtx.Done():
+		d = t.late(done, context.Cause(tapCtx), Decision{Instant: instant})
+	}
+	if d.Elapsed == 0 {
+		d.Elapsed = time.Since(detected)
+	}
+	l.publish(ctx, d)
+
+	<-done // a reader has one card at a time
+	if err := card.Release(); err != nil && !errors.Is(err, nfc.ErrRemoved) {
+		l.Gate.Show(ShowOutOfOrder) // until the next card; the reader itself says more
+	}
+	if d.Verdict == Attend {
+		l.attend(ctx, t.facts, d)
+	}
+}
+
+// late answers for a tap whose time is over. Either the relay has moved
+// already, and the tap is about to say so, or it never will.
+func (t *tap) late(done <-chan struct{}, cause error, bare Decision) Decision {
+	if !t.permit.Revoke() {
+		<-done
+		return t.decision
+	}
+	t.lane.Gate.Show(ShowDeny)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		d := t.decision
+		if d.Verdict != Deny { // it wanted staff to look, but too late
+			d.Verdict, d.Reason, d.Cause = Deny, reasonOf(cause), cause
+		}
+		return d
+	case <-timer.C:
+		bare.Reason, bare.Cause = reasonOf(cause), cause
+		return bare
+	}
+}
+
+// A tap is one card being served. Its fields belong to run until it returns.
+type tap struct {
+	lane     *Lane
+	card     nfc.Card
+	permit   *Permit
+	decision Decision
+	facts    Facts
+}
+
+// run goes the whole way and leaves the outcome in t.decision.
+func (t *tap) run(ctx context.Context) {
+	err := t.prove(ctx)
+	if err == nil {
+		err = t.lane.enter(ctx, &t.decision, &t.facts, t.permit)
+	}
+	if err != nil {
+		t.decision.Verdict, t.decision.Reason, t.decision.Cause = Deny, reasonOf(err), err
+	}
+	if t.decision.Admitted() {
+		t.decision.Elapsed = t.permit.at.Sub(t.card.Detected())
+	}
+}
+
+// prove speaks with the card until t.facts has a holder and a row.
+func (t *tap) prove(ctx context.Context) error {
+	l, d := t.lane, &t.decision
+	if err := t.alone(ctx); err != nil {
+		return err
+	}
+	view, err := l.List.Current()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errList, err)
+	}
+	defer view.Release()
+	list := view.Manifest()
+	d.ListEpoch, d.ListSeq = list.Epoch, list.Seq
+
+	// What the card has to prove, once its head is known.
+	var row whitelist.Row
+	var key *rsa.PublicKey
+	challenge := cardauth.Challenge{Scope: l.Scope, Terminal: l.Terminal, Purpose: cardauth.PurposeGate}
+	if err := challenge.Fresh(l.Rand); err != nil {
+		return err
+	}
+	digest := challenge.Digest()
+	resolve := func(head cardauth.Head) (jpki.Expected, error) {
+		d.CardID = l.ScopeKey.ID(head.Bytes()).String()
+		// Before the list: an expired certificate is worth no signature.
+		if err := cardauth.CheckValidity(head, d.Instant); err != nil {
+			return jpki.Expected{}, err
+		}
+		var err error
+		if row, err = view.Lookup(ctx, head.Bytes()); err != nil {
+			if !errors.Is(err, whitelist.ErrNotListed) {
+				err = fmt.Errorf("%w: %w", errList, err)
+			}
+			return jpki.Expected{}, err
+		}
+		want := jpki.Expected{Digest: digest}
+		if want.Method, key, err = l.choose(row); err != nil {
+			return jpki.Expected{}, err
+		}
+		if key == nil { // method A without a registered key: the chain, first
+			want.CheckCertificate = func(der []byte) (err error) {
+				key, err = cardauth.VerifyCertificate(head, der, l.Anchors, d.Instant)
+				return err
+			}
+		}
+		return want, nil
+	}
+
+	channel := nfc.NewChannel(t.card)
+	d.Stages.Detect = time.Since(t.card.Detected())
+	evidence, err := l.Dialogue.Run(ctx, t.card.Slot(), channel, resolve)
+	d.note(evidence, channel.Stats())
+	if err != nil {
+		return err
+	}
+
+	start := time.Now()
+	holder, err := cardauth.Verify(cardauth.Proof{
+		Head: evidence.Head, Digest: digest, Signature: evidence.Signature, Scheme: evidence.Scheme,
+	}, key, d.Instant)
+	d.Stages.Verify = time.Since(start)
+	if err != nil {
+		return err
+	}
+	t.facts = Facts{
+		Instant: d.Instant, Gate: l.GateName, Holder: holder, Row: row, List: list,
+		Floor: l.Journal.Latest(), HolderCheck: l.holderCheck(evidence.Method),
+	}
+	return t.alone(ctx) // a second card may have come meanwhile
+}
+
+// alone refuses to go on while another slot of the lane holds a card: nobody
+// could say whose gate it is.
+func (t *tap) alone(ctx context.Context) error {
+	alone, err := t.card.Alone(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for a second card: %w", err)
+	}
+	if !alone {
+		return errMultipleCards
+	}
+	return nil
+}
+
+// choose returns the first configured method for which the row has a key,
+// and the key. Method A needs none registered: the key is nil then.
+func (l *Lane) choose(row whitelist.Row) (jpki.Method, *rsa.PublicKey, error) {
+	for _, m := range l.Methods {
+		switch {
+		case m == jpki.TapUse && row.CardKey != nil:
+			return m, row.CardKey, nil
+		case m == jpki.ExternalAuth:
+			return m, row.AuthKey, nil
+		}
+	}
+	return "", nil, errNoMethod
+}
+
+func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
+	if c, ok := l.HolderCheck[m]; ok {
+		return c
+	}
+	return CheckStaff
+}
+
+// note keeps what the dialogue reports, however far it came.
+func (d *Decision) note(e jpki.Evidence, s nfc.Stats) {
+	d.Method, d.TerminalSignatures = e.Method, e.TerminalSignatures
+	d.Commands, d.Bytes = s.Commands, s.Bytes
+	d.Stages.Select, d.Stages.Read, d.Stages.Resolve = e.Timings.Select, e.Timings.Read, e.Timings.Resolve
+	d.Stages.Auth, d.Stages.Sign = e.Timings.Auth, e.Timings.Sign
+}
