@@ -1,0 +1,91 @@
+package vcard
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// The control codes of vpcd, each a message of one byte.
+const (
+	vpcdOff   = 0
+	vpcdOn    = 1
+	vpcdReset = 2
+	vpcdATR   = 4
+)
+
+// Serve lets the card speak the protocol of vpcd, the virtual reader of
+// vsmartcard, in which the card is the client: messages of a 2-byte big-endian
+// length and a payload that is a control code or a command APDU. It returns nil
+// when the other side ends between two messages, and the error of ctx when that
+// ends; a rw with SetReadDeadline (every net.Conn) is then woken from its Read.
+//
+// The caller dials, and closes. vpcd writes length and payload apart, so on
+// Linux the caller should set TCP_QUICKACK before each Read or lose some 40 ms
+// with every command.
+func (c *Card) Serve(ctx context.Context, rw io.ReadWriter) error {
+	if d, ok := rw.(interface{ SetReadDeadline(time.Time) error }); ok {
+		stop := context.AfterFunc(ctx, func() { _ = d.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	var length [2]byte
+	buf := make([]byte, 1<<16)
+	for {
+		_, err := io.ReadFull(rw, length[:])
+		if err == io.EOF {
+			return nil
+		}
+		message := buf[:binary.BigEndian.Uint16(length[:])]
+		if err == nil {
+			_, err = io.ReadFull(rw, message)
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF // a length without its payload
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("reading from vpcd: %w", err)
+		}
+		reply, err := c.message(ctx, message)
+		if err != nil {
+			return err
+		}
+		if reply == nil {
+			continue
+		}
+		reply = append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)
+		if _, err := rw.Write(reply); err != nil {
+			return fmt.Errorf("writing to vpcd: %w", err)
+		}
+	}
+}
+
+// message acts on one message and returns the reply, nil where vpcd expects none.
+func (c *Card) message(ctx context.Context, m []byte) ([]byte, error) {
+	if len(m) == 1 {
+		switch m[0] {
+		case vpcdOff:
+			c.PowerOff()
+			return nil, nil
+		case vpcdOn:
+			c.PowerOn()
+			return nil, nil
+		case vpcdReset:
+			c.Reset()
+			return nil, nil
+		case vpcdATR:
+			return c.ATR(), nil
+		}
+	}
+	rapdu, err := c.Transmit(ctx, m)
+	if errors.Is(err, ErrUnpowered) {
+		// vpcd waits for an answer whatever it asked.
+		return only(swUnknown).bytes(), nil
+	}
+	return rapdu, err
+}
