@@ -1,0 +1,78 @@
+package keystore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const maxKeySource = 4 << 10 // bytes
+
+// readKeySource reads the secret that seals a file: 1 to 4096 bytes, of which
+// one trailing newline does not count. The file must be closed to group and
+// world; systemd's credential directory is the exception, see private.
+func readKeySource(path string) (secret []byte, err error) {
+	// O_NONBLOCK: a FIFO in the place of the file must not hang the start.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening key source: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	refuse := func(format string, a ...any) ([]byte, error) {
+		return nil, fmt.Errorf("%w: %s %s", ErrKeySource, path, fmt.Sprintf(format, a...))
+	}
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading key source: %w", err)
+	case !fi.Mode().IsRegular():
+		return refuse("is not a regular file")
+	case !private(path, fi.Mode().Perm()):
+		return refuse("can be read by others (mode %04o): run chmod 0600 %s", fi.Mode().Perm(), path)
+	}
+	secret, err = io.ReadAll(io.LimitReader(f, maxKeySource+1))
+	if err != nil {
+		clear(secret)
+		return nil, fmt.Errorf("reading key source: %w", err)
+	}
+	if len(secret) > maxKeySource {
+		clear(secret)
+		return refuse("is larger than %d bytes", maxKeySource)
+	}
+	secret = bytes.TrimSuffix(secret, []byte("\n"))
+	if len(secret) == 0 {
+		return refuse("is empty")
+	}
+	return secret, nil
+}
+
+// private reports whether only the owner can use a file of these permissions.
+// systemd opens a credential to the service's user by an access control list,
+// whose mask shows as group bits (0440) although no group may read; the
+// directory that it names in CREDENTIALS_DIRECTORY is closed to all others
+// (systemd.exec(5), "Credentials").
+func private(path string, perm os.FileMode) bool {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
+		return perm&0o027 == 0
+	}
+	return perm&0o077 == 0
+}
+
+// onMemoryFS reports whether a file lies on a file system without a disk.
+func onMemoryFS(path string) (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return false, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	switch int64(fs.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+		return true, nil
+	}
+	return false, nil
+}
