@@ -1,0 +1,157 @@
+// Command cards writes the fixed card images of testdata/cards. Keys that are
+// there already are kept, so that vectors made with them stay true; everything
+// else is made anew from package perso.
+//
+// Run it from the top of the repository: go run ./testdata/gen/cards
+package main
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gate-agent/gate-agent/nfc/vcard"
+	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
+)
+
+const dir = "testdata/cards"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "cards:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if err := terminalKey(); err != nil {
+		return err
+	}
+	ours, err := authority("authority.json")
+	if err != nil {
+		return err
+	}
+	foreign, err := authority("foreign-authority.json")
+	if err != nil {
+		return err
+	}
+
+	day := func(year, month, day int) time.Time {
+		return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	}
+	good := perso.CardOptions{
+		NotBefore: day(2026, 1, 15), NotAfter: day(2031, 4, 1), BirthDate: day(1990, 4, 1),
+		Serial: 0x12345678, SubjectID: "TEST0000000000000000001", NumberB: "02040120310001",
+	}
+	with := func(kind vcard.Kind, serial uint32, subject string) perso.CardOptions {
+		opt := good
+		opt.Kind, opt.Serial, opt.SubjectID = kind, serial, subject
+		return opt
+	}
+	expired := with(vcard.KindCard, 0x22345678, "TEST0000000000000000002")
+	expired.NotBefore, expired.NotAfter = day(2025, 5, 1), day(2026, 3, 31)
+
+	victim, err := image("good.json", good, ours.Card)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		opt  perso.CardOptions
+		make func(perso.CardOptions) (*vcard.Image, error)
+	}{
+		{"expired.json", expired, ours.Card},
+		{"android.json", with(vcard.KindPhoneAndroid, 0x32345678, "TEST0000000000000000003"), ours.Card},
+		{"iphone.json", with(vcard.KindPhoneIPhone, 0x42345678, "TEST0000000000000000004"), ours.Card},
+		{"sim.json", with(vcard.KindSIM, 0x52345678, "TEST0000000000000000005"), ours.Card},
+		{"copied.json", good, func(opt perso.CardOptions) (*vcard.Image, error) {
+			return perso.Copy(victim, opt.AuthenticationKey, opt.CardKey)
+		}},
+		{"forged.json", good, func(opt perso.CardOptions) (*vcard.Image, error) {
+			return foreign.Forge(victim, opt)
+		}},
+	} {
+		if _, err := image(c.name, c.opt, c.make); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image makes and writes one image with the keys that its file holds already.
+func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions) (*vcard.Image, error)) (*vcard.Image, error) {
+	path := filepath.Join(dir, name)
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		img, err := vcard.ParseImage(old)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		opt.AuthenticationKey = img.Application(vcard.AIDJPKI()).Keys[0].Private.PrivateKey
+		if surface := img.Application(vcard.AIDSurface()); surface != nil {
+			opt.CardKey = surface.InternalKey.PrivateKey
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		for _, key := range []**rsa.PrivateKey{&opt.AuthenticationKey, &opt.CardKey} {
+			if *key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+				return nil, err
+			}
+		}
+	default:
+		return nil, err
+	}
+	img, err := makeImage(opt)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	b, err := img.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return img, os.WriteFile(path, b, 0o644)
+}
+
+// authority reads a hierarchy, or makes and writes it.
+func authority(name string) (*perso.Authority, error) {
+	path := filepath.Join(dir, name)
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return perso.ParseAuthority(b)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	a, err := perso.NewAuthority(nil, time.Date(2025, 4, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		return nil, err
+	}
+	if b, err = a.Encode(); err != nil {
+		return nil, err
+	}
+	return a, os.WriteFile(path, b, 0o644)
+}
+
+// terminalKey makes the external-authentication key of the vectors.
+func terminalKey() error {
+	path := filepath.Join(dir, "terminal.pem")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o644)
+}
