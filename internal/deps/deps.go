@@ -2,7 +2,7 @@
 package deps
 
 import (
-	_ "github.com/BurntSushi/toml"
+	_ "github.com/pelletier/go-toml/v2"
 	_ "github.com/ebfe/scard"
 	_ "github.com/fxamacker/cbor/v2"
 	_ "github.com/mattn/go-sqlite3"

@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/BurntSushi/toml"
-
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/internal/stricttoml"
 )
 
 // A Profile says with which files and commands a kind of card is spoken to.
@@ -119,7 +118,7 @@ func (a *AID) UnmarshalText(b []byte) error {
 }
 
 //go:embed default.toml
-var builtin string
+var builtin []byte
 
 // DefaultProfile is the profile of card-facts.md.
 func DefaultProfile() Profile {
@@ -132,19 +131,10 @@ func DefaultProfile() Profile {
 
 // ParseProfile reads a profile from TOML, strictly: an unknown key, a missing
 // value and a step out of order are errors that name their place.
-func ParseProfile(text string) (Profile, error) {
+func ParseProfile(text []byte) (Profile, error) {
 	var p Profile
-	meta, err := toml.Decode(text, &p)
-	if err != nil {
-		return Profile{}, fmt.Errorf("card profile: %w", describe(err))
-	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return Profile{}, fmt.Errorf("card profile: unknown key %q", unknown[0])
-	}
-	for _, key := range required {
-		if !meta.IsDefined(key...) {
-			return Profile{}, fmt.Errorf("card profile: %q is missing", toml.Key(key))
-		}
+	if err := stricttoml.Decode(text, &p); err != nil {
+		return Profile{}, fmt.Errorf("card profile: %w", err)
 	}
 	if err := p.check(); err != nil {
 		return Profile{}, fmt.Errorf("card profile: %w", err)
@@ -152,56 +142,64 @@ func ParseProfile(text string) (Profile, error) {
 	return p, nil
 }
 
-// required are the keys that have no default.
-var required = [...][]string{
-	{"format"}, {"name"},
-	{"applications", "jpki"}, {"applications", "card_surface"},
-	{"files", "authentication_certificate"}, {"files", "terminal_key"},
-	{"tap_use", "sign", "command"}, {"tap_use", "sign", "input"}, {"tap_use", "sign", "scheme"},
-	{"external_auth", "order"}, {"external_auth", "certificate_count"}, {"external_auth", "challenge_size"},
-	{"external_auth", "get_challenge"}, {"external_auth", "certificate_body"}, {"external_auth", "certificate_signature"},
-	{"external_auth", "authenticate", "command"}, {"external_auth", "authenticate", "scheme"},
-	{"external_auth", "sign", "command"}, {"external_auth", "sign", "input"}, {"external_auth", "sign", "scheme"},
-}
-
-// describe keeps the line that the TOML library knows.
-func describe(err error) error {
-	if perr, ok := errors.AsType[toml.ParseError](err); ok {
-		return fmt.Errorf("line %d: %s", perr.Position.Line, perr.Message)
-	}
-	return err
-}
-
-// check enforces what the shape of the file cannot.
+// check enforces what the shape of the file cannot. What is missing is zero,
+// and no zero value is right.
 func (p Profile) check() error {
 	x := p.ExternalAuth
 	switch {
 	case p.Format != 1:
-		return fmt.Errorf("format %d, this version reads 1", p.Format)
+		return fmt.Errorf("format is %d, this version reads 1", p.Format)
 	case p.Name == "":
-		return errors.New("name is empty")
+		return errors.New("name is missing")
+	case p.Applications.JPKI == nil:
+		return errors.New("applications.jpki is missing")
+	case p.Applications.CardSurface == nil:
+		return errors.New("applications.card_surface is missing")
+	case p.Files.AuthenticationCertificate.SFI() == 0:
+		return errors.New("files.authentication_certificate is missing or has no short EF identifier")
+	case p.Files.TerminalKey == 0:
+		return errors.New("files.terminal_key is missing")
 	case x.CertificateCount < 1 || x.CertificateCount > 4:
-		return fmt.Errorf("external_auth.certificate_count %d, want 1 to 4", x.CertificateCount)
+		return fmt.Errorf("external_auth.certificate_count is %d, want 1 to 4", x.CertificateCount)
 	case x.ChallengeSize < 8 || x.ChallengeSize > 256:
-		return fmt.Errorf("external_auth.challenge_size %d bytes, want 8 to 256", x.ChallengeSize)
+		return fmt.Errorf("external_auth.challenge_size is %d bytes, want 8 to 256", x.ChallengeSize)
 	}
-	for name, s := range map[string]Sign{"tap_use.sign": p.TapUse.Sign, "external_auth.sign": x.Sign} {
-		if s.Input != DigestInfo && s.Input != Digest {
-			return fmt.Errorf("%s.input %q, want %q or %q", name, s.Input, DigestInfo, Digest)
+	for _, c := range []struct {
+		name   string
+		header Header
+	}{
+		{"tap_use.sign.command", p.TapUse.Sign.Command},
+		{"external_auth.get_challenge", x.GetChallenge},
+		{"external_auth.certificate_body", x.CertificateBody},
+		{"external_auth.certificate_signature", x.CertificateSignature},
+		{"external_auth.authenticate.command", x.Authenticate.Command},
+		{"external_auth.sign.command", x.Sign.Command},
+	} {
+		// ISO/IEC 7816-4 §5.4.2: 6X and 9X are no instructions, and 00 is none here.
+		if ins := c.header.INS; ins == 0 || ins>>4 == 6 || ins>>4 == 9 {
+			return fmt.Errorf("%s is missing or its ins %02X is no instruction", c.name, ins)
 		}
-		if err := checkScheme(s.Scheme); err != nil {
-			return fmt.Errorf("%s.scheme: %w", name, err)
+	}
+	for _, s := range []struct {
+		name string
+		sign Sign
+	}{{"tap_use.sign", p.TapUse.Sign}, {"external_auth.sign", x.Sign}} {
+		if s.sign.Input != DigestInfo && s.sign.Input != Digest {
+			return fmt.Errorf("%s.input is %q, want %q or %q", s.name, s.sign.Input, DigestInfo, Digest)
+		}
+		if err := checkScheme(s.sign.Scheme); err != nil {
+			return fmt.Errorf("%s.scheme %w", s.name, err)
 		}
 	}
 	if err := checkScheme(x.Authenticate.Scheme); err != nil {
-		return fmt.Errorf("external_auth.authenticate.scheme: %w", err)
+		return fmt.Errorf("external_auth.authenticate.scheme %w", err)
 	}
 	return checkOrder(x.Order)
 }
 
 func checkScheme(s cardauth.Scheme) error {
 	if s != cardauth.PKCS1v15SHA256 && s != cardauth.PSSSHA256 {
-		return fmt.Errorf("%q, want %q or %q", s, cardauth.PKCS1v15SHA256, cardauth.PSSSHA256)
+		return fmt.Errorf("is %q, want %q or %q", s, cardauth.PKCS1v15SHA256, cardauth.PSSSHA256)
 	}
 	return nil
 }

@@ -1,0 +1,31 @@
+package stricttoml_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gate-agent/gate-agent/internal/stricttoml"
+)
+
+func TestEveryErrorNamesItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\nb = 2":        `line 2: unknown key "b"`,
+		"a = 1\n[h]\ny = 2":   `line 3: unknown key "h.y"`,
+		"b = 1\n\nc = 2":      `line 3: unknown key "c"`, // all of them, not the first alone
+		"a = 'x'":             "line 1: a: ",
+		"a = 1\n[h]\nx = 300": "line 3: h.x: ",
+		"a = 1\na = 2":        "line 2: a: ",
+		"a = 1\n= 2":          "line 2: ",
+		"a = 1\n[h\nx = 1":    "line 2: ",
+	} {
+		var v struct {
+			A int `toml:"a"`
+			H struct {
+				X byte `toml:"x"`
+			} `toml:"h"`
+		}
+		if err := stricttoml.Decode([]byte(text), &v); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q in it", text, err, want)
+		}
+	}
+}
