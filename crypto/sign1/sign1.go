@@ -145,9 +145,9 @@ func (k Keys) Verify(role Role, msg []byte) (Payload, error) {
 
 // Sign returns a COSE_Sign1 message over payload for role.
 //
-// The signer's key is Ed25519, ECDSA P-256 or ECDSA P-384. When rand is nil a
-// key of the standard library signs deterministically (Ed25519 always does;
-// ECDSA then follows RFC 6979); a signer in hardware may need rand.
+// The signer's key is Ed25519, ECDSA P-256 or ECDSA P-384; rand is handed to it.
+// When rand is nil, keys of the standard library sign deterministically: Ed25519
+// always does, ECDSA then follows RFC 6979.
 func Sign(rand io.Reader, role Role, signer crypto.Signer, payload []byte) ([]byte, error) {
 	if role == "" {
 		return nil, errors.New("signing for no role")

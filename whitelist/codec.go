@@ -1,0 +1,208 @@
+package whitelist
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+)
+
+// The wire forms of docs/list-format.md. Decoding is strict, and what was
+// decoded is encoded again and compared: one value has one encoding
+// (RFC 8949, 4.2.1), and a field that is null, empty or cut short shows.
+
+const version = 1
+
+type wireManifest struct {
+	Version        uint64     `cbor:"0,keyasint"`
+	Scope          string     `cbor:"1,keyasint"`
+	Hierarchy      string     `cbor:"2,keyasint"`
+	Epoch          uint64     `cbor:"3,keyasint"`
+	Seq            uint64     `cbor:"4,keyasint"`
+	IssuedAt       uint64     `cbor:"5,keyasint"`
+	NotAfter       uint64     `cbor:"6,keyasint"`
+	RevocationAsOf uint64     `cbor:"7,keyasint,omitempty"`
+	Policy         wirePolicy `cbor:"8,keyasint"`
+	ScopeKeyCheck  [16]byte   `cbor:"9,keyasint"`
+	Rows           uint64     `cbor:"10,keyasint"`
+	RowsSHA256     [32]byte   `cbor:"11,keyasint"`
+}
+
+type wirePolicy struct {
+	Expired          uint8  `cbor:"1,keyasint"`
+	StaleRevocation  uint8  `cbor:"2,keyasint"`
+	UntrustedClock   uint8  `cbor:"3,keyasint"`
+	RevocationMaxAge uint64 `cbor:"4,keyasint"`
+}
+
+var (
+	encMode = must(cbor.EncOptions{
+		Sort:        cbor.SortCoreDeterministic,
+		IndefLength: cbor.IndefLengthForbidden,
+		TagsMd:      cbor.TagsForbidden,
+	}.EncMode())
+
+	decMode = must(decOptions(cbor.TagsForbidden).DecMode())
+
+	// itemMode finds the end of the COSE_Sign1 item, which is tagged.
+	itemMode = must(decOptions(cbor.TagsAllowed).DecMode())
+)
+
+func decOptions(tags cbor.TagsMode) cbor.DecOptions {
+	return cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            tags,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   5, // row, entitlements, entitlement, gates, gate
+		MaxArrayElements:  max(MaxEntitlements, MaxGates),
+		MaxMapPairs:       16,
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) // options that contradict each other
+	}
+	return v
+}
+
+// ParseManifest reads a manifest that was signed for [sign1.RoleList] by a key
+// of the manifest's own scope. It checks every rule written at [Manifest].
+func ParseManifest(p sign1.Payload) (Manifest, error) {
+	if p.Role() != sign1.RoleList {
+		return Manifest{}, fmt.Errorf("reading manifest: %w", sign1.ErrRole)
+	}
+	m, err := decodeManifest(p.Bytes())
+	if err != nil {
+		return Manifest{}, fmt.Errorf("reading manifest: %w", err)
+	}
+	if m.Scope != p.Scope() {
+		return Manifest{}, fmt.Errorf("reading manifest: %w: it is for %q, its key may sign for %q", ErrScope, m.Scope, p.Scope())
+	}
+	return m, nil
+}
+
+func decodeManifest(b []byte) (Manifest, error) {
+	var w wireManifest
+	if err := decMode.Unmarshal(b, &w); err != nil {
+		// A newer version may have fields this one does not know: say so first.
+		if v := versionOf(b); v > version {
+			return Manifest{}, fmt.Errorf("%w: version %d, this program reads %d: update it", ErrMalformed, v, version)
+		}
+		return Manifest{}, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	if w.Version != version {
+		return Manifest{}, fmt.Errorf("%w: version %d, this program reads %d", ErrMalformed, w.Version, version)
+	}
+	m := Manifest{
+		Scope: w.Scope, Hierarchy: w.Hierarchy, Epoch: w.Epoch, Seq: w.Seq,
+		IssuedAt: fromUnix(w.IssuedAt), NotAfter: fromUnix(w.NotAfter), RevocationAsOf: fromUnix(w.RevocationAsOf),
+		Policy: Policy{
+			Expired: Action(w.Policy.Expired), StaleRevocation: Action(w.Policy.StaleRevocation), UntrustedClock: Action(w.Policy.UntrustedClock),
+			RevocationMaxAge: time.Duration(min(w.Policy.RevocationMaxAge, uint64(maxAge/time.Second)+1)) * time.Second,
+		},
+		ScopeKeyCheck: w.ScopeKeyCheck, Rows: w.Rows, RowsSHA256: w.RowsSHA256,
+	}
+	again, err := m.encode()
+	if err != nil {
+		return Manifest{}, err
+	}
+	if !bytes.Equal(again, b) {
+		return Manifest{}, fmt.Errorf("%w: not in deterministic encoding", ErrMalformed)
+	}
+	return m, nil
+}
+
+// versionOf looks at nothing but the version; 0 when there is none.
+func versionOf(b []byte) uint64 {
+	var w map[uint64]cbor.RawMessage
+	var v uint64
+	if decMode.Unmarshal(b, &w) != nil || decMode.Unmarshal(w[0], &v) != nil {
+		return 0
+	}
+	return v
+}
+
+// encode checks and encodes m.
+func (m Manifest) encode() ([]byte, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	return encMode.Marshal(wireManifest{
+		Version: version,
+		Scope:   m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq,
+		IssuedAt: toUnix(m.IssuedAt), NotAfter: toUnix(m.NotAfter), RevocationAsOf: toUnix(m.RevocationAsOf),
+		Policy: wirePolicy{
+			Expired: uint8(m.Policy.Expired), StaleRevocation: uint8(m.Policy.StaleRevocation), UntrustedClock: uint8(m.Policy.UntrustedClock),
+			RevocationMaxAge: uint64(m.Policy.RevocationMaxAge / time.Second),
+		},
+		ScopeKeyCheck: m.ScopeKeyCheck, Rows: m.Rows, RowsSHA256: m.RowsSHA256,
+	})
+}
+
+const maxAge = 10 * 366 * 24 * time.Hour
+
+func (m Manifest) check() error {
+	if err := checkName("the scope", m.Scope); err != nil {
+		return err
+	}
+	if m.Hierarchy != Production && m.Hierarchy != Test {
+		return fmt.Errorf("%w: hierarchy is neither %q nor %q", ErrMalformed, Production, Test)
+	}
+	for _, t := range []struct {
+		name     string
+		time     time.Time
+		optional bool
+	}{{"issued_at", m.IssuedAt, false}, {"not_after", m.NotAfter, false}, {"revocation_as_of", m.RevocationAsOf, true}} {
+		if t.optional && t.time.IsZero() {
+			continue
+		}
+		if err := checkTime(t.name, t.time); err != nil {
+			return err
+		}
+	}
+	if toUnix(m.IssuedAt) >= toUnix(m.NotAfter) {
+		return fmt.Errorf("%w: not_after is not behind issued_at", ErrMalformed)
+	}
+	if toUnix(m.RevocationAsOf) > toUnix(m.IssuedAt) {
+		return fmt.Errorf("%w: revocation_as_of is behind issued_at", ErrMalformed)
+	}
+	for _, a := range []Action{m.Policy.Expired, m.Policy.StaleRevocation, m.Policy.UntrustedClock} {
+		if a > Warn {
+			return fmt.Errorf("%w: policy has an unknown action", ErrMalformed)
+		}
+	}
+	if d := m.Policy.RevocationMaxAge; d < 0 || d > maxAge {
+		return fmt.Errorf("%w: revocation_max_age is not within 0 and ten years", ErrMalformed)
+	}
+	return nil
+}
+
+// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
+const lastSecond = 253402300799
+
+func checkTime(name string, t time.Time) error {
+	if s := t.Unix(); s <= 0 || s > lastSecond {
+		return fmt.Errorf("%w: %s is not between 1970 and 9999", ErrMalformed, name)
+	}
+	return nil
+}
+
+// toUnix drops fractions of a second; the zero time is 0. checkTime comes first.
+func toUnix(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.Unix())
+}
+
+func fromUnix(s uint64) time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(min(s, lastSecond+1)), 0).UTC()
+}

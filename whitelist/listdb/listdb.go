@@ -1,0 +1,246 @@
+// Package listdb keeps the list in force in an SQLite file and answers lookups
+// from it.
+//
+// The state folder holds
+//
+//	list.db      the list in force: the signed manifest verbatim, and the sealed rows
+//	list.floor   the newest (epoch, seq) ever in force here, with a checksum
+//	list.lock    locked by flock(2) while a list is imported
+//
+// and, during an import, list.db.new and list.floor.new.
+//
+// It promises:
+//
+//   - A list is in force as a whole or not at all: it is staged, checked to its
+//     last byte, made durable and renamed into place. Whatever goes wrong before
+//     the rename leaves the old list in force.
+//   - Lists only get newer. That holds also when list.db was lost or damaged,
+//     because list.floor is a file of its own.
+//   - What is read back is verified again: the manifest's signature when the file
+//     is opened, each row by its seal when it is looked up, everything by Verify.
+//   - A list that cannot be verified is an error, never silently the one before.
+//
+// What it cannot know: somebody who can write the folder can put back, in place,
+// an older sealed row of the same card; Verify finds that, Lookup does not. And
+// who removes list.db and list.floor together sets the folder back to its start.
+package listdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// Errors, beside those of packages whitelist and sign1. After each of them the
+// list in force is the one before.
+var (
+	// ErrNoList: the folder holds no list; import one.
+	ErrNoList = errors.New("no list")
+	// ErrUnreadable: list.db is damaged; import the same list again, or a newer one.
+	ErrUnreadable = errors.New("list database unreadable")
+	// ErrOlder: the list is older than one that was in force here.
+	ErrOlder = errors.New("older than the list in force")
+	// ErrConflict: two different lists have one epoch and sequence number.
+	ErrConflict = errors.New("differs from the list of the same number")
+	// ErrExpired: the list's not_after had passed when it was to be imported.
+	ErrExpired = errors.New("list has expired")
+	// ErrHierarchy: a test list in production, or the other way round.
+	ErrHierarchy = errors.New("list of another hierarchy")
+	// ErrScopeKey: the rows are sealed with another scope key than ours.
+	ErrScopeKey = errors.New("rows sealed with another scope key")
+	// ErrFloor: list.floor is damaged and no readable list.db tells what it said.
+	ErrFloor = errors.New("list floor unreadable")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("list store is closed")
+)
+
+const (
+	listFile  = "list.db"
+	floorFile = "list.floor"
+	lockFile  = "list.lock"
+	staged    = ".new"
+)
+
+// A Config says where the list is kept and whose lists are accepted.
+type Config struct {
+	Dir       string // state folder; made when missing, mode 0700
+	Scope     string
+	Hierarchy string // whitelist.Production or whitelist.Test
+	Keys      sign1.Keys
+	ScopeKey  cardid.ScopeKey
+}
+
+// A Store is the list of one terminal. Its methods may be called from several
+// goroutines, and several processes may have the same folder open.
+//
+//	         Current, file unchanged
+//	          ┌──────┐
+//	          │      ▼
+//	closed ◄─ in force ◄── Current, file verified ──┐
+//	  ▲          │                                  │
+//	  │          └── file replaced, lost, damaged ─► error
+//	  └──────────────────────── Close ──────────────┘
+type Store struct {
+	cfg  Config
+	root *os.Root
+
+	mu     sync.Mutex
+	cur    *snapshot // nil: to be opened
+	seen   floor     // newest list this process has had in force
+	closed bool
+}
+
+// Open returns the store of a state folder. It does not need a list there, nor
+// a readable one: Current says what is wrong, and Import heals it.
+func Open(cfg Config) (*Store, error) {
+	switch {
+	case cfg.Dir == "":
+		return nil, errors.New("opening list store: no folder given")
+	case cfg.Scope == "":
+		return nil, errors.New("opening list store: no scope given")
+	case cfg.Hierarchy != whitelist.Production && cfg.Hierarchy != whitelist.Test:
+		return nil, fmt.Errorf("opening list store: the hierarchy is neither %q nor %q", whitelist.Production, whitelist.Test)
+	case cfg.ScopeKey.IsZero():
+		return nil, errors.New("opening list store: no scope key given")
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening list store: %w", err)
+	}
+	cfg.Dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening list store: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening list store: %w", err)
+	}
+	return &Store{cfg: cfg, root: root}, nil
+}
+
+// Close ends the use of the store. Views taken before stay valid until they are
+// released.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.drop()
+	return s.root.Close()
+}
+
+// Current returns the list in force, opening the file when it was replaced
+// since the last call, also by another process. The caller releases the view.
+func (s *Store) Current() (whitelist.View, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	st, err := s.stat()
+	if err != nil {
+		s.drop()
+		return nil, err
+	}
+	if s.cur == nil || s.cur.stamp != st {
+		s.drop()
+		if s.cur, err = s.reopen(); err != nil {
+			return nil, err
+		}
+	}
+	return s.cur.pin(), nil
+}
+
+// reopen opens list.db and holds it against the floor.
+func (s *Store) reopen() (*snapshot, error) {
+	onDisk, err := s.readFloor()
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.openStable()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []floor{onDisk, s.seen} {
+		if err := f.admit(snap.floor); err != nil {
+			snap.unpin()
+			return nil, fmt.Errorf("opening list: %w: import a list with epoch %d and sequence number %d or newer", err, f.Epoch, f.Seq)
+		}
+	}
+	s.seen = snap.floor
+	return snap, nil
+}
+
+// openStable opens list.db so that stamp and content are of one file.
+func (s *Store) openStable() (*snapshot, error) {
+	for range 3 {
+		before, err := s.stat()
+		if err != nil {
+			return nil, err
+		}
+		snap, err := s.openSnapshot(listFile)
+		after, statErr := s.stat()
+		if statErr == nil && before == after {
+			if err != nil {
+				return nil, err
+			}
+			snap.stamp = after
+			return snap, nil
+		}
+		if err == nil {
+			snap.unpin()
+		}
+	}
+	return nil, fmt.Errorf("%w: it is being replaced again and again", ErrUnreadable)
+}
+
+// drop gives up the store's own hold on the current snapshot.
+func (s *Store) drop() {
+	if s.cur != nil {
+		s.cur.unpin()
+		s.cur = nil
+	}
+}
+
+// A stamp tells one list.db from its successor. While the old file is open its
+// inode number is not given to another.
+type stamp struct {
+	dev, ino uint64
+	size     int64
+	mtime    time.Time
+}
+
+func (s *Store) stat() (stamp, error) {
+	fi, err := s.root.Stat(listFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return stamp{}, fmt.Errorf("%w in %s: import one", ErrNoList, s.cfg.Dir)
+	}
+	if err != nil {
+		return stamp{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	st := fi.Sys().(*syscall.Stat_t) // always so on Linux
+	return stamp{uint64(st.Dev), uint64(st.Ino), fi.Size(), fi.ModTime()}, nil
+}
+
+// Verify checks the list in force as if it were imported anew: the manifest's
+// signature, order and number of rows, and the digest over all of them. It
+// reads the whole file: about a second for a million rows.
+func (s *Store) Verify(ctx context.Context) error {
+	v, err := s.Current()
+	if err != nil {
+		return err
+	}
+	defer v.Release()
+	return v.(*view).snap.verify(ctx)
+}
