@@ -29,18 +29,19 @@ func TestCardAnswersAsTheVectorsSay(t *testing.T) {
 		t.Fatalf("no vectors in %s", vectorDir)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runVectors(t, file) })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { replay(t, file, vcard.Options{}) })
 	}
 }
 
-func runVectors(t *testing.T, file string) {
+// replay runs one file of exchanges with a card that has opt and the options of
+// the file.
+func replay(t *testing.T, file string, opt vcard.Options) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var (
 		imageName string
-		opt       vcard.Options
 		card      *vcard.Card
 		answer    []byte // to the last command
 		pairs     int
