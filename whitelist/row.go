@@ -175,7 +175,7 @@ func checkKey(name string, k *rsa.PublicKey) error {
 	if k == nil {
 		return nil
 	}
-	if k.N == nil || k.N.BitLen() < 2048 || k.N.BitLen() > 4096 || k.E != 65537 {
+	if k.N == nil || k.N.Sign() < 0 || k.N.BitLen() < 2048 || k.N.BitLen() > 4096 || k.E != 65537 {
 		return fmt.Errorf("%w: the %s is not RSA of 2048 to 4096 bits with e = 65537", ErrMalformed, name)
 	}
 	return nil

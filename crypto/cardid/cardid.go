@@ -39,10 +39,11 @@ const ScopeKeySize = 32
 // A ScopeKey is the secret shared by the hub and the terminals of one scope.
 // The zero value is no key: Seal and Open refuse it and ID panics.
 //
-// It never prints itself. The sub-keys sit behind a pointer, so that even
+// It never prints itself. The sub-keys sit behind two pointers, so that even
 // printing a structure that holds a ScopeKey in an unexported field, where fmt
-// cannot call Format, shows an address and no key.
-type ScopeKey struct{ k *subkeys }
+// cannot call Format, shows an address and no key. One pointer is not enough:
+// fmt follows it when the verb does not fit a pointer, as in %s.
+type ScopeKey struct{ k **subkeys }
 
 // subkeys are derived once: one key, one use.
 type subkeys struct {
@@ -72,7 +73,7 @@ func NewScopeKey(secret []byte) (ScopeKey, error) {
 		}
 		copy(s.out, b)
 	}
-	return ScopeKey{k}, nil
+	return ScopeKey{&k}, nil
 }
 
 // IsZero reports whether k is no key.
@@ -85,7 +86,7 @@ func (k ScopeKey) Check() [16]byte {
 	if k.k == nil {
 		return [16]byte{}
 	}
-	return k.k.check
+	return (*k.k).check
 }
 
 const redacted = "cardid.ScopeKey(redacted)"
@@ -111,7 +112,7 @@ func (k ScopeKey) ID(head []byte) CardID {
 	if k.k == nil {
 		panic("cardid: ID with the zero ScopeKey")
 	}
-	h := hmac.New(sha256.New, k.k.id[:])
+	h := hmac.New(sha256.New, (*k.k).id[:])
 	h.Write(head)
 	return CardID(h.Sum(nil))
 }

@@ -95,7 +95,7 @@ type rowKey struct {
 // goes into the derivation as well as into the associated data: otherwise one
 // key used in two scopes would put one nonce on two messages.
 func (k ScopeKey) rowKey(scope string, head []byte) (rowKey, error) {
-	prk, err := hkdf.Extract(sha256.New, head, k.k.row[:])
+	prk, err := hkdf.Extract(sha256.New, head, (*k.k).row[:])
 	if err != nil {
 		return rowKey{}, fmt.Errorf("deriving a row key: %w", err)
 	}
