@@ -1,0 +1,106 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// A Hash is a link of the chain: it stands for its event and all before it.
+type Hash = [sha256.Size]byte
+
+// Labels keep these hashes apart from every other use of SHA-256.
+const (
+	startLabel = "gate-agent journal start v1\x00"
+	eventLabel = "gate-agent journal event v1\x00"
+)
+
+// firstHash is what the first event follows: SHA-256 of label ‖ incarnation.
+// Events of one journal so never continue another one.
+func firstHash(incarnation [16]byte) Hash {
+	return sha256.Sum256(append([]byte(startLabel), incarnation[:]...))
+}
+
+// next is SHA-256 of label ‖ previous hash ‖ event bytes. All but the last
+// part have a fixed length, so the parts cannot run into each other.
+func next(prev Hash, event []byte) Hash {
+	h := sha256.New()
+	h.Write([]byte(eventLabel))
+	h.Write(prev[:])
+	h.Write(event)
+	return Hash(h.Sum(nil))
+}
+
+// A link is an event as it is stored, beside what the index says of it.
+type link struct {
+	event       Event
+	hash        Hash
+	entitlement sql.NullString // of the admission with the same seq
+	state       sql.NullInt64
+}
+
+// walk checks the chain behind event after (0: from the start) and shows every
+// event to visit. The first event that does not fit is a ChainError.
+func walk(ctx context.Context, q querier, after uint64, visit func(link) error) (err error) {
+	prev, err := hashOf(ctx, q, after)
+	if err != nil {
+		return err
+	}
+	rows, err := q.QueryContext(ctx, `SELECT e.seq, e.bytes, e.hash, a.entitlement, a.state
+		FROM events e LEFT JOIN admissions a ON a.seq = e.seq WHERE e.seq > ? ORDER BY e.seq`, int64(after))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for seq := after + 1; rows.Next(); seq++ {
+		var (
+			l           link
+			stored      int64
+			bytes, hash sql.RawBytes
+		)
+		if err := rows.Scan(&stored, &bytes, &hash, &l.entitlement, &l.state); err != nil {
+			return err
+		}
+		broken := func(format string, a ...any) error {
+			return &ChainError{seq, fmt.Sprintf(format, a...)}
+		}
+		if uint64(stored) != seq {
+			return broken("it is missing, the next one is %d", stored)
+		}
+		if prev = next(prev, bytes); string(hash) != string(prev[:]) {
+			return broken("its hash does not follow from the event before it and its content")
+		}
+		if l.event, err = parseEvent(bytes); err != nil {
+			return broken("%v", err)
+		}
+		if l.event.Seq != seq {
+			return broken("its content says %d", l.event.Seq)
+		}
+		l.hash = prev
+		if err := visit(l); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// hashOf reads the hash of an event; that of event 0 comes from the incarnation.
+func hashOf(ctx context.Context, q querier, seq uint64) (Hash, error) {
+	id, err := incarnationOf(ctx, q)
+	if seq == 0 || err != nil {
+		return firstHash(id), err
+	}
+	var b []byte
+	if err := q.QueryRowContext(ctx, `SELECT hash FROM events WHERE seq = ?`, int64(seq)).Scan(&b); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			err = &ChainError{seq, "it is missing"}
+		}
+		return Hash{}, err
+	}
+	if len(b) != len(Hash{}) {
+		return Hash{}, &ChainError{seq, "its hash is not one"}
+	}
+	return Hash(b), nil
+}

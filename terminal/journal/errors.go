@@ -1,0 +1,67 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// Errors that callers act on. Each comes wrapped with the path of the journal.
+var (
+	ErrInUse    = errors.New("another agent has the journal open")
+	ErrNewer    = errors.New("a newer program wrote the journal")
+	ErrCorrupt  = errors.New("journal is damaged or was tampered with")
+	ErrReadOnly = errors.New("journal cannot be written: read-only")
+	ErrFull     = errors.New("journal cannot be written: no space left")
+	ErrBusy     = errors.New("journal is locked by another program")
+
+	// ErrSettled says that a reservation was committed or annulled before, or
+	// never made.
+	ErrSettled = errors.New("no open reservation of that number")
+)
+
+// A ChainError names the first event at which the chain breaks. It is an
+// ErrCorrupt.
+type ChainError struct {
+	Seq uint64
+	Why string
+}
+
+func (e *ChainError) Error() string { return fmt.Sprintf("event %d: %s", e.Seq, e.Why) }
+
+func (e *ChainError) Unwrap() error { return ErrCorrupt }
+
+// fail says which journal and what was done to it, and maps what SQLite and
+// the system say to the errors above.
+func fail(path, doing string, err error) error {
+	if kind := classify(err); kind != nil && !errors.Is(err, kind) {
+		err = fmt.Errorf("%w: %w", kind, err)
+	}
+	return fmt.Errorf("journal %s: %s: %w", path, doing, err)
+}
+
+func classify(err error) error {
+	var se sqlite3.Error
+	if errors.As(err, &se) {
+		switch se.Code {
+		case sqlite3.ErrFull:
+			return ErrFull
+		case sqlite3.ErrReadonly:
+			return ErrReadOnly
+		case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+			return ErrCorrupt
+		case sqlite3.ErrBusy, sqlite3.ErrLocked:
+			return ErrBusy
+		}
+		err = se.SystemErrno
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return ErrFull
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return ErrReadOnly
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gate-agent/gate-agent/terminal"
+)
+
+// A Kind says what an event records.
+type Kind string
+
+// Kinds. A reader passes over kinds that it does not know.
+const (
+	KindDecision Kind = "decision" // a tap that did not open the gate
+	KindReserve  Kind = "reserve"  // an admission, before the relay moves
+	KindCommit   Kind = "commit"   // the relay moved for a reservation
+	KindAnnul    Kind = "annul"    // it did not; the entry does not count
+	KindStart    Kind = "start"    // the agent started
+	KindList     Kind = "list"     // a list was applied
+)
+
+// An Event is one line of the journal. docs/journal.md says which fields each
+// kind has; a field that is zero is left out.
+type Event struct {
+	Seq  uint64  `json:"seq"` // from 1, without gaps
+	Kind Kind    `json:"kind"`
+	At   Instant `json:"at"`
+
+	// Reservation is the Seq of the reserve event that is settled.
+	Reservation uint64 `json:"reservation,omitempty"`
+
+	Verdict            string            `json:"verdict,omitempty"`
+	Reason             terminal.Reason   `json:"reason,omitempty"`
+	Method             string            `json:"method,omitempty"`
+	CardID             string            `json:"card_id,omitempty"` // pseudonym, hexadecimal
+	Entitlement        string            `json:"entitlement,omitempty"`
+	HolderCheck        string            `json:"holder_check,omitempty"`
+	Scope              string            `json:"scope,omitempty"`
+	ListEpoch          uint64            `json:"list_epoch,omitempty"`
+	ListSeq            uint64            `json:"list_seq,omitempty"`
+	SHA256             string            `json:"sha256,omitempty"` // of the list file, hexadecimal
+	ElapsedMS          int64             `json:"elapsed_ms,omitempty"`
+	TerminalSignatures int               `json:"terminal_signatures,omitempty"`
+	Warnings           []terminal.Reason `json:"warnings,omitempty"`
+	Version            string            `json:"version,omitempty"` // of the agent
+}
+
+const instantFormat = "2006-01-02T15:04:05.000Z"
+
+// An Instant is a time in an event: UTC, whole milliseconds, and a year of
+// four digits, so that instants in text sort like instants in time.
+type Instant struct{ time.Time }
+
+// instant rounds down, so that the clock that gave t never stands behind it.
+func instant(t time.Time) Instant {
+	return Instant{time.UnixMilli(t.UnixMilli()).UTC()}
+}
+
+// MarshalJSON writes RFC 3339 with three decimals and Z.
+func (i Instant) MarshalJSON() ([]byte, error) {
+	if y := i.Year(); y < 0 || y > 9999 {
+		return nil, fmt.Errorf("instant has year %d", y)
+	}
+	return []byte(i.Format(`"` + instantFormat + `"`)), nil
+}
+
+// UnmarshalJSON accepts what MarshalJSON writes.
+func (i *Instant) UnmarshalJSON(b []byte) (err error) {
+	if i.Time, err = time.Parse(`"`+instantFormat+`"`, string(b)); err != nil {
+		return err
+	}
+	if again, err := i.MarshalJSON(); err != nil || !bytes.Equal(again, b) {
+		return fmt.Errorf("instant %s: want the form %s", b, instantFormat)
+	}
+	return nil
+}
+
+// decisionEvent turns a decision into an event of a kind. The cause stays
+// behind: it is for the log.
+func decisionEvent(kind Kind, d terminal.Decision) *Event {
+	return &Event{
+		Kind: kind, At: instant(d.Instant),
+		Verdict: d.Verdict.String(), Reason: d.Reason, Method: string(d.Method),
+		CardID: d.CardID, Entitlement: d.Entitlement, HolderCheck: d.HolderCheck,
+		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
+		ElapsedMS: d.Elapsed.Milliseconds(), TerminalSignatures: d.TerminalSignatures,
+		Warnings: d.Warnings,
+	}
+}
+
+// encode gives the bytes that are stored and chained: one JSON object (RFC
+// 8259) without white space, members in the order of Event, without a newline.
+func (e *Event) encode() ([]byte, error) {
+	if e.At.IsZero() {
+		return nil, errors.New("event has no instant")
+	}
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, e.HolderCheck, e.Scope, e.SHA256, e.Version, string(e.Reason)} {
+		if !utf8.ValidString(s) { // it would be stored as another string
+			return nil, errors.New("event holds text that is not UTF-8")
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// parseEvent reads the bytes of an event. Members that it does not know are
+// passed over: a later program of the same schema version may add some.
+func parseEvent(b []byte) (Event, error) {
+	var e Event
+	if err := json.Unmarshal(b, &e); err != nil {
+		return Event{}, fmt.Errorf("event is not what this program writes: %w", err)
+	}
+	if e.Seq == 0 || e.Kind == "" || e.At.IsZero() {
+		return Event{}, errors.New("event lacks seq, kind or at")
+	}
+	return e, nil
+}

@@ -1,0 +1,254 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A Reader reads a journal, also while an agent has it open. It takes no lock
+// that an agent waits for.
+type Reader struct {
+	path string
+	db   *sql.DB
+}
+
+// OpenReader opens the journal at path for reading. The error is ErrNewer when
+// a newer program wrote it, ErrCorrupt when it is no journal or damaged.
+func OpenReader(path string) (*Reader, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReader(path, "mode=ro")
+	if err != nil && unused(path) {
+		// A journal in WAL mode needs two files beside it even for reading. On
+		// a medium that cannot hold them nobody can be writing either.
+		if r, again := openReader(path, "mode=ro&immutable=1"); again == nil {
+			return r, nil
+		}
+	}
+	if err != nil {
+		return nil, fail(path, "opening", err)
+	}
+	return r, nil
+}
+
+// unused reports that no connection has the database open.
+func unused(path string) bool {
+	_, err := os.Lstat(path + "-wal")
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func openReader(path, params string) (*Reader, error) {
+	if _, err := os.Stat(path); err != nil { // clearer than what SQLite says
+		return nil, err
+	}
+	db, err := openDB(path, params)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(4)
+	if err := checkVersion(context.Background(), db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Reader{path, db}, nil
+}
+
+// Close closes the reader.
+func (r *Reader) Close() error { return r.db.Close() }
+
+// A Report is what Verify found.
+type Report struct {
+	Incarnation [16]byte  // random name of this journal
+	Events      uint64    // events that the chain holds
+	Head        Hash      // hash of the last one
+	Latest      time.Time // greatest instant, zero when there is no event
+	Open        uint64    // admissions that are neither committed nor annulled
+}
+
+// Verify checks every event against the chain, and the index against the
+// events. The error is a ChainError for the first event that does not fit;
+// the report then covers the events before it.
+//
+// A journal that lost its tail, and was made to look whole by somebody who can
+// write it, verifies: compare Head with one that was kept elsewhere.
+func (r *Reader) Verify(ctx context.Context) (Report, error) {
+	report, err := r.verify(ctx)
+	if err != nil {
+		err = fail(r.path, "verifying", err)
+	}
+	return report, err
+}
+
+func (r *Reader) verify(ctx context.Context) (report Report, err error) {
+	tx, err := r.db.BeginTx(ctx, nil) // one snapshot, however long it takes
+	if err != nil {
+		return report, err
+	}
+	defer tx.Rollback() // it only read
+	if report.Incarnation, err = incarnationOf(ctx, tx); err != nil {
+		return report, err
+	}
+	report.Head = firstHash(report.Incarnation)
+
+	// claims has, for admissions that no event has settled so far, the state
+	// that the index gives them: the whole need not fit in memory.
+	claims := make(map[uint64]int64)
+	var s state
+	err = walk(ctx, tx, 0, func(l link) error {
+		e := l.event
+		if err := follow(claims, l, &s); err != nil {
+			return &ChainError{e.Seq, err.Error()}
+		}
+		report.Events, report.Head = e.Seq, l.hash
+		s.seq, s.hash = e.Seq, l.hash
+		if e.At.After(report.Latest) {
+			report.Latest, s.latest = e.At.Time, max(s.latest, e.At.UnixMilli())
+		}
+		return nil
+	})
+	if err != nil {
+		return report, err
+	}
+	for seq, claimed := range claims {
+		if claimed != reserved {
+			return report, &ChainError{seq, "the index says it is settled, no event does"}
+		}
+		report.Open++
+	}
+	if report.Events == 0 {
+		s.hash = report.Head
+	}
+	return report, compare(ctx, tx, s)
+}
+
+// follow checks what the index says of one event, and that what the event
+// settles was open.
+func follow(claims map[uint64]int64, l link, s *state) error {
+	e := l.event
+	if (e.Kind == KindReserve) != l.state.Valid || l.state.Valid && l.entitlement.String != e.Entitlement {
+		return errors.New("the index of admissions disagrees with it")
+	}
+	to := int64(committed)
+	switch e.Kind {
+	case KindReserve:
+		claims[e.Seq] = l.state.Int64
+		s.entries++
+		s.states += int64(e.Seq) * l.state.Int64
+		return nil
+	case KindAnnul:
+		to = annulled
+	case KindCommit:
+	default:
+		return nil
+	}
+	claimed, open := claims[e.Reservation]
+	if !open {
+		return fmt.Errorf("it settles %d, which is not open", e.Reservation)
+	}
+	if claimed != to {
+		return fmt.Errorf("the index of admissions disagrees about %d", e.Reservation)
+	}
+	delete(claims, e.Reservation)
+	return nil
+}
+
+// compare checks the index's sums against those of the events.
+func compare(ctx context.Context, q querier, want state) error {
+	got, err := loadState(ctx, q)
+	if err != nil {
+		return err
+	}
+	if got.seq > want.seq {
+		return &ChainError{want.seq + 1, fmt.Sprintf("it is missing; there were %d events", got.seq)}
+	}
+	entries, _, err := sums(ctx, q)
+	if err != nil {
+		return err
+	}
+	if got != want || entries != want.entries {
+		return fmt.Errorf("%w: the index does not fit the events; opening the journal for writing makes it again", ErrCorrupt)
+	}
+	return nil
+}
+
+// A Filter chooses events. The zero Filter chooses all.
+type Filter struct {
+	After       uint64    // events with a greater Seq
+	Kinds       []Kind    // of any of these kinds; none means all
+	Entitlement string    // of this entitlement
+	Since       time.Time // not before
+	Until       time.Time // before
+}
+
+// An Entry is an event with the bytes that the chain covers.
+type Entry struct {
+	Event
+	Bytes []byte // the JSON text, exactly as it was hashed
+	Hash  Hash
+}
+
+// List yields the events that a filter chooses, in sequence, up to the last
+// one that was there when it got to it. It holds nothing open between two
+// events: the caller may take its time. It ends after the first error. List
+// does not check the chain.
+func (r *Reader) List(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		const page = 256
+		for after := f.After; ; {
+			entries, err := r.page(ctx, after, page)
+			if err != nil {
+				yield(Entry{}, fail(r.path, "listing", err))
+				return
+			}
+			for _, e := range entries {
+				if f.match(e.Event) && !yield(e, nil) {
+					return
+				}
+			}
+			if len(entries) < page {
+				return
+			}
+			after = entries[page-1].Seq
+		}
+	}
+}
+
+func (r *Reader) page(ctx context.Context, after uint64, n int) (entries []Entry, err error) {
+	rows, err := r.db.QueryContext(ctx, `SELECT seq, bytes, hash FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, int64(after), n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e Entry
+		var seq int64
+		var hash []byte
+		if err := rows.Scan(&seq, &e.Bytes, &hash); err != nil {
+			return nil, err
+		}
+		if e.Event, err = parseEvent(e.Bytes); err != nil {
+			return nil, &ChainError{uint64(seq), err.Error()}
+		}
+		if e.Seq != uint64(seq) || copy(e.Hash[:], hash) != len(e.Hash) {
+			return nil, &ChainError{uint64(seq), "its content or its hash is another's"}
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+func (f Filter) match(e Event) bool {
+	return (len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) &&
+		(f.Entitlement == "" || f.Entitlement == e.Entitlement) &&
+		(f.Since.IsZero() || !e.At.Before(f.Since)) &&
+		(f.Until.IsZero() || e.At.Before(f.Until))
+}
