@@ -106,6 +106,7 @@ func Start(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	// Nothing can reserve a port for another program: choose, try, and
 	// choose again when somebody else was faster.
 	for range portTries {
+		d.ports = nil
 		if err = d.configure(); err == nil {
 			err = d.start(ctx)
 		}
@@ -137,10 +138,10 @@ func lookPath() (string, error) {
 	return path, nil
 }
 
-// configure chooses ports and writes one reader file for each pair of slots.
+// configure chooses ports and writes one reader file for each pair of slots
+// that has none yet.
 func (d *Daemon) configure() error {
-	d.ports = d.ports[:0]
-	for unit := range (d.slots + slotsPerUnit - 1) / slotsPerUnit {
+	for unit := len(d.ports); unit < (d.slots+slotsPerUnit-1)/slotsPerUnit; unit++ {
 		port, err := freePorts()
 		if err != nil {
 			return err
@@ -344,6 +345,19 @@ func (d *Daemon) Restart(ctx context.Context) error {
 		return fmt.Errorf("restarting private pcscd: %w", err)
 	}
 	return nil
+}
+
+// Grow restarts the daemon with more slots; those it had keep their addresses
+// and names.
+func (d *Daemon) Grow(ctx context.Context, slots int) error {
+	if slots < d.slots || slots > maxSlots {
+		return fmt.Errorf("private pcscd: %d slots, want %d to %d", slots, d.slots, maxSlots)
+	}
+	d.slots = slots
+	if err := d.configure(); err != nil {
+		return fmt.Errorf("private pcscd: %w", err)
+	}
+	return d.Restart(ctx)
 }
 
 // Stop ends the daemon and removes its folder.
