@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+)
+
+func cardCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "card", Short: "Look at a card", Args: args(cobra.NoArgs)}
+	cmd.AddCommand(cardReadCommand())
+	return cmd
+}
+
+func cardReadCommand() *cobra.Command {
+	var (
+		readers []string
+		wait    time.Duration
+		asJSON  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "read [--reader NAME]... [--config FILE] [--json]",
+		Short: "Read what registration needs of the card on the reader, without a PIN",
+		Long: `Read waits for a card and prints what it gives away without a PIN: its
+certificates, whether they chain to a trusted authority, and what the card can do.
+No PIN is sent. With --config it uses that configuration's readers, anchors and
+card profile, and tells the card's pseudonym; without, the built-in ones.
+
+The output names a credential of a person: treat it as personal data.`,
+		Example: "  gate-agent card read --json",
+		Args:    args(cobra.NoArgs),
+	}
+	cmd.Flags().StringArrayVar(&readers, "reader", nil, "PC/SC reader, a name or a pattern; default every reader")
+	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a card")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		w := cardWith{slots: readers}
+		if path, _ := cmd.Flags().GetString("config"); path != "" {
+			c, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			if w, err = c.cardWith(readers); err != nil {
+				return err
+			}
+		} else {
+			var err error
+			if w.dialogue, err = jpki.NewDialogue(jpki.DefaultProfile(), nil, rand.Reader); err != nil {
+				return err
+			}
+		}
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), wait, fmt.Errorf("no card within %v: lay one on the reader (readers: %q)", wait, w.slots))
+		defer cancel()
+		fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
+		report, err := w.read(ctx)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
+		}
+		report.print(cmd.OutOrStdout())
+		return nil
+	}
+	return cmd
+}
+
+// cardWith is what card read works with.
+type cardWith struct {
+	slots    []string
+	dialogue *jpki.Dialogue
+	anchors  anchor.Set
+	cardID   func(head []byte) string // nil without a scope key
+}
+
+// cardWith takes it from a configuration.
+func (c *config) cardWith(slots []string) (cardWith, error) {
+	w := cardWith{slots: slots}
+	if len(slots) == 0 {
+		w.slots = c.Reader.Slots
+	}
+	key, err := c.openScopeKey()
+	if err != nil {
+		return w, err
+	}
+	w.cardID = func(head []byte) string { return key.ID(head).String() }
+	if w.anchors, err = c.openAnchors(); err != nil {
+		return w, err
+	}
+	w.dialogue, err = c.openDialogue()
+	return w, err
+}
+
+// A cardReport is what card read prints. docs/cli.md lists its members.
+type cardReport struct {
+	Reader             string     `json:"reader"`
+	Token              string     `json:"token"`
+	PINRequired        bool       `json:"pin_required"`
+	CardSurface        bool       `json:"card_surface"`
+	Certificate        []byte     `json:"certificate,omitempty"`    // DER, base64
+	CACertificate      []byte     `json:"ca_certificate,omitempty"` // DER, base64
+	SurfaceCertificate []byte     `json:"surface_certificate,omitempty"`
+	Serial             string     `json:"serial,omitempty"`
+	NotBefore          *time.Time `json:"not_before,omitempty"`
+	NotAfter           *time.Time `json:"not_after,omitempty"`
+	CardID             string     `json:"card_id,omitempty"`
+	Trusted            bool       `json:"trusted"`
+	TrustError         string     `json:"trust_error,omitempty"`
+	Commands           int        `json:"commands"`
+	Bytes              int        `json:"bytes"`
+}
+
+// read waits for a card and reads it.
+func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
+	lane, err := pcsc.Open(pcsc.Options{Readers: w.slots, Present: true})
+	if err != nil {
+		return report, usageError(err.Error())
+	}
+	defer func() { err = errors.Join(err, lane.Close()) }()
+	card, err := lane.Next(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, card.Release()) }()
+
+	channel := nfc.NewChannel(card)
+	info, err := w.dialogue.Inspect(ctx, card.Slot(), channel)
+	if err != nil {
+		return report, refusedError{fmt.Errorf("reading the card: %w", err)}
+	}
+	stats := channel.Stats()
+	report = cardReport{
+		Reader: card.Slot(), Token: info.Token, PINRequired: info.PINRequired, CardSurface: info.CardSurface,
+		Certificate: info.Certificate, CACertificate: info.CACertificate, SurfaceCertificate: info.SurfaceCertificate,
+		Commands: stats.Commands, Bytes: stats.Bytes,
+	}
+	if info.PINRequired {
+		return report, nil
+	}
+	report.judge(w, info)
+	return report, nil
+}
+
+// judge fills in what the certificate says, and whether to believe it.
+func (r *cardReport) judge(w cardWith, info jpki.Info) {
+	certificate, err := x509.ParseCertificate(info.Certificate)
+	if err != nil {
+		r.TrustError = err.Error()
+		return
+	}
+	r.Serial = fmt.Sprintf("%X", certificate.SerialNumber)
+	r.NotBefore, r.NotAfter = &certificate.NotBefore, &certificate.NotAfter
+	head, err := cardauth.ParseHead(info.Certificate)
+	if err != nil {
+		r.TrustError = err.Error()
+		return
+	}
+	if w.cardID != nil {
+		r.CardID = w.cardID(head.Bytes())
+	}
+	anchors := w.anchors
+	if learnt, err := anchors.Learn(info.CACertificate); err == nil {
+		anchors = learnt // the card carries a pinned authority
+	}
+	if _, err := cardauth.VerifyCertificate(head, info.Certificate, anchors.Certificates(), time.Now()); err != nil {
+		r.TrustError = err.Error()
+		return
+	}
+	r.Trusted = true
+}
+
+// print writes the report for a person.
+func (r cardReport) print(w io.Writer) {
+	yes := map[bool]string{true: "yes", false: "no"}
+	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, value) }
+	line("reader", r.Reader)
+	line("token", r.Token)
+	line("card-surface AP", yes[r.CardSurface])
+	if r.PINRequired {
+		line("certificate", "behind the PIN: a phone registers at a kiosk")
+		return
+	}
+	line("certificate serial", r.Serial)
+	if r.NotAfter != nil {
+		line("valid", r.NotBefore.Format(time.DateOnly)+" to "+r.NotAfter.Format(time.DateOnly))
+	}
+	if r.CardID != "" {
+		line("card id", r.CardID)
+	}
+	trusted := yes[r.Trusted]
+	if r.TrustError != "" {
+		trusted += ": " + r.TrustError
+	}
+	line("trusted", trusted)
+	line("exchange", fmt.Sprintf("%d commands, %d bytes", r.Commands, r.Bytes))
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/internal/stricttoml"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/terminal"
+)
+
+// A config is the agent's configuration file. docs/configuration.md describes
+// every key. Paths in it are relative to the file's own folder.
+type config struct {
+	Mode     anchor.Hierarchy `toml:"mode"` // "production" (the default) or "test"
+	Scope    string           `toml:"scope"`
+	Terminal string           `toml:"terminal"`
+	Methods  []jpki.Method    `toml:"methods"`
+	Deadline duration         `toml:"deadline"`
+	State    string           `toml:"state"`
+
+	Gate struct {
+		Name   string `toml:"name"`
+		Driver string `toml:"driver"`
+	} `toml:"gate"`
+
+	Reader struct {
+		Slots []string `toml:"slots"`
+	} `toml:"reader"`
+
+	HolderCheck struct {
+		TapUse       terminal.HolderCheck `toml:"tap-use"`
+		ExternalAuth terminal.HolderCheck `toml:"external-auth"`
+		Timeout      duration             `toml:"timeout"`
+	} `toml:"holder_check"`
+
+	ScopeKey struct {
+		File    string `toml:"file"`    // the wrapped scope key
+		Wrapper string `toml:"wrapper"` // key URI
+	} `toml:"scope_key"`
+
+	List struct {
+		Keys   []string `toml:"keys"`   // public keys that may sign lists, PEM
+		Source string   `toml:"source"` // file:PATH, looked at every interval; "" is never
+		Every  duration `toml:"every"`
+	} `toml:"list"`
+
+	Anchors struct {
+		Files []string `toml:"files"`
+		Pins  []string `toml:"pins"` // SHA-256 of further production certificates
+	} `toml:"anchors"`
+
+	ExternalAuth struct {
+		Key          string   `toml:"key"`          // key URI
+		Certificates []string `toml:"certificates"` // intermediate, terminal
+	} `toml:"external_auth"`
+
+	Card struct {
+		Profile string `toml:"profile"` // "" is the built-in one
+	} `toml:"card"`
+
+	folder string // of the file
+}
+
+// A duration is written as Go writes it: "3s", "250ms".
+type duration struct{ time.Duration }
+
+func (d *duration) UnmarshalText(b []byte) (err error) {
+	d.Duration, err = time.ParseDuration(string(b))
+	return err
+}
+
+// loadConfig reads and checks a configuration file.
+func loadConfig(path string) (*config, error) {
+	if path == "" {
+		return nil, usageError("no configuration: give --config FILE")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, configError{err}
+	}
+	c := &config{folder: filepath.Dir(path)}
+	c.Deadline.Duration = terminal.DefaultDeadline
+	c.Gate.Driver = "simulator"
+	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
+	c.HolderCheck.Timeout.Duration = terminal.DefaultHolderCheckTimeout
+	c.List.Every.Duration = time.Minute
+	if err := stricttoml.Decode(text, c); err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+	}
+	if err := c.check(); err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+	}
+	return c, nil
+}
+
+// check names the first key that is missing or makes no sense.
+func (c *config) check() error {
+	for _, k := range []struct{ key, value string }{
+		{"scope", c.Scope}, {"terminal", c.Terminal}, {"state", c.State}, {"gate.name", c.Gate.Name},
+		{"scope_key.file", c.ScopeKey.File}, {"scope_key.wrapper", c.ScopeKey.Wrapper},
+	} {
+		if k.value == "" {
+			return fmt.Errorf("%s is missing", k.key)
+		}
+	}
+	if len(c.Methods) == 0 {
+		return fmt.Errorf("methods is missing: name %q, %q or both, in order", jpki.TapUse, jpki.ExternalAuth)
+	}
+	for _, m := range c.Methods {
+		if m != jpki.TapUse && m != jpki.ExternalAuth {
+			return fmt.Errorf("methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth)
+		}
+	}
+	if len(c.List.Keys) == 0 {
+		return errors.New("list.keys is missing: name the public key files that may sign lists")
+	}
+	if c.Gate.Driver != "simulator" {
+		return fmt.Errorf("gate.driver is %q: this version drives only the \"simulator\"", c.Gate.Driver)
+	}
+	for _, k := range []struct {
+		key   string
+		value terminal.HolderCheck
+	}{{"tap-use", c.HolderCheck.TapUse}, {"external-auth", c.HolderCheck.ExternalAuth}} {
+		all := []terminal.HolderCheck{terminal.CheckNone, terminal.CheckStaff, terminal.CheckExternal}
+		if !slices.Contains(all, k.value) {
+			return fmt.Errorf("holder_check.%s is %q, want one of %q", k.key, k.value, all)
+		}
+	}
+	if c.Deadline.Duration < 500*time.Millisecond || c.Deadline.Duration > 10*time.Second {
+		return fmt.Errorf("deadline is %v, want 500ms to 10s", c.Deadline.Duration)
+	}
+	if c.HolderCheck.Timeout.Duration < time.Second {
+		return fmt.Errorf("holder_check.timeout is %v, want at least 1s", c.HolderCheck.Timeout.Duration)
+	}
+	if c.List.Every.Duration < time.Second {
+		return fmt.Errorf("list.every is %v, want at least 1s", c.List.Every.Duration)
+	}
+	if slices.Contains(c.Methods, jpki.ExternalAuth) && (c.ExternalAuth.Key == "" || len(c.ExternalAuth.Certificates) == 0) {
+		return fmt.Errorf("method %q needs external_auth.key and external_auth.certificates", jpki.ExternalAuth)
+	}
+	_, err := c.pins()
+	return err
+}
+
+// path makes a path of the file relative to its folder.
+func (c *config) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.folder, p)
+}
+
+// pins are the further production anchors.
+func (c *config) pins() ([]anchor.Pin, error) {
+	pins := make([]anchor.Pin, 0, len(c.Anchors.Pins))
+	for _, text := range c.Anchors.Pins {
+		b, err := hex.DecodeString(text)
+		if err != nil || len(b) != len(anchor.Pin{}) {
+			return nil, fmt.Errorf("anchors.pins has %q: want the SHA-256 of a certificate, 64 hexadecimal digits", text)
+		}
+		pins = append(pins, anchor.Pin(b))
+	}
+	return pins, nil
+}

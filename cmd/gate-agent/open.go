@@ -1,0 +1,182 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/terminal/journal"
+	"github.com/gate-agent/gate-agent/whitelist/listdb"
+)
+
+// What a configuration names, opened one by one. Each error names the key of
+// the configuration that it concerns.
+
+func (c *config) openScopeKey() (cardid.ScopeKey, error) {
+	wrapper, err := keystore.OpenWrapper(c.ScopeKey.Wrapper)
+	if err != nil {
+		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.wrapper: %w", err)}
+	}
+	blob, err := os.ReadFile(c.path(c.ScopeKey.File))
+	if err != nil {
+		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file: %w", err)}
+	}
+	secret, err := wrapper.Unwrap(blob, scopeKeyLabel(c.Scope))
+	if err != nil {
+		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w (is it wrapped for scope %q and this wrapper?)", c.ScopeKey.File, err, c.Scope)}
+	}
+	key, err := cardid.NewScopeKey(secret)
+	if err != nil {
+		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w", c.ScopeKey.File, err)}
+	}
+	return key, nil
+}
+
+// scopeKeyLabel binds a wrapped scope key to its scope.
+func scopeKeyLabel(scope string) string { return "scope-key/" + scope }
+
+func (c *config) openAnchors() (anchor.Set, error) {
+	pins, err := c.pins()
+	if err != nil {
+		return anchor.Set{}, configError{err}
+	}
+	var files [][]byte
+	for _, name := range c.Anchors.Files {
+		b, err := os.ReadFile(c.path(name))
+		if err != nil {
+			return anchor.Set{}, configError{fmt.Errorf("anchors.files: %w", err)}
+		}
+		files = append(files, b)
+	}
+	if len(files) == 0 {
+		return anchor.Set{}, nil // registered keys need no anchor
+	}
+	set, err := anchor.Load(c.Mode, pins, files...)
+	if err != nil {
+		return anchor.Set{}, configError{fmt.Errorf("anchors: %w", err)}
+	}
+	return set, nil
+}
+
+// listKeys are the keys that may sign lists of the configured scope.
+func (c *config) listKeys() (sign1.Keys, error) {
+	var keys []sign1.Key
+	for _, name := range c.List.Keys {
+		text, err := os.ReadFile(c.path(name))
+		if err != nil {
+			return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
+		}
+		public, err := sign1.ParsePublicKey(text)
+		if err != nil {
+			return sign1.Keys{}, configError{fmt.Errorf("list.keys: %s: %w", name, err)}
+		}
+		keys = append(keys, sign1.Key{Public: public, Role: sign1.RoleList, Scope: c.Scope})
+	}
+	set, err := sign1.NewKeys(keys...)
+	if err != nil {
+		return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
+	}
+	return set, nil
+}
+
+func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
+	keys, err := c.listKeys()
+	if err != nil {
+		return nil, err
+	}
+	store, err := listdb.Open(listdb.Config{
+		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Keys: keys, ScopeKey: key,
+	})
+	if err != nil {
+		return nil, configError{err}
+	}
+	return store, nil
+}
+
+func (c *config) journalPath() string { return filepath.Join(c.path(c.State), "journal.db") }
+
+func (c *config) openJournal() (*journal.Journal, error) {
+	j, err := journal.Open(c.journalPath(), nil)
+	if err != nil {
+		return nil, journalError(err)
+	}
+	return j, nil
+}
+
+func (c *config) openDialogue() (*jpki.Dialogue, error) {
+	profile := jpki.DefaultProfile()
+	if c.Card.Profile != "" {
+		text, err := os.ReadFile(c.path(c.Card.Profile))
+		if err != nil {
+			return nil, configError{fmt.Errorf("card.profile: %w", err)}
+		}
+		if profile, err = jpki.ParseProfile(text); err != nil {
+			return nil, configError{fmt.Errorf("card.profile: %s: %w", c.Card.Profile, err)}
+		}
+	}
+	key, err := c.openTerminalKey()
+	if err != nil {
+		return nil, err
+	}
+	d, err := jpki.NewDialogue(profile, key, rand.Reader)
+	if err != nil {
+		return nil, configError{err}
+	}
+	return d, nil
+}
+
+// openTerminalKey opens the external-authentication key when a configured
+// method uses it.
+func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
+	if !slices.Contains(c.Methods, jpki.ExternalAuth) {
+		return nil, nil
+	}
+	signer, err := keystore.OpenSigner(c.ExternalAuth.Key, keystore.ExternalAuth)
+	if err != nil {
+		return nil, configError{fmt.Errorf("external_auth.key: %w", err)}
+	}
+	var certificates []cardauth.CVCertificate
+	for _, name := range c.ExternalAuth.Certificates {
+		b, err := os.ReadFile(c.path(name))
+		if err != nil {
+			return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
+		}
+		certificate, err := cardauth.ParseCVCertificate(b)
+		if err != nil {
+			return nil, configError{fmt.Errorf("external_auth.certificates: %s: %w", name, err)}
+		}
+		certificates = append(certificates, certificate)
+	}
+	key, err := jpki.NewTerminalKey(signer, certificates...)
+	if err != nil {
+		return nil, configError{err}
+	}
+	return key, nil
+}
+
+// custody says, for each key medium in use, what it protects against.
+func (c *config) custody() ([]string, error) {
+	uris := []string{c.ScopeKey.Wrapper}
+	if slices.Contains(c.Methods, jpki.ExternalAuth) {
+		uris = append(uris, c.ExternalAuth.Key)
+	}
+	var said []string
+	var failed error
+	for _, uri := range uris {
+		s, err := keystore.Custody(uri)
+		failed = errors.Join(failed, err)
+		if !slices.Contains(said, s) {
+			said = append(said, s)
+		}
+	}
+	return said, failed
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/sync/fetch"
+	"github.com/gate-agent/gate-agent/sync/lists"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/gate"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+func runCommand() *cobra.Command {
+	var events string
+	cmd := &cobra.Command{
+		Use:   "run --config FILE [--events FILE|-]",
+		Short: "Serve the gate until SIGINT or SIGTERM",
+		Long: `Run serves the gate until SIGINT or SIGTERM.
+
+With --events it writes one JSON object for each decision to a file, or to
+standard output for "-" (docs/events.md). The simulated gate reads staff keys
+from standard input: a line "c" confirms the person, "r" refuses.`,
+		Example: "  gate-agent run --config /etc/gate-agent/config.toml --events -",
+		Args:    args(cobra.NoArgs),
+	}
+	cmd.Flags().StringVar(&events, "events", "", "write one JSON object for each decision to this file, or - for standard output")
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
+		out, err := openEvents(events, cmd.OutOrStdout())
+		if err != nil {
+			return err
+		}
+		err = run(cmd.Context(), c, newLogger(cmd.ErrOrStderr()), out, cmd.InOrStdin())
+		return errors.Join(err, out.Close())
+	})
+	return cmd
+}
+
+// newLogger writes text on a terminal and JSON elsewhere.
+func newLogger(w io.Writer) *slog.Logger {
+	if f, ok := w.(*os.File); ok {
+		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
+			return slog.New(slog.NewTextHandler(w, nil))
+		}
+	}
+	return slog.New(slog.NewJSONHandler(w, nil))
+}
+
+// run wires the parts of a terminal together and serves its lane.
+func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, staff io.Reader) (err error) {
+	closing := func(f func() error) { err = errors.Join(err, f()) }
+
+	key, err := c.openScopeKey()
+	if err != nil {
+		return err
+	}
+	anchors, err := c.openAnchors()
+	if err != nil {
+		return err
+	}
+	dialogue, err := c.openDialogue()
+	if err != nil {
+		return err
+	}
+	store, err := c.openList(key)
+	if err != nil {
+		return err
+	}
+	defer closing(store.Close)
+	record, err := c.openJournal()
+	if err != nil {
+		return err
+	}
+	defer closing(record.Close)
+	reader, err := pcsc.Open(pcsc.Options{Readers: c.Reader.Slots})
+	if err != nil {
+		return configError{fmt.Errorf("reader.slots: %w", err)}
+	}
+	defer closing(reader.Close)
+
+	simulator := gate.NewSimulator(func(what string) { log.Info(what) })
+	lane, err := terminal.NewLane(terminal.Config{
+		Scope: c.Scope, Terminal: c.Terminal, GateName: c.Gate.Name, Methods: c.Methods,
+		HolderCheck: map[jpki.Method]terminal.HolderCheck{
+			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
+		},
+		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration,
+		ScopeKey: key, Anchors: anchors.Certificates(),
+	}, terminal.Parts{
+		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
+		Rand: rand.Reader, Now: time.Now,
+		Observe: func(d terminal.Decision) {
+			events.add(d)
+			logDecision(log, d)
+		},
+	})
+	if err != nil {
+		return configError{err}
+	}
+
+	if err := record.Started(ctx, time.Now(), version()); err != nil {
+		return fmt.Errorf("recording the start: %w", err)
+	}
+	said, err := c.custody()
+	if err != nil {
+		return configError{err}
+	}
+	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "gate", c.Gate.Name, "methods", c.Methods)
+	for _, s := range said {
+		log.Info("key custody", "medium", s)
+	}
+	sayList(log, store)
+
+	// What runs beside the lane ends before the parts are closed. Staff keys
+	// do not: a read of standard input cannot be cancelled, and holds nothing.
+	go pressKeys(staff, simulator)
+	beside, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	if c.List.Source != "" {
+		source, err := fetch.NewFile(c.List.Source, whitelist.MaxFile)
+		if err != nil {
+			return configError{fmt.Errorf("list.source: %w", err)}
+		}
+		wg.Go(func() {
+			lists.Follow(beside, c.List.Every.Duration, source, store, func(m whitelist.Manifest, err error) {
+				if err != nil {
+					log.Warn("list not taken over", "error", err)
+					return
+				}
+				log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter)
+				if err := record.ListApplied(beside, time.Now(), m.Scope, m.Epoch, m.Seq, m.RowsSHA256); err != nil {
+					log.Error("list not recorded", "error", err)
+				}
+			})
+		})
+	}
+	err = lane.Run(ctx)
+	log.Info("stopped")
+	return err
+}
+
+// sayList logs which list is in force at the start.
+func sayList(log *slog.Logger, list terminal.List) {
+	view, err := list.Current()
+	if err != nil {
+		log.Warn("no list in force: every card is denied", "error", err)
+		return
+	}
+	defer view.Release()
+	m := view.Manifest()
+	log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter,
+		"rows_sha256", hex.EncodeToString(m.RowsSHA256[:8]))
+}
+
+// logDecision tells the operator what happened, without a card identifier.
+func logDecision(log *slog.Logger, d terminal.Decision) {
+	attrs := []any{"verdict", d.Verdict.String(), "reason", string(d.Reason), "method", string(d.Method), "elapsed_ms", d.Elapsed.Milliseconds()}
+	if d.HolderCheck != "" {
+		attrs = append(attrs, "holder_check", d.HolderCheck)
+	}
+	if len(d.Warnings) > 0 {
+		attrs = append(attrs, "warnings", d.Warnings)
+	}
+	if d.Cause != nil {
+		attrs = append(attrs, "cause", d.Cause.Error())
+	}
+	log.Info("tap", attrs...)
+}
+
+// pressKeys reads staff keys: "c" confirms, "r" refuses.
+func pressKeys(r io.Reader, g *gate.Simulator) {
+	for s := bufio.NewScanner(r); s.Scan(); {
+		switch s.Text() {
+		case "c":
+			g.Press(true)
+		case "r":
+			g.Press(false)
+		}
+	}
+}

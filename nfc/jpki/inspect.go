@@ -1,0 +1,129 @@
+package jpki
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+)
+
+// EF identifiers of JPKI-AP and of the card-surface AP that only Inspect reads
+// (card-facts §2, §4). They are known and the same on every card.
+const (
+	efTokenInfo            = 0x0006
+	efCertificatesPresent  = 0x0008
+	efCACertificate        = 0x000B
+	efSurfaceCVCertificate = 0x0004
+)
+
+// Info is what a card gives away freely. What it does not have, or keeps
+// behind a PIN, is nil or false.
+type Info struct {
+	Token              string // label of the token, such as JPKIAPICCTOKEN2
+	CertificatesMarked []byte // 3 bytes: which certificates it says it carries
+	Certificate        []byte // user-authentication certificate, DER
+	PINRequired        bool   // the certificate is behind the PIN
+	CACertificate      []byte // DER
+	CardSurface        bool   // it has the card-surface AP
+	SurfaceCertificate []byte // card-verifiable certificate of that AP
+}
+
+// Inspect reads what registration needs of a card, without a PIN. It fails
+// when the card is no JPKI card or leaves.
+func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (Info, error) {
+	s := session{d: d, ctx: ctx, slot: slot, ch: ch}
+	var info Info
+	if err := s.selectDF("JPKI-AP", d.profile.Applications.JPKI); err != nil {
+		return info, err
+	}
+	if token, err := s.readEF(efTokenInfo, 32); err == nil {
+		info.Token = strings.TrimRight(string(token), " \x00")
+	} else if gone(err) {
+		return info, err
+	}
+	var err error
+	if info.CertificatesMarked, err = s.readEF(efCertificatesPresent, 3); gone(err) {
+		return info, err
+	}
+	if info.CACertificate, err = s.readObject(efCACertificate); gone(err) {
+		return info, err
+	}
+	err = s.readHead()
+	if err == nil {
+		err = s.readRest()
+	}
+	info.Certificate, info.PINRequired = s.certificate, errors.Is(err, ErrPINRequired)
+	if err != nil && !info.PINRequired {
+		return info, err
+	}
+	if err := s.selectDF("card-surface AP", d.profile.Applications.CardSurface); err != nil {
+		if gone(err) {
+			return info, err
+		}
+		return info, nil // a phone or a SIM
+	}
+	info.CardSurface = true
+	if info.SurfaceCertificate, err = s.readEFAll(efSurfaceCVCertificate, cardauth.CVCertificateSize); gone(err) {
+		return info, err
+	}
+	return info, nil
+}
+
+// gone reports whether err means that the session is over; a status word only
+// means that the card does not give this file.
+func gone(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, isStatus := errors.AsType[*nfc.StatusError](err)
+	return !isStatus
+}
+
+// readEF reads the first n bytes, at most 256, of an EF by its short
+// identifier.
+func (s *session) readEF(file FileID, n int) ([]byte, error) {
+	data, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xB0, P1: 0x80 | file.SFI(), Ne: n})
+	if err != nil {
+		return nil, fmt.Errorf("reading EF %04X: %w", uint16(file), err)
+	}
+	return data, nil
+}
+
+// readEFAll reads the first n bytes of an EF by 256 bytes.
+func (s *session) readEFAll(file FileID, n int) ([]byte, error) {
+	data, err := s.readEF(file, min(n, readSize))
+	for err == nil && len(data) < n {
+		var more []byte
+		at := len(data)
+		more, err = s.ch.Do(s.ctx, nfc.Command{INS: 0xB0, P1: byte(at >> 8), P2: byte(at), Ne: min(n-at, readSize)})
+		if err == nil && len(more) == 0 {
+			err = fmt.Errorf("%w: EF %04X ends after %d of %d bytes", nfc.ErrMalformed, uint16(file), at, n)
+		}
+		data = append(data, more...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// readObject reads the DER object at the beginning of an EF, which may carry
+// filler behind it.
+func (s *session) readObject(file FileID) ([]byte, error) {
+	header, err := s.readEF(file, 4)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(header, []byte{0x30, 0x82}) || len(header) != 4 {
+		return nil, nil // no certificate in it
+	}
+	size := 4 + int(header[2])<<8 + int(header[3])
+	if size > cardauth.MaxCertificate {
+		return nil, nil
+	}
+	return s.readEFAll(file, size)
+}

@@ -1,0 +1,57 @@
+package terminal
+
+import (
+	"time"
+)
+
+// An Event is a decision as the outside sees it, one JSON object on a line.
+// docs/events.md describes it; its names are a promise. It names no person:
+// the card is a pseudonym under the scope key.
+type Event struct {
+	Verdict            Verdict   `json:"verdict"`
+	Reason             Reason    `json:"reason"`
+	Method             string    `json:"method"`
+	CardID             string    `json:"card_id"`
+	ListEpoch          uint64    `json:"list_epoch"`
+	ListSeq            uint64    `json:"list_seq"`
+	At                 time.Time `json:"at"`
+	ElapsedMS          float64   `json:"elapsed_ms"`
+	Stages             StagesMS  `json:"stages"`
+	Commands           int       `json:"commands"`
+	Bytes              int       `json:"bytes"`
+	TerminalSignatures int       `json:"terminal_signatures"`
+	HolderCheck        string    `json:"holder_check,omitempty"`
+	Warnings           []Reason  `json:"warnings,omitempty"`
+}
+
+// StagesMS is Stages in milliseconds.
+type StagesMS struct {
+	Detect  float64 `json:"detect"`
+	Select  float64 `json:"select"`
+	Read    float64 `json:"read"`
+	Resolve float64 `json:"resolve"`
+	Auth    float64 `json:"auth"`
+	Sign    float64 `json:"sign"`
+	Verify  float64 `json:"verify"`
+	Decide  float64 `json:"decide"`
+	Journal float64 `json:"journal"`
+}
+
+// Event gives the decision as the outside sees it.
+func (d Decision) Event() Event {
+	s := d.Stages
+	return Event{
+		Verdict: d.Verdict, Reason: d.Reason, Method: string(d.Method), CardID: d.CardID,
+		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
+		At: d.Instant.UTC().Truncate(time.Millisecond), ElapsedMS: ms(d.Elapsed),
+		Stages: StagesMS{
+			Detect: ms(s.Detect), Select: ms(s.Select), Read: ms(s.Read), Resolve: ms(s.Resolve),
+			Auth: ms(s.Auth), Sign: ms(s.Sign), Verify: ms(s.Verify), Decide: ms(s.Decide), Journal: ms(s.Journal),
+		},
+		Commands: d.Commands, Bytes: d.Bytes, TerminalSignatures: d.TerminalSignatures,
+		HolderCheck: d.HolderCheck, Warnings: d.Warnings,
+	}
+}
+
+// ms is d in milliseconds, to the microsecond.
+func ms(d time.Duration) float64 { return float64(d.Round(time.Microsecond)) / 1e6 }
