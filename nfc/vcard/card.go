@@ -189,11 +189,10 @@ func (c *Card) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
 // execute runs one command and shapes its response.
 func (c *Card) execute(capdu []byte) result {
 	c.work = 0
-	if fresh := c.fresh; fresh {
-		c.fresh = false
-		if c.opt.FirstCommandFails {
-			return only(swUnknown)
-		}
+	fresh := c.fresh
+	c.fresh = false
+	if fresh && c.opt.FirstCommandFails {
+		return only(swUnknown)
 	}
 	cmd, err := parseCommand(capdu)
 	if err != nil || cmd.extended && c.opt.NoExtendedLength {

@@ -20,7 +20,7 @@ const imageFormat = "gate-agent virtual card v1"
 // follows from its files and access conditions alone; the kind is for people.
 type Kind string
 
-// The kinds of card-facts §9.
+// The kinds of card-facts §1 and §9.
 const (
 	KindCard         Kind = "card"          // plastic My Number card
 	KindPhoneAndroid Kind = "phone-android" // secure element of an Android phone
@@ -85,8 +85,10 @@ var (
 	aidSurface = []byte{0xD3, 0x92, 0x10, 0x00, 0x31, 0x00, 0x01, 0x01, 0x04, 0x02}
 )
 
-// AIDs of the two applications a terminal speaks to (card-facts §1).
-func AIDJPKI() []byte    { return bytes.Clone(aidJPKI) }
+// AIDJPKI returns the DF name of the JPKI-AP (card-facts §1).
+func AIDJPKI() []byte { return bytes.Clone(aidJPKI) }
+
+// AIDSurface returns the DF name of the card-surface AP (card-facts §1).
 func AIDSurface() []byte { return bytes.Clone(aidSurface) }
 
 // FileID is a file identifier (ISO/IEC 7816-4:2020, 7.3.2). Its low five bits
@@ -157,6 +159,14 @@ func (k *PrivateKey) UnmarshalJSON(b []byte) error {
 	}
 	k.PrivateKey = rsaKey
 	return nil
+}
+
+// public returns the public half, nil of a missing key.
+func (k *PrivateKey) public() *rsa.PublicKey {
+	if k == nil || k.PrivateKey == nil {
+		return nil
+	}
+	return &k.PublicKey
 }
 
 // imageFile is the JSON form.
@@ -247,7 +257,7 @@ func (img *Image) AuthenticationKey() *rsa.PublicKey {
 	}
 	for _, k := range app.Keys {
 		if k.ID == efAuthKey {
-			return &k.Private.PublicKey
+			return k.Private.public()
 		}
 	}
 	return nil
@@ -257,8 +267,8 @@ func (img *Image) AuthenticationKey() *rsa.PublicKey {
 // has none.
 func (img *Image) CardKey() *rsa.PublicKey {
 	app := img.Application(aidSurface)
-	if app == nil || app.InternalKey == nil {
+	if app == nil {
 		return nil
 	}
-	return &app.InternalKey.PublicKey
+	return app.InternalKey.public()
 }
