@@ -18,7 +18,7 @@ import (
 // also beside an error.
 //
 // at is now, by the clock the terminal trusts most. progress, when not nil, is
-// told the number of rows read, every few thousand rows and at the end.
+// told the number of rows read, every thousand and at the end.
 //
 // The list that is in force already is no error: when it verifies on disk
 // nothing is written, and when it does not it is written anew.
@@ -156,13 +156,11 @@ func (s *Store) fill(ctx context.Context, file *whitelist.Reader, progress func(
 	defer insert.Close()
 	var n uint64
 	for ; ; n++ {
-		if n%4096 == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if n > 0 {
-				progress(n)
-			}
+		if n%1000 == 0 && n > 0 {
+			progress(n)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		row, err := file.Next()
 		if err == io.EOF {
