@@ -1,0 +1,174 @@
+package journal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write testdata/vectors/journal anew")
+
+// vector is the form of testdata/vectors/journal/chain.json.
+type vector struct {
+	Incarnation   string        `json:"incarnation"`
+	FirstPrevious string        `json:"first_previous"`
+	Events        []vectorEvent `json:"events"`
+}
+
+type vectorEvent struct {
+	Bytes string `json:"bytes"`
+	Hash  string `json:"hash"`
+}
+
+// The journal of the vector has one event of every kind. The hashes are
+// computed here once more, from the words of docs/journal.md.
+func TestChainVector(t *testing.T) {
+	path := temp(t)
+	incarnation := [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	if err := create(path, incarnation); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, path)
+	fill(t, j)
+	first := firstHash(incarnation)
+	got := vector{Incarnation: hex.EncodeToString(incarnation[:]), FirstPrevious: hex.EncodeToString(first[:])}
+	for e, err := range j.List(t.Context(), Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Events = append(got.Events, vectorEvent{string(e.Bytes), hex.EncodeToString(e.Hash[:])})
+	}
+
+	file := filepath.Join("..", "..", "testdata", "vectors", "journal", "chain.json")
+	if *update {
+		text, err := json.MarshalIndent(got, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want vector
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+
+	id, err := hex.DecodeString(want.Incarnation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prev := sha256.Sum256([]byte("gate-agent journal start v1\x00" + string(id)))
+	if hex.EncodeToString(prev[:]) != want.FirstPrevious {
+		t.Errorf("first previous hash is %x", prev)
+	}
+	for i, e := range want.Events {
+		prev = sha256.Sum256([]byte("gate-agent journal event v1\x00" + string(prev[:]) + e.Bytes))
+		if hex.EncodeToString(prev[:]) != e.Hash {
+			t.Errorf("hash of event %d is %x", i+1, prev)
+		}
+	}
+}
+
+func TestDocumentShowsTheVector(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "journal.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "testdata", "vectors", "journal", "chain.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vector
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{v.Incarnation, v.FirstPrevious, v.Events[0].Bytes, v.Events[0].Hash} {
+		if !strings.Contains(string(doc), s) {
+			t.Errorf("docs/journal.md lacks %s", s)
+		}
+	}
+	// Every member of an event is documented.
+	for f := range reflect.TypeFor[Event]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/journal.md lacks member %s", name)
+		}
+	}
+}
+
+func TestInstantHasOneForm(t *testing.T) {
+	for _, s := range []string{
+		`"2026-04-01T12:00:00Z"`, `"2026-04-01T12:00:00.1Z"`, `"2026-04-01T12:00:00.0001Z"`, `"2026-04-01T12:00:00.000+00:00"`,
+		`"2026-04-01t12:00:00.000z"`, `"2026-04-01T12:00:00,000Z"`, `"2026-02-30T12:00:00.000Z"`, `1`, `null`, `""`,
+	} {
+		var i Instant
+		if err := json.Unmarshal([]byte(s), &i); err == nil && s != `null` {
+			t.Errorf("%s is accepted as %v", s, i)
+		}
+	}
+	tokyo := time.FixedZone("JST", 9*60*60)
+	got, err := json.Marshal(instant(time.Date(2026, 4, 1, 21, 0, 0, 999_999, tokyo)))
+	if err != nil || string(got) != `"2026-04-01T12:00:00.000Z"` {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if _, err := json.Marshal(instant(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))); err == nil {
+		t.Error("a year of five digits is written: it would sort wrongly")
+	}
+}
+
+// A later program of the same schema version may add members and kinds.
+func TestUnknownMembersArePassedOver(t *testing.T) {
+	e, err := parseEvent([]byte(`{"seq":1,"kind":"passage","at":"2026-04-01T12:00:00.000Z","direction":"in"}`))
+	if err != nil || e.Kind != "passage" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for _, s := range []string{``, `{}`, `[]`, `{"seq":1}`, `{"seq":-1,"kind":"start","at":"2026-04-01T12:00:00.000Z"}`,
+		`{"seq":1,"kind":"start"}`, `{"seq":1,"kind":"start","at":"2026-04-01T12:00:00.000Z"}{}`} {
+		if e, err := parseEvent([]byte(s)); err == nil {
+			t.Errorf("%s is accepted as %+v", s, e)
+		}
+	}
+}
+
+// Property: what parses encodes, and parses again to the same event.
+func FuzzParseEvent(f *testing.F) {
+	f.Add([]byte(`{"seq":1,"kind":"reserve","at":"2026-04-01T12:00:00.000Z","entitlement":"t<&>","warnings":["data_stale"]}`))
+	f.Add([]byte(`{"seq":2,"kind":"commit","at":"2026-04-01T12:00:00.000Z","reservation":1}`))
+	f.Add([]byte(`{"seq":3,"kind":"x","at":null}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := parseEvent(b)
+		if err != nil {
+			return
+		}
+		text, err := e.encode()
+		if err != nil {
+			t.Fatalf("%s: %v", b, err)
+		}
+		again, err := parseEvent(text)
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if second, err := again.encode(); err != nil || !bytes.Equal(text, second) {
+			t.Fatalf("%s became %s, %v", text, second, err)
+		}
+	})
+}
