@@ -1,15 +1,11 @@
 package world
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"fmt"
 	"time"
 
-	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -29,25 +25,6 @@ type Person struct {
 	// What a correct gate answers.
 	Verdict terminal.Verdict
 	Reason  terminal.Reason
-}
-
-// Medium is the person's card, new from its image.
-func (p Person) Medium(opt vcard.Options) (nfctest.Medium, error) {
-	card, err := vcard.New(p.Image, opt)
-	if err != nil {
-		return nil, fmt.Errorf("card of %q: %w", p.Name, err)
-	}
-	if p.PullAt == 0 {
-		return card, nil
-	}
-	return Pulled(card, p.PullAt), nil
-}
-
-// Pulled is a medium that leaves the field before command at (from 1).
-func Pulled(m nfctest.Medium, at int) nfctest.Medium {
-	return &nfctest.Faulty{Medium: m, Bend: func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
-		return nil, nfc.ErrRemoved, n >= at
-	}}
 }
 
 // People makes people of every sort that a gate meets, and the rows of those

@@ -1,6 +1,10 @@
 package nfctest
 
-import "context"
+import (
+	"context"
+
+	"github.com/gate-agent/gate-agent/nfc"
+)
 
 // Faulty is a medium whose answers a test bends. Bend is called for every
 // command with its number in the session, from 1, and may answer in the
@@ -25,4 +29,11 @@ func (f *Faulty) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
 		return rapdu, err
 	}
 	return f.Medium.Transmit(ctx, capdu)
+}
+
+// Pulled is a medium that leaves the field before it answers command at, from 1.
+func Pulled(m Medium, at int) Medium {
+	return &Faulty{Medium: m, Bend: func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
+		return nil, nfc.ErrRemoved, n >= at
+	}}
 }

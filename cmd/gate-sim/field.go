@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+
+	"github.com/gate-agent/gate-agent/internal/pcscd"
+	"github.com/gate-agent/gate-agent/nfc/nfctest"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/nfc/vcard"
+	"github.com/gate-agent/gate-agent/terminal"
+)
+
+// A field is where the demo presents cards: slots that lanes read from.
+type field interface {
+	// reader is that of slot i.
+	reader(i int) (terminal.Reader, error)
+	// present puts a card into slot i; pullAt as in world.Person.
+	present(ctx context.Context, i int, card *vcard.Card, pullAt int) (remove func() error, err error)
+	close() error
+}
+
+// inProcess is a field without a PC/SC stack.
+type inProcess struct{ slots []*nfctest.Field }
+
+const onlySlot = "virtual slot"
+
+func newInProcess(slots int) *inProcess {
+	f := &inProcess{}
+	for range slots {
+		f.slots = append(f.slots, nfctest.NewField(onlySlot))
+	}
+	return f
+}
+
+func (f *inProcess) reader(i int) (terminal.Reader, error) { return f.slots[i], nil }
+
+func (f *inProcess) present(_ context.Context, i int, card *vcard.Card, pullAt int) (func() error, error) {
+	var medium nfctest.Medium = card
+	if pullAt > 0 {
+		medium = nfctest.Pulled(card, pullAt)
+	}
+	f.slots[i].Insert(onlySlot, medium)
+	return func() error { f.slots[i].Remove(onlySlot); return nil }, nil
+}
+
+func (f *inProcess) close() error { return nil }
+
+// throughPCSC is a field behind a private pcscd with vpcd.
+type throughPCSC struct {
+	daemon *pcscd.Daemon
+	lanes  []*pcsc.Lane
+}
+
+func newThroughPCSC(ctx context.Context, slots int) (*throughPCSC, error) {
+	d, err := pcscd.Start(ctx, pcscd.Options{Slots: slots})
+	if err != nil {
+		return nil, err
+	}
+	// The client library reads it once, at its first call.
+	if err := d.Setenv(); err != nil {
+		return nil, errors.Join(err, d.Stop())
+	}
+	return &throughPCSC{daemon: d}, nil
+}
+
+func (f *throughPCSC) reader(i int) (terminal.Reader, error) {
+	lane, err := pcsc.Open(pcsc.Options{Readers: []string{f.daemon.SlotName(i)}})
+	if err != nil {
+		return nil, err
+	}
+	f.lanes = append(f.lanes, lane)
+	return lane, nil
+}
+
+// present connects the card to its slot of vpcd, and serves it until remove.
+func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pullAt int) (func() error, error) {
+	conn, err := pcscd.Dial(ctx, f.daemon.SlotAddr(i))
+	if err != nil {
+		return nil, err
+	}
+	if pullAt > 0 {
+		conn = &pulledConn{Conn: conn, atr: card.ATR(), commands: pullAt}
+	}
+	serving, stop := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- card.Serve(serving, conn) }()
+	return func() error {
+		stop()
+		err := <-served
+		if errors.Is(err, context.Canceled) || errors.Is(err, errPulled) {
+			err = nil
+		}
+		if closeErr := conn.Close(); !errors.Is(closeErr, net.ErrClosed) {
+			err = errors.Join(err, closeErr)
+		}
+		return err
+	}, nil
+}
+
+func (f *throughPCSC) close() error {
+	var err error
+	for _, l := range f.lanes {
+		err = errors.Join(err, l.Close())
+	}
+	return errors.Join(err, f.daemon.Stop())
+}
+
+// errPulled ends the service of a card that was pulled away.
+var errPulled = errors.New("card pulled away")
+
+// A pulledConn closes itself in the place of the card's last answer.
+type pulledConn struct {
+	net.Conn
+	atr      []byte
+	commands int // until the card leaves
+}
+
+// Write is called once with each message of the card: an ATR, which vpcd asks
+// for now and then, or a response APDU, behind a length of two bytes.
+func (c *pulledConn) Write(message []byte) (int, error) {
+	if !bytes.Equal(message[2:], c.atr) {
+		if c.commands--; c.commands == 0 {
+			return 0, errors.Join(errPulled, c.Close())
+		}
+	}
+	return c.Conn.Write(message)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/internal/pcscd"
+	"github.com/gate-agent/gate-agent/internal/world"
+)
+
+func worldCommand() *cobra.Command {
+	var methods []string
+	cmd := &cobra.Command{
+		Use:   "world DIR",
+		Short: "Make the folder of a test terminal, a signed list, and cards",
+		Long: `World makes DIR/terminal with a configuration for gate-agent, its keys and a
+signed list, and DIR/cards with cards that the list names, and some that it does not.`,
+		Example: "  gate-sim world /tmp/world\n  gate-agent list import --config /tmp/world/terminal/config.toml /tmp/world/terminal/list.cose",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringSliceVar(&methods, "methods", []string{"tap-use", "external-auth"}, "methods of the terminal, in order")
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		w, err := world.New(time.Now())
+		if err != nil {
+			return err
+		}
+		people, rows, err := w.People()
+		if err != nil {
+			return err
+		}
+		list, err := w.List(rows...)
+		if err != nil {
+			return err
+		}
+		config, err := w.Install(filepath.Join(a[0], "terminal"), `["`+strings.Join(methods, `", "`)+`"]`, list)
+		if err != nil {
+			return err
+		}
+		cards := filepath.Join(a[0], "cards")
+		if err := os.MkdirAll(cards, 0o700); err != nil {
+			return err
+		}
+		for _, p := range people {
+			if p.PullAt > 0 {
+				continue // the person is impatient, not the card
+			}
+			b, err := p.Image.Encode()
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(cards, fileName(p)), b, 0o600); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "configuration %s\ncards         %s\n", config, cards)
+		return nil
+	}
+	return cmd
+}
+
+// fileName is the person's name and method, without spaces.
+func fileName(p world.Person) string {
+	return strings.ReplaceAll(strings.ReplaceAll(p.Name, ",", ""), " ", "-") + "." + string(p.Method) + ".json"
+}
+
+func readersCommand() *cobra.Command {
+	var slots int
+	cmd := &cobra.Command{
+		Use:   "readers",
+		Short: "Run a private pcscd with virtual readers until interrupted",
+		Long: `Readers starts a private PC/SC daemon whose readers are virtual, and prints the
+environment variable by which programs find it and the addresses at which cards
+are put into its slots (gate-sim card insert --vpcd). It ends when interrupted.`,
+		Args: args(cobra.NoArgs),
+	}
+	cmd.Flags().IntVar(&slots, "slots", 2, "number of card slots, 1 to 16")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, err := pcscd.Start(cmd.Context(), pcscd.Options{Slots: slots})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "export %s\n", d.Env())
+		for i := range slots {
+			fmt.Fprintf(cmd.OutOrStdout(), "# %s: --vpcd %s\n", d.SlotName(i), d.SlotAddr(i))
+		}
+		<-cmd.Context().Done()
+		return d.Stop()
+	}
+	return cmd
+}

@@ -1,0 +1,196 @@
+package world
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/gate"
+	"github.com/gate-agent/gate-agent/terminal/journal"
+	"github.com/gate-agent/gate-agent/whitelist"
+	"github.com/gate-agent/gate-agent/whitelist/listdb"
+)
+
+// Install writes what an operator would put on a terminal into dir: a
+// configuration, keys sealed under a key source, certificates, and the list.
+// It returns the path of the configuration.
+func (w *World) Install(dir string, methods string, list []byte) (config string, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	uri := func(name string) string {
+		return fmt.Sprintf("sealed:path=%s;key-source=%s", in(name), in("key-source"))
+	}
+	if err := keystore.GenerateKeySource(in("key-source")); err != nil {
+		return "", err
+	}
+	if err := keystore.SealSigner(uri("external-auth.key"), keystore.ExternalAuth, w.TerminalKey); err != nil {
+		return "", err
+	}
+	if err := keystore.GenerateSealedWrapper(uri("wrap.key")); err != nil {
+		return "", err
+	}
+	wrapper, err := keystore.OpenWrapper(uri("wrap.key"))
+	if err != nil {
+		return "", err
+	}
+	scopeKey, err := wrapper.Wrap(w.ScopeSecret, "scope-key/"+Scope)
+	if err != nil {
+		return "", err
+	}
+	listKey, err := sign1.MarshalPublicKey(w.ListKey.Public())
+	if err != nil {
+		return "", err
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Authority.CACertificate().Raw})
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), uri("external-auth.key"))
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{
+		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"ca.pem", ca}, {"list.cose", list},
+		{"intermediate.cvc", w.TerminalCertificates[0]}, {"terminal.cvc", w.TerminalCertificates[1]},
+		{"config.toml", []byte(text)},
+	} {
+		err = errors.Join(err, os.WriteFile(in(f.name), f.content, 0o600))
+	}
+	return in("config.toml"), err
+}
+
+const configText = `# A terminal of the test world: it trusts test cards only.
+mode     = "test"
+scope    = %q
+terminal = %q
+methods  = %s
+state    = "state"
+
+[gate]
+name   = %q
+driver = "simulator"
+
+[holder_check]
+external-auth = "none"   # a real terminal leaves this at "staff"
+
+[scope_key]
+file    = "scope.key"
+wrapper = %q
+
+[list]
+keys = ["list.pub.pem"]
+
+[anchors]
+files = ["ca.pem"]
+
+[external_auth]
+key          = %q
+certificates = ["intermediate.cvc", "terminal.cvc"]
+`
+
+// A Site is the state of a terminal in process: a real list store and a real
+// journal, for any number of lanes.
+type Site struct {
+	World   *World
+	Store   *listdb.Store
+	Journal *journal.Journal
+}
+
+// Open opens the state folder dir.
+func (w *World) Open(dir string) (_ *Site, err error) {
+	s := &Site{World: w}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	keys, err := w.ListKeys()
+	if err != nil {
+		return nil, err
+	}
+	if s.Store, err = listdb.Open(listdb.Config{Dir: dir, Scope: Scope, Hierarchy: whitelist.Test, Keys: keys, ScopeKey: w.ScopeKey}); err != nil {
+		return nil, err
+	}
+	s.Journal, err = journal.Open(filepath.Join(dir, "journal.db"), nil)
+	return s, err
+}
+
+// Lane makes a lane with a simulated gate. It uses both methods and lets
+// nobody compare person and card, unless change says otherwise.
+func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *terminal.Parts)) (*terminal.Lane, *gate.Simulator, error) {
+	dialogue, err := s.World.Dialogue(jpki.DefaultProfile())
+	if err != nil {
+		return nil, nil, err
+	}
+	simulator := gate.NewSimulator(nil)
+	config := terminal.Config{
+		Scope: Scope, Terminal: Terminal, GateName: Gate,
+		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
+		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
+		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
+		ScopeKey: s.World.ScopeKey, Anchors: s.World.Anchors(),
+	}
+	parts := terminal.Parts{
+		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,
+		Rand: rand.Reader, Now: time.Now, Observe: func(terminal.Decision) {},
+	}
+	if change != nil {
+		change(&config, &parts)
+	}
+	lane, err := terminal.NewLane(config, parts)
+	return lane, simulator, err
+}
+
+// Close closes list and journal.
+func (s *Site) Close() error {
+	var err error
+	if s.Journal != nil {
+		err = s.Journal.Close()
+	}
+	if s.Store != nil {
+		err = errors.Join(err, s.Store.Close())
+	}
+	return err
+}
+
+// Dialogue speaks as a terminal that holds the world's terminal key.
+func (w *World) Dialogue(profile jpki.Profile) (*jpki.Dialogue, error) {
+	key, err := w.ExternalAuthKey(w.TerminalKey)
+	if err != nil {
+		return nil, err
+	}
+	return jpki.NewDialogue(profile, key, rand.Reader)
+}
+
+// ExternalAuthKey ties signer, which has the world's terminal key, to the
+// terminal's certificates.
+func (w *World) ExternalAuthKey(signer crypto.Signer) (*jpki.TerminalKey, error) {
+	var certificates []cardauth.CVCertificate
+	for _, b := range w.TerminalCertificates {
+		c, err := cardauth.ParseCVCertificate(b)
+		if err != nil {
+			return nil, err
+		}
+		certificates = append(certificates, c)
+	}
+	return jpki.NewTerminalKey(signer, certificates...)
+}
+
+// Anchors are the CA certificates that a terminal of this world trusts.
+func (w *World) Anchors() []*x509.Certificate {
+	return []*x509.Certificate{w.Authority.CACertificate()}
+}
