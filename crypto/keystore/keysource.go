@@ -70,7 +70,7 @@ func onMemoryFS(path string) (bool, error) {
 	if err := unix.Statfs(path, &fs); err != nil {
 		return false, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	switch int64(fs.Type) {
+	switch uint32(fs.Type) { // 32 bits, signed or not, by architecture
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return true, nil
 	}
