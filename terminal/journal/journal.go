@@ -6,8 +6,8 @@
 // or it counts against the person and never for them; an entry is counted in
 // the same transaction that records it, so that two lanes cannot both take the
 // last use; every event carries the hash of all before it, so that an event
-// that was changed, removed or moved is found. A removed tail is found by
-// whoever knows a later hash; the hub does.
+// that was changed, removed or moved is found. A removed tail is found only by
+// whoever keeps a later hash elsewhere.
 //
 // docs/journal.md describes events and chain. The tables beside the events are
 // an index that can be made from them again.
