@@ -20,9 +20,9 @@ import (
 
 // Limits of a list file, in bytes.
 const (
-	MaxFile   = 2 << 30       // the whole file
-	MaxHeader = sign1.MaxSize // the signed manifest
-	MaxRow    = 8 << 10       // one sealed row
+	MaxFile   int64 = 2 << 30       // the whole file
+	MaxHeader       = sign1.MaxSize // the signed manifest
+	MaxRow          = 8 << 10       // one sealed row
 
 	minRow = 128 + cardid.Overhead // the smallest class of sealed rows
 )
@@ -167,7 +167,7 @@ func NewReader(r io.Reader, keys sign1.Keys) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Rows > MaxFile/(minRow+uint64(len(rowPrefix))+2+32) {
+	if m.Rows > uint64(MaxFile)/minRow {
 		return nil, fmt.Errorf("%w: %d rows cannot fit into %d bytes", ErrTooLarge, m.Rows, MaxFile)
 	}
 	if _, err := br.Discard(len(signed)); err != nil {

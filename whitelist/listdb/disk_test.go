@@ -69,6 +69,18 @@ func TestLostDatabaseDoesNotReopenTheDoorToAnOlderList(t *testing.T) {
 	damaged(t, dir, s, ErrNoList)
 }
 
+func TestLostDatabaseComesBackWithTheSameList(t *testing.T) {
+	dir, s := five(t)
+	if err := os.Remove(filepath.Join(dir, listFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Import(t.Context(), bytes.NewReader(list(t, manifest(5), 11)), now, nil); !errors.Is(err, ErrConflict) {
+		t.Errorf("another list of that number: %v", err)
+	}
+	load(t, s, list(t, manifest(5), 10))
+	inForce(t, s, 5)
+}
+
 func TestTruncatedDatabaseIsRefused(t *testing.T) {
 	for _, keep := range []int{0, 50, 4096, 8192} {
 		dir, s := five(t)

@@ -235,7 +235,7 @@ func (s *Store) stat() (stamp, error) {
 
 // Verify checks the list in force as if it were imported anew: the manifest's
 // signature, order and number of rows, and the digest over all of them. It
-// reads the whole file: about a second for a million rows.
+// reads the whole file: some seconds for a million rows.
 func (s *Store) Verify(ctx context.Context) error {
 	v, err := s.Current()
 	if err != nil {

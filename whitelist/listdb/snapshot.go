@@ -22,7 +22,7 @@ import (
 
 // The schema. card_id is an index over an ordinary table: WITHOUT ROWID would
 // keep the rows, of some 830 bytes each, in the inner pages of its tree, and a
-// cold lookup among a million rows would read ten pages instead of six.
+// cold lookup among a million rows would read some ten pages instead of six.
 const schema = `
 CREATE TABLE manifest (signed BLOB NOT NULL);
 CREATE TABLE row (card_id BLOB NOT NULL PRIMARY KEY, sealed BLOB NOT NULL);`
