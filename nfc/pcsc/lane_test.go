@@ -1,6 +1,7 @@
 package pcsc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -10,13 +11,11 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 )
 
-func newCard() *responder { return &responder{atr: plainATR, respond: echo} }
-
 func TestCardIsReportedWithItsSlot(t *testing.T) {
 	lane := open(t, pcsc.Options{})
 	for slot := range 2 {
 		before := time.Now()
-		remove := insert(t, slot, newCard())
+		remove := insert(t, slot, newCard(t))
 		c := mustNext(t, lane)
 		if c.Slot() != daemon.SlotName(slot) {
 			t.Errorf("slot %q, want %q", c.Slot(), daemon.SlotName(slot))
@@ -35,7 +34,7 @@ func TestCardIsReportedWithItsSlot(t *testing.T) {
 
 func TestCardLeftOnTheReaderIsReadOnce(t *testing.T) {
 	lane := open(t, pcsc.Options{})
-	insert(t, 0, newCard())
+	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane))
 	noNext(t, lane, "card was read and has not left")
 }
@@ -43,7 +42,7 @@ func TestCardLeftOnTheReaderIsReadOnce(t *testing.T) {
 func TestReturningCardIsReadAgain(t *testing.T) {
 	lane := open(t, pcsc.Options{})
 	for range 3 {
-		remove := insert(t, 0, newCard())
+		remove := insert(t, 0, newCard(t))
 		mustRelease(t, mustNext(t, lane))
 		remove()
 		gone(t, 0)
@@ -52,12 +51,12 @@ func TestReturningCardIsReadAgain(t *testing.T) {
 
 func TestCardThatLeftAndReturnedUnseenIsReadAgain(t *testing.T) {
 	lane := open(t, pcsc.Options{})
-	remove := insert(t, 0, newCard())
+	remove := insert(t, 0, newCard(t))
 	c := mustNext(t, lane)
 	// Nobody waits while this happens: only the event counter tells.
 	remove()
 	gone(t, 0)
-	insert(t, 0, newCard())
+	insert(t, 0, newCard(t))
 	there(t, 0)
 	if _, err := c.Transmit(t.Context(), []byte{0, 0xB0, 0, 0}); !errors.Is(err, nfc.ErrRemoved) {
 		t.Errorf("command to the card that left: %v", err)
@@ -69,36 +68,25 @@ func TestCardThatLeftAndReturnedUnseenIsReadAgain(t *testing.T) {
 
 func TestForgottenCardIsNotReadAtTheStart(t *testing.T) {
 	needDaemon(t)
-	remove := insert(t, 0, newCard())
+	remove := insert(t, 0, newCard(t))
 	there(t, 0)
 	lane := open(t, pcsc.Options{}) // fails when a card is reported
 	remove()
 	gone(t, 0)
-	insert(t, 0, newCard())
+	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane))
 }
 
 func TestPresentCardIsReadAtTheStartWithFreshPower(t *testing.T) {
 	needDaemon(t)
-	card := newCard()
+	card := &responder{atr: plainATR, respond: echo}
 	insert(t, 0, card)
 	there(t, 0)
-	card.mu.Lock()
-	card.controls = nil
-	card.mu.Unlock()
+	card.forget()
 	lane := open(t, pcsc.Options{Present: true})
 	c := mustNext(t, lane)
-	card.mu.Lock()
-	defer card.mu.Unlock()
-	const off, on = 0, 1
-	last := -1
-	for i, b := range card.controls {
-		if b == off {
-			last = i
-		}
-	}
-	if last < 0 || last == len(card.controls)-1 || card.controls[last+1] != on {
-		t.Errorf("controls % X: power was not cut before use", card.controls)
+	if seen := card.seen(); !bytes.HasSuffix(seen, []byte{powerOff, powerOn}) {
+		t.Errorf("controls % X: power was not cut before use", seen)
 	}
 	mustRelease(t, c)
 	noNext(t, lane, "card was read and has not left")
@@ -106,8 +94,8 @@ func TestPresentCardIsReadAtTheStartWithFreshPower(t *testing.T) {
 
 func TestTwoCardsAtOnceAreNotAlone(t *testing.T) {
 	lane := open(t, pcsc.Options{})
-	insert(t, 0, newCard())
-	removeSecond := insert(t, 1, newCard())
+	insert(t, 0, newCard(t))
+	removeSecond := insert(t, 1, newCard(t))
 	there(t, 0)
 	there(t, 1)
 	first := mustNext(t, lane)
@@ -130,8 +118,8 @@ func TestLaneSeesItsOwnSlotsOnly(t *testing.T) {
 	needDaemon(t)
 	lane := open(t, pcsc.Options{Readers: []string{"* 01"}})
 	other := open(t, pcsc.Options{Readers: []string{daemon.SlotName(0)}})
-	insert(t, 0, newCard())
-	insert(t, 1, newCard())
+	insert(t, 0, newCard(t))
+	insert(t, 1, newCard(t))
 	there(t, 0)
 	c, o := mustNext(t, lane), mustNext(t, other)
 	if c.Slot() != daemon.SlotName(1) || o.Slot() != daemon.SlotName(0) {
@@ -164,11 +152,11 @@ func TestCancelledWaitReturnsAtOnce(t *testing.T) {
 		if _, err := lane.Next(ctx); !errors.Is(err, reason) {
 			t.Fatalf("cancelled after %v: error %v", after, err)
 		}
-		if took := time.Since(began); took > 500*time.Millisecond {
+		if took := time.Since(began); took > prompt {
 			t.Errorf("cancelled after %v: returned after %v", after, took)
 		}
 	}
-	insert(t, 0, newCard())
+	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane)) // the lane has kept its senses
 	if s, err := lane.Status(t.Context()); err != nil || s.Blocked != 0 {
 		t.Errorf("status %+v, %v", s, err)
@@ -196,11 +184,11 @@ func TestCloseEndsAWait(t *testing.T) {
 
 func TestLaneOutlastsPcscd(t *testing.T) {
 	lane := open(t, pcsc.Options{Settle: time.Second})
-	remove := insert(t, 0, newCard())
+	remove := insert(t, 0, newCard(t))
 	time.Sleep(noticed) // Settle has passed: it was put in now
 	remove()
 	gone(t, 0)
-	remove = insert(t, 0, newCard())
+	remove = insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane))
 
 	daemon.Kill()
@@ -224,13 +212,13 @@ func TestLaneOutlastsPcscd(t *testing.T) {
 	if err := <-ready; err != nil {
 		t.Fatal(err)
 	}
-	remove = insert(t, 0, newCard()) // it has been lying there all the time
+	remove = insert(t, 0, newCard(t)) // it has been lying there all the time
 	if err := <-waiting; !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("card that was left: error %v", err)
 	}
 	remove()
 	gone(t, 0)
-	insert(t, 0, newCard())
+	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane))
 }
 
@@ -244,7 +232,7 @@ func TestReaderThatComesLaterIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	noNext(t, lane, "empty reader")
-	insert(t, 3, newCard())
+	insert(t, 3, newCard(t))
 	c := mustNext(t, lane)
 	if c.Slot() != daemon.SlotName(3) {
 		t.Errorf("slot %q, want %q", c.Slot(), daemon.SlotName(3))

@@ -1,6 +1,7 @@
 package pcsc_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
 // daemon is the one pcscd of this process: the client library remembers the
@@ -56,7 +58,8 @@ func needDaemon(t *testing.T) {
 }
 
 const (
-	noticed = 1500 * time.Millisecond // pcscd looks every 400 ms
+	noticed = 1200 * time.Millisecond // pcscd looks every 400 ms
+	prompt  = time.Second             // at once, on a machine that is busy with other things
 	settle  = 100 * time.Millisecond
 )
 
@@ -93,7 +96,7 @@ func next(t *testing.T, lane *pcsc.Lane, patience time.Duration) (nfc.Card, erro
 
 func mustNext(t *testing.T, lane *pcsc.Lane) nfc.Card {
 	t.Helper()
-	c, err := next(t, lane, 2*time.Second)
+	c, err := next(t, lane, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +126,25 @@ type responder struct {
 
 	mu       sync.Mutex
 	controls []byte // as received, save requests for the ATR
+}
+
+// The controls of vpcd.
+const (
+	powerOff = 0
+	powerOn  = 1
+)
+
+// seen gives the controls since forget.
+func (r *responder) seen() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.Clone(r.controls)
+}
+
+func (r *responder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.controls = nil
 }
 
 var plainATR = []byte{0x3B, 0x80, 0x80, 0x01, 0x01} // T=0 and T=1, as PC/SC part 3 makes it
@@ -158,6 +180,24 @@ func (r *responder) Serve(_ context.Context, rw io.ReadWriter) error {
 			return err
 		}
 	}
+}
+
+// newCard makes a virtual JPKI card.
+func newCard(t *testing.T) *vcard.Card {
+	t.Helper()
+	b, err := os.ReadFile("../../testdata/cards/good.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := vcard.ParseImage(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := vcard.New(img, vcard.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return card
 }
 
 type server interface {
@@ -199,7 +239,16 @@ func dial(t *testing.T, slot int) net.Conn {
 	return conn
 }
 
-// gone waits until pcscd has noticed that the slot is empty.
+// left waits for a card that left in the middle of a command. pcscd says so as
+// soon as its connection ends, but its poll has not noticed yet, and a card
+// put in before that is never seen.
+func left(t *testing.T, slot int) {
+	t.Helper()
+	gone(t, slot)
+	time.Sleep(450 * time.Millisecond)
+}
+
+// gone waits until pcscd says that the slot is empty.
 func gone(t *testing.T, slot int) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("slot %d is empty", slot), func(s pcsc.Status) bool { return !s.Slots[slot].Card })
@@ -217,7 +266,7 @@ func waitFor(t *testing.T, what string, ok func(pcsc.Status) bool) {
 		t.Fatal(err)
 	}
 	defer lane.Close()
-	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if s, err := lane.Status(context.Background()); err == nil && ok(s) {
 			return
 		}
