@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,11 +157,11 @@ func TestCancelledWaitReturnsAtOnce(t *testing.T) {
 			t.Errorf("cancelled after %v: returned after %v", after, took)
 		}
 	}
+	if s, err := lane.Status(t.Context()); err != nil || s.Blocked != 0 {
+		t.Errorf("status %+v, %v: a wait was given up, not cancelled", s, err)
+	}
 	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane)) // the lane has kept its senses
-	if s, err := lane.Status(t.Context()); err != nil || s.Blocked != 0 {
-		t.Errorf("status %+v, %v", s, err)
-	}
 }
 
 func TestCloseEndsAWait(t *testing.T) {
@@ -220,6 +221,49 @@ func TestLaneOutlastsPcscd(t *testing.T) {
 	gone(t, 0)
 	insert(t, 0, newCard(t))
 	mustRelease(t, mustNext(t, lane))
+}
+
+func TestHungPcscdHoldsNobodyUp(t *testing.T) {
+	lane := open(t, pcsc.Options{Release: 100 * time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan error)
+	go func() {
+		_, err := lane.Next(ctx)
+		waiting <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := syscall.Kill(daemon.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume := func() { _ = syscall.Kill(daemon.Pid(), syscall.SIGCONT) }
+	defer resume()
+
+	began := time.Now()
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Errorf("wait: %v", err)
+	}
+	if took := time.Since(began); took > cancelled {
+		t.Errorf("wait returned after %v", took)
+	}
+	for range 3 {
+		if _, err := next(t, lane, 100*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait of a hung pcscd: %v", err)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if s, err := lane.Status(short); err == nil || s.Blocked == 0 {
+		t.Errorf("status %+v, %v, want an error and blocked calls", s, err)
+	}
+
+	resume()
+	insert(t, 0, newCard(t))
+	mustRelease(t, mustNext(t, lane))
+	waitFor(t, "no call is blocked", func(pcsc.Status) bool {
+		s, err := lane.Status(t.Context())
+		return err == nil && s.Blocked == 0
+	})
 }
 
 func TestReaderThatComesLaterIsUsed(t *testing.T) {

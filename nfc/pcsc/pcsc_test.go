@@ -58,9 +58,10 @@ func needDaemon(t *testing.T) {
 }
 
 const (
-	noticed = 1200 * time.Millisecond // pcscd looks every 400 ms
-	prompt  = time.Second             // at once, on a machine that is busy with other things
-	settle  = 100 * time.Millisecond
+	noticed   = 1200 * time.Millisecond // pcscd looks every 400 ms
+	prompt    = time.Second             // at once, on a machine that is busy with other things
+	cancelled = 2 * time.Second         // a wait that has to be given up, and then prompt
+	settle    = 100 * time.Millisecond
 )
 
 // open opens a lane over every slot, and makes it look at them.
