@@ -14,6 +14,7 @@ package nfc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -51,6 +52,20 @@ type Card interface {
 // ErrRemoved says that the card left the field, or that the exchange with it
 // broke off in a way that cannot be told from leaving.
 var ErrRemoved = errors.New("card removed")
+
+// A CardError is a card that a reader reported and that could not be powered
+// and connected to: a mute or foreign card, or one that left at once. The
+// reader goes on.
+type CardError struct {
+	Slot     string
+	Detected time.Time
+	Err      error // ErrRemoved where it left
+}
+
+func (e *CardError) Error() string { return fmt.Sprintf("connecting to the card in %q: %v", e.Slot, e.Err) }
+
+// Unwrap gives the cause.
+func (e *CardError) Unwrap() error { return e.Err }
 
 // ErrExtendedLength says that the reader cannot carry a command or response
 // in extended length.

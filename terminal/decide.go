@@ -64,6 +64,8 @@ func Decide(f Facts) Ruling {
 	case whitelist.Active:
 	case whitelist.Blocked:
 		return Ruling{Reason: Blocked}
+	case whitelist.CertificateRevoked:
+		return Ruling{Reason: CertRevoked}
 	default:
 		return Ruling{Reason: Revoked}
 	}

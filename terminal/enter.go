@@ -15,7 +15,8 @@ const enterTries = 3
 
 // enter decides and, when the ruling admits, makes the entry durable and
 // opens the gate, in this order. An error means that the gate stayed shut.
-func (l *Lane) enter(ctx context.Context, d *Decision, f *Facts, permit *Permit) error {
+// began is where Elapsed counts from.
+func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts, permit *Permit) error {
 	for range enterTries {
 		var err error
 		if f.Uses, err = l.uses(ctx, f.Row.Entitlements); err != nil {
@@ -29,6 +30,7 @@ func (l *Lane) enter(ctx context.Context, d *Decision, f *Facts, permit *Permit)
 			return nil
 		}
 
+		d.Elapsed = time.Since(began)
 		// Not cancelled by the deadline: a write that is given up half-way
 		// might stand after all. The revoked permit keeps the gate shut.
 		start = time.Now()
@@ -45,7 +47,8 @@ func (l *Lane) enter(ctx context.Context, d *Decision, f *Facts, permit *Permit)
 	return ErrUsesChanged
 }
 
-// open moves the relay for an entry that is durable, or annuls the entry.
+// open moves the relay for an entry that is durable. When it certainly did not
+// move, the entry is annulled; when nobody can tell, it stands.
 func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Permit) error {
 	err := l.Gate.Open(ctx, permit)
 	keep := context.WithoutCancel(ctx)
@@ -58,8 +61,10 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 	if !errors.Is(err, ErrNoPermit) {
 		err = fmt.Errorf("%w: %w", errGate, err)
 	}
-	if annulErr := l.Journal.Annul(keep, r, reasonOf(err)); annulErr != nil {
-		err = errors.Join(err, fmt.Errorf("annulling the entry: %w", annulErr))
+	if permit.Revoke() {
+		if annulErr := l.Journal.Annul(keep, r, reasonOf(err)); annulErr != nil {
+			err = errors.Join(err, fmt.Errorf("annulling the entry: %w", annulErr))
+		}
 	}
 	return err
 }
@@ -100,7 +105,7 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 		openCtx, cancel := context.WithDeadlineCause(ctx, start.Add(l.Deadline), errDeadline)
 		defer cancel()
 		defer context.AfterFunc(openCtx, func() { permit.Revoke() })()
-		if err := l.enter(openCtx, &d, &f, permit); err != nil {
+		if err := l.enter(openCtx, start, &d, &f, permit); err != nil {
 			d.Verdict, d.Reason, d.Cause = Deny, reasonOf(err), err
 		}
 	}

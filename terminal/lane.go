@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
 
@@ -107,12 +108,25 @@ func (l *Lane) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if bad, ok := errors.AsType[*nfc.CardError](err); ok {
+			l.refuse(ctx, bad)
+			continue
+		}
 		if err != nil {
 			l.Gate.Show(ShowOutOfOrder)
 			return fmt.Errorf("waiting for a card: %w", err)
 		}
 		l.serve(ctx, card)
 	}
+}
+
+// refuse denies a card that could not even be connected to.
+func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
+	d := Decision{Instant: l.Now(), Reason: CardUnsupported, Cause: bad, Elapsed: time.Since(bad.Detected)}
+	if errors.Is(bad, nfc.ErrRemoved) {
+		d.Reason = CardRemoved
+	}
+	l.publish(ctx, d)
 }
 
 // signals says what the lamps show for a verdict.

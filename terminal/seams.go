@@ -13,7 +13,8 @@ import (
 type Reader interface {
 	// Next returns the next card that comes into the field, powered and
 	// connected. It waits until ctx ends. A card that was returned before
-	// and never left is not returned again.
+	// and never left is not returned again. After a *nfc.CardError it may be
+	// called again; any other error is final.
 	Next(ctx context.Context) (nfc.Card, error)
 }
 
@@ -52,7 +53,8 @@ type Journal interface {
 // A Gate is a relay with lamps.
 type Gate interface {
 	// Open moves the relay once. It spends the permit as the last thing
-	// before, and returns the error of Spend without moving it.
+	// before, and returns the error of Spend without moving it. An error
+	// after the permit was spent means that the relay may have moved.
 	Open(ctx context.Context, p *Permit) error
 
 	// Show sets lamps and buzzer. It does not wait.

@@ -95,7 +95,7 @@ type tap struct {
 func (t *tap) run(ctx context.Context) {
 	err := t.prove(ctx)
 	if err == nil {
-		err = t.lane.enter(ctx, &t.decision, &t.facts, t.permit)
+		err = t.lane.enter(ctx, t.card.Detected(), &t.decision, &t.facts, t.permit)
 	}
 	if err != nil {
 		t.decision.Verdict, t.decision.Reason, t.decision.Cause = Deny, reasonOf(err), err

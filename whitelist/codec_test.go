@@ -45,7 +45,7 @@ func TestRowRules(t *testing.T) {
 	}{
 		{"as it is", true, func(r *Row) {}},
 		{"no status", false, func(r *Row) { r.Status = 0 }},
-		{"unknown status", false, func(r *Row) { r.Status = Revoked + 1 }},
+		{"unknown status", false, func(r *Row) { r.Status = CertificateRevoked + 1 }},
 		{"no entitlement", false, func(r *Row) { r.Entitlements = nil }},
 		{"most entitlements", true, func(r *Row) {
 			r.Entitlements = nil

@@ -112,7 +112,7 @@ func (r Row) encode() ([]byte, error) {
 }
 
 func (r Row) check() error {
-	if r.Status < Active || r.Status > Revoked {
+	if r.Status < Active || r.Status > CertificateRevoked {
 		return fmt.Errorf("%w: unknown status %d", ErrMalformed, uint8(r.Status))
 	}
 	if n := len(r.Entitlements); n < 1 || n > MaxEntitlements {

@@ -139,20 +139,22 @@ type Row struct {
 	BirthDate string
 }
 
-// Status of a row. A revoked certificate stays on the list as revoked: unknown
-// is not good, and revoked is not unknown.
+// Status of a row. What is revoked stays on the list as revoked: unknown is
+// not good, and revoked is not unknown.
 type Status uint8
 
 // The zero Status is none of these.
 const (
 	Active  Status = iota + 1
 	Blocked        // by the operator
-	Revoked        // by the certificate's issuer
+	Revoked        // registration withdrawn by the operator, for good
+
+	CertificateRevoked // by the certificate's issuer
 )
 
-var statuses = [...]string{Active: "active", Blocked: "blocked", Revoked: "revoked"}
+var statuses = [...]string{Active: "active", Blocked: "blocked", Revoked: "revoked", CertificateRevoked: "certificate revoked"}
 
-// String returns "active", "blocked" or "revoked".
+// String returns "active", "blocked", "revoked" or "certificate revoked".
 func (s Status) String() string {
 	if s >= Active && int(s) < len(statuses) {
 		return statuses[s]

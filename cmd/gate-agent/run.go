@@ -112,6 +112,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 		return configError{err}
 	}
 
+	if record.Fresh() {
+		log.Warn("new journal: entries recorded before are not known here")
+	}
+	if record.Reindexed() {
+		log.Warn("journal index was rebuilt from its events")
+	}
 	if err := record.Started(ctx, time.Now(), version()); err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}

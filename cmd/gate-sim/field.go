@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
@@ -67,7 +68,8 @@ func newThroughPCSC(ctx context.Context, slots int) (*throughPCSC, error) {
 }
 
 func (f *throughPCSC) reader(i int) (terminal.Reader, error) {
-	lane, err := pcsc.Open(pcsc.Options{Readers: []string{f.daemon.SlotName(i)}})
+	// Present: the first card may come before the lane has looked.
+	lane, err := pcsc.Open(pcsc.Options{Readers: []string{f.daemon.SlotName(i)}, Present: true})
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +98,30 @@ func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pull
 		if closeErr := conn.Close(); !errors.Is(closeErr, net.ErrClosed) {
 			err = errors.Join(err, closeErr)
 		}
-		return err
+		return errors.Join(err, f.empty(ctx, i))
 	}, nil
+}
+
+// look is how often pcscd looks for a card with vpcd, and a little more.
+const look = 500 * time.Millisecond
+
+// empty waits until pcscd has seen that slot i is empty: a card that comes
+// back before its next look at the reader would be the one that never left.
+func (f *throughPCSC) empty(ctx context.Context, i int) error {
+	for {
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		status, err := f.lanes[i].Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(status.Slots) == 1 && !status.Slots[0].Card {
+			return nil
+		}
+	}
 }
 
 func (f *throughPCSC) close() error {
