@@ -104,6 +104,8 @@ func (c *card) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case errors.Is(err, scard.ErrNotTransacted) && isExtended(capdu) && c.session.shortOnly(ctx):
+		return nil, fmt.Errorf("%w: %w", nfc.ErrExtendedLength, err)
 	case err != nil:
 		return nil, transmitError(err, capdu)
 	case len(rapdu) == 0:

@@ -130,6 +130,10 @@ func TestCardPulledInTheMiddleOfACommandIsRemoved(t *testing.T) {
 	if _, err := c.Transmit(t.Context(), []byte{0, 0xA4, 4, 0}); !errors.Is(err, nfc.ErrRemoved) {
 		t.Errorf("command: %v", err)
 	}
+	// In extended length it must not pass for a reader's lack of it.
+	if _, err := c.Transmit(t.Context(), []byte{0, 0xB0, 0x8A, 0, 0, 0, 0}); !errors.Is(err, nfc.ErrRemoved) {
+		t.Errorf("extended command: %v", err)
+	}
 	for range 3 { // at once, and when pcscd has noticed
 		if _, err := c.Transmit(t.Context(), []byte{0, 0xA4, 4, 0}); !errors.Is(err, nfc.ErrRemoved) {
 			t.Errorf("command after it: %v", err)

@@ -91,11 +91,16 @@ func transmitError(err error, capdu []byte) error {
 		return fmt.Errorf("%w: %w", nfc.ErrRemoved, err)
 	case errors.Is(err, scard.ErrInvalidParameter), errors.Is(err, scard.ErrInvalidValue),
 		errors.Is(err, scard.ErrInsufficientBuffer):
-		if cmd, parse := nfc.ParseCommand(capdu); parse == nil && cmd.IsExtended() {
+		if isExtended(capdu) {
 			return fmt.Errorf("%w: %w", nfc.ErrExtendedLength, err)
 		}
 	}
 	return serviceError(err)
+}
+
+func isExtended(capdu []byte) bool {
+	cmd, err := nfc.ParseCommand(capdu)
+	return err == nil && cmd.IsExtended()
 }
 
 // timeoutCause bounds ctx by d, and makes err the cause when d has passed.

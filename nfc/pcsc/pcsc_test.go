@@ -206,7 +206,7 @@ type server interface {
 }
 
 // insert puts a card into a slot and gives the function that takes it out.
-func insert(t *testing.T, slot int, card server) (remove func()) {
+func insert(t testing.TB, slot int, card server) (remove func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	conn := dial(t, slot)
@@ -231,7 +231,7 @@ func insert(t *testing.T, slot int, card server) (remove func()) {
 	return remove
 }
 
-func dial(t *testing.T, slot int) net.Conn {
+func dial(t testing.TB, slot int) net.Conn {
 	t.Helper()
 	conn, err := pcscd.Dial(t.Context(), daemon.SlotAddr(slot))
 	if err != nil {
@@ -243,24 +243,24 @@ func dial(t *testing.T, slot int) net.Conn {
 // left waits for a card that left in the middle of a command. pcscd says so as
 // soon as its connection ends, but its poll has not noticed yet, and a card
 // put in before that is never seen.
-func left(t *testing.T, slot int) {
+func left(t testing.TB, slot int) {
 	t.Helper()
 	gone(t, slot)
 	time.Sleep(450 * time.Millisecond)
 }
 
 // gone waits until pcscd says that the slot is empty.
-func gone(t *testing.T, slot int) {
+func gone(t testing.TB, slot int) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("slot %d is empty", slot), func(s pcsc.Status) bool { return !s.Slots[slot].Card })
 }
 
-func there(t *testing.T, slot int) {
+func there(t testing.TB, slot int) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("slot %d holds a card", slot), func(s pcsc.Status) bool { return s.Slots[slot].Card })
 }
 
-func waitFor(t *testing.T, what string, ok func(pcsc.Status) bool) {
+func waitFor(t testing.TB, what string, ok func(pcsc.Status) bool) {
 	t.Helper()
 	lane, err := pcsc.Open(pcsc.Options{})
 	if err != nil {

@@ -141,6 +141,11 @@ func (s *session) transmit(ctx context.Context, capdu []byte) ([]byte, error) {
 	return in(ctx, s, func() ([]byte, error) { return s.card.Transmit(capdu) }, nothing)
 }
 
+// control asks the reader of the session's card.
+func (s *session) control(ctx context.Context, code uint32) ([]byte, error) {
+	return in(ctx, s, func() ([]byte, error) { return s.card.Control(code, nil) }, nothing)
+}
+
 // readers lists the names of all slots.
 func (s *session) readers(ctx context.Context) ([]string, error) {
 	names, err := in(ctx, s, s.pcsc.ListReaders, nothing)
@@ -211,8 +216,8 @@ func (s *session) wait(ctx context.Context, states []scard.ReaderState) (_ []sca
 	case ctx.Err() != nil:
 		return nil, false, context.Cause(ctx)
 	case errors.Is(err, scard.ErrTimeout), errors.Is(err, scard.ErrUnknownReader), errors.Is(err, scard.ErrCancelled):
-		// A wait that nobody cancelled can catch the last repetition of a
-		// cancel that was meant for the wait before.
+		// A wait that nobody cancelled can be hit by a SCardCancel that was
+		// given up before.
 		return nil, false, nil
 	case err != nil:
 		return nil, false, err
@@ -225,18 +230,22 @@ func (s *session) wait(ctx context.Context, states []scard.ReaderState) (_ []sca
 	return changed[:len(states)], true, nil
 }
 
-// cancel makes the wait return, and gives it up when that takes too long. It
-// ends when grace ends.
+// cancel makes the wait return, and gives it up when that takes too long. The
+// wait has returned when grace ends.
 func (s *session) cancel(grace context.Context, abandon context.CancelCauseFunc) {
-	// SCardCancel talks to pcscd, so it can block like everything else.
-	giveUp := time.AfterFunc(cancelGrace, func() { abandon(nil) })
-	defer giveUp.Stop()
-	for grace.Err() == nil {
-		_, _ = do(grace, s.calls, func() (struct{}, error) {
+	defer abandon(nil)
+	// SCardCancel talks to pcscd, so it can block like everything else. It
+	// is let come back even when the wait already has: the next wait of this
+	// context would be hit by it.
+	bound, stop := context.WithTimeout(context.Background(), cancelGrace)
+	defer stop()
+	for grace.Err() == nil && bound.Err() == nil {
+		_, _ = do(bound, s.calls, func() (struct{}, error) {
 			return struct{}{}, s.pcsc.Cancel()
 		}, func(struct{}, error) {}) // an error is as good as no effect
 		select {
 		case <-grace.Done():
+		case <-bound.Done():
 		case <-time.After(cancelEvery):
 		}
 	}
