@@ -40,7 +40,9 @@ func (l *Lane) connect(ctx context.Context, s *slot, at time.Time) (*card, error
 	}
 	// A card can leave and another come while power is tried for. Only when
 	// none did is the one reached the one that the counter stands for.
-	states, err := session.status(ctx, []string{s.name})
+	bound, cancel := timeoutCause(ctx, l.opt.Connect, ErrStuck)
+	defer cancel()
+	states, err := session.status(bound, []string{s.name})
 	if err != nil || uint16(states[0].EventState>>16) != counter {
 		return nil, errors.Join(err, l.release(session))
 	}
@@ -51,12 +53,14 @@ func (l *Lane) connect(ctx context.Context, s *slot, at time.Time) (*card, error
 // power connects to the card in s. A card at the edge of the field may need
 // several tries, and one that another program looks at some patience.
 func (l *Lane) power(ctx context.Context, s *slot) (*session, error) {
-	ctx, cancel := timeoutCause(ctx, l.opt.Connect, ErrUnresponsive)
+	bound, cancel := timeoutCause(ctx, l.opt.Connect, ErrNoService)
 	defer cancel()
-	session, err := establish(ctx, &l.calls)
+	session, err := establish(bound, &l.calls)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel = timeoutCause(ctx, l.opt.Connect, ErrUnresponsive)
+	defer cancel()
 	for fresh := s.stale; ; {
 		err := session.connect(ctx, s.name, fresh)
 		switch {

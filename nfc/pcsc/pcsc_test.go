@@ -19,41 +19,39 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// daemon is the one pcscd of this process: the client library remembers the
-// first socket that it was told. Slots 0 and 1 are lane A, 2 and 3 lane B.
+// daemon is the one pcscd of this process, started by the first test that
+// needs it: the client library remembers the first socket that it was told.
 var daemon *pcscd.Daemon
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+var startDaemon = sync.OnceValue(func() (err error) {
+	if daemon, err = pcscd.Start(context.Background(), pcscd.Options{Slots: 2}); err != nil {
+		return err
+	}
+	return daemon.Setenv()
+})
 
-func run(m *testing.M) int {
-	var err error
-	daemon, err = pcscd.Start(context.Background(), pcscd.Options{Slots: 2})
-	if errors.Is(err, pcscd.ErrNotInstalled) && os.Getenv("CI") != "true" {
-		fmt.Println("tests against pcscd skipped:", err)
-		return m.Run()
-	}
-	if err == nil {
-		err = daemon.Setenv()
-	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
+func TestMain(m *testing.M) {
 	code := m.Run()
-	if code != 0 {
-		fmt.Println(daemon.Log())
+	if daemon != nil {
+		if code != 0 {
+			fmt.Println(daemon.Log())
+		}
+		if err := daemon.Stop(); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
 	}
-	if err := daemon.Stop(); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return code
+	os.Exit(code)
 }
 
-func needDaemon(t *testing.T) {
+func needDaemon(t testing.TB) {
 	t.Helper()
-	if daemon == nil {
-		t.Skip("needs pcscd and vsmartcard-vpcd")
+	err := startDaemon()
+	if errors.Is(err, pcscd.ErrNotInstalled) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

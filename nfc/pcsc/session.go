@@ -14,9 +14,9 @@ const (
 	// pnp is the pseudo reader whose state changes when readers come or go.
 	pnp = `\\?PnP?\Notification`
 
-	// waitTimeout ends a wait for status changes, so that the list of
-	// readers is read anew. Up to pcsc-lite 1.9 a reader that comes between
-	// listing and waiting is not notified.
+	// waitTimeout ends a wait for status changes, so that the readers are
+	// listed anew: pcsc-lite does not notify of one that comes between
+	// listing and waiting.
 	waitTimeout = 10 * time.Second
 
 	// SCardCancel has no effect on a wait that is about to begin, and says
