@@ -34,7 +34,7 @@ func (l *Lane) connect(ctx context.Context, s *slot, at time.Time) (*card, error
 		return nil, errors.Join(context.Cause(ctx), l.release(session))
 	case errors.Is(err, nfc.ErrRemoved), errors.Is(err, ErrUnresponsive), errors.Is(err, ErrBusy):
 		s.reported(counter)
-		return nil, &CardError{Slot: s.name, Detected: at, Err: err}
+		return nil, &nfc.CardError{Slot: s.name, Detected: at, Err: err}
 	case err != nil:
 		return nil, err
 	}

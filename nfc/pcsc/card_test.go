@@ -224,7 +224,7 @@ func TestMuteCardIsReportedAndNotAgain(t *testing.T) {
 	// Longer than any answer to reset may be (ISO/IEC 7816-3 §8.1).
 	insert(t, 0, &responder{atr: bytes.Repeat([]byte{0x3B}, 34), respond: echo})
 	_, err := next(t, lane, 5*time.Second)
-	var cardErr *pcsc.CardError
+	var cardErr *nfc.CardError
 	if !errors.As(err, &cardErr) || !errors.Is(err, pcsc.ErrUnresponsive) {
 		t.Fatalf("error %v", err)
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
-// What a caller can do something about. nfc.ErrRemoved and
-// nfc.ErrExtendedLength come from here as well.
+// What a caller can do something about. nfc.ErrRemoved, nfc.ErrExtendedLength
+// and *nfc.CardError come from here as well; the last unwraps to ErrRemoved,
+// ErrUnresponsive or ErrBusy.
 var (
 	// ErrUnresponsive says that a card lies in the slot and does not answer
 	// to power-up or to a command.
@@ -32,20 +33,6 @@ var (
 	// ErrClosed says that the lane was closed.
 	ErrClosed = errors.New("lane closed")
 )
-
-// A CardError says that a card came, but that no connection to it could be
-// made: it unwraps to nfc.ErrRemoved, ErrUnresponsive or ErrBusy. The same
-// card is not reported again before it was taken away.
-type CardError struct {
-	Slot     string
-	Detected time.Time
-	Err      error
-}
-
-func (e *CardError) Error() string {
-	return fmt.Sprintf("connecting to the card in %q: %v", e.Slot, e.Err)
-}
-func (e *CardError) Unwrap() error { return e.Err }
 
 // serviceError names the errors that say that pcscd is not there.
 func serviceError(err error) error {

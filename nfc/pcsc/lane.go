@@ -101,7 +101,7 @@ func Open(opt Options) (*Lane, error) {
 }
 
 // Next waits for a card and connects to it. It returns the cause of ctx's end,
-// ErrClosed, or a *CardError for a card that could not be connected to, after
+// ErrClosed, or a *nfc.CardError for a card that could not be connected to, after
 // which it is called again. It outlasts readers and pcscd: what they lack is
 // told by Status.
 func (l *Lane) Next(ctx context.Context) (nfc.Card, error) {
@@ -123,7 +123,7 @@ func (l *Lane) Next(ctx context.Context) (nfc.Card, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if cardErr := (*CardError)(nil); errors.As(err, &cardErr) {
+		if cardErr := (*nfc.CardError)(nil); errors.As(err, &cardErr) {
 			return nil, cardErr
 		}
 		// pcscd is not there, or not any more.
@@ -151,7 +151,7 @@ func (l *Lane) lose() {
 }
 
 // next is one life of a session with pcscd. An error that is neither a
-// *CardError nor the end of ctx ends that life.
+// *nfc.CardError nor the end of ctx ends that life.
 func (l *Lane) next(ctx context.Context) (*card, error) {
 	if l.watch == nil {
 		w, err := establish(ctx, &l.calls)
