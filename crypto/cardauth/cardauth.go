@@ -107,7 +107,7 @@ func CheckValidity(h Head, at time.Time) error {
 // 2048 bits (up to 4096 for a later generation), public exponent 65537.
 func checkKey(key *rsa.PublicKey) error {
 	switch {
-	case key == nil:
+	case key == nil || key.N == nil:
 		return errors.New("no public key")
 	case key.N.BitLen() < 2048 || key.N.BitLen() > 4096:
 		return fmt.Errorf("RSA key of %d bits, want 2048 to 4096", key.N.BitLen())

@@ -3,7 +3,6 @@ package cardauth
 import (
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -33,12 +32,10 @@ func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at ti
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return nil, fmt.Errorf("%w: its key usage lacks digitalSignature", ErrUntrusted)
 	}
-	issuer, err := findIssuer(leaf, anchors)
+	roots, err := issuers(leaf, anchors)
 	if err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(issuer)
 	if _, err := leaf.Verify(x509.VerifyOptions{
 		Roots:       roots,
 		CurrentTime: at,
@@ -58,15 +55,24 @@ func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at ti
 	return key, nil
 }
 
-// findIssuer returns the anchor whose key made the leaf's signature.
-func findIssuer(leaf *x509.Certificate, anchors []*x509.Certificate) (*x509.Certificate, error) {
+// issuers returns the anchors whose key made the leaf's signature. There are
+// several when an authority was certified anew for the key it had; each has a
+// validity of its own.
+func issuers(leaf *x509.Certificate, anchors []*x509.Certificate) (*x509.CertPool, error) {
 	if len(anchors) == 0 {
-		return nil, fmt.Errorf("%w: %w", ErrUntrusted, errors.New("no trust anchor is configured"))
+		return nil, fmt.Errorf("%w: no trust anchor is configured", ErrUntrusted)
 	}
+	pool, found := x509.NewCertPool(), false
 	for _, a := range anchors {
-		if leaf.CheckSignatureFrom(a) == nil {
-			return a, nil
+		// CheckSignatureFrom asks for basic constraints of version 3 only, and
+		// for certificate signing only where there is a key usage.
+		if a.IsCA && a.KeyUsage&x509.KeyUsageCertSign != 0 && leaf.CheckSignatureFrom(a) == nil {
+			pool.AddCert(a)
+			found = true
 		}
 	}
-	return nil, fmt.Errorf("%w: no trust anchor signed it", ErrUntrusted)
+	if !found {
+		return nil, fmt.Errorf("%w: no trust anchor signed it", ErrUntrusted)
+	}
+	return pool, nil
 }

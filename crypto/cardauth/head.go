@@ -1,6 +1,7 @@
 package cardauth
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -43,31 +44,34 @@ func (h Head) Validity() (notBefore, notAfter time.Time) { return h.notBefore, h
 
 // ParseHead finds the head in the first bytes of a certificate. It reads DER
 // only as far as subjectPublicKeyInfo, so a card need not send its signature
-// to be recognised. ErrHeadIncomplete asks for more bytes.
+// to be recognised. ErrHeadIncomplete asks for more bytes; more bytes never
+// change a head that was found.
 func ParseHead(prefix []byte) (Head, error) {
 	p := derReader{b: prefix}
-	contents := p.header(tagSequence) // Certificate
-	size := p.at + contents
-	p.header(tagSequence) // TBSCertificate
+	size := p.enter(tagSequence) // Certificate
+	tbs := p.enter(tagSequence)  // TBSCertificate
 	p.skip(tagVersion)
 	p.skip(tagInteger)  // serialNumber
 	p.skip(tagSequence) // signature
 	p.skip(tagSequence) // issuer
-	p.header(tagSequence)
+	validity := p.enter(tagSequence)
 	notBefore := p.time()
 	notAfter := p.time()
+	validityRead := p.at
 	p.skip(tagSequence) // subject
 	end := p.at
-	p.header(tagSequence) // subjectPublicKeyInfo has begun
+	key := p.enter(tagSequence) // subjectPublicKeyInfo has begun
 	switch {
 	case p.err != nil:
 		return Head{}, p.err
 	case size > MaxCertificate:
 		return Head{}, fmt.Errorf("%w: certificate of %d bytes, at most %d", ErrHeadMalformed, size, MaxCertificate)
+	case tbs > size || key > tbs || validity != validityRead:
+		return Head{}, fmt.Errorf("%w: lengths contradict each other", ErrHeadMalformed)
 	case notAfter.Before(notBefore):
 		return Head{}, fmt.Errorf("%w: validity ends before it begins", ErrHeadMalformed)
 	}
-	return Head{raw: prefix[:end:end], size: size, notBefore: notBefore, notAfter: notAfter}, nil
+	return Head{raw: bytes.Clone(prefix[:end]), size: size, notBefore: notBefore, notAfter: notAfter}, nil
 }
 
 // DER identifier octets (ITU-T X.690 §8.1.2) that a head is made of.
@@ -86,7 +90,8 @@ type derReader struct {
 	err error
 }
 
-// header enters an element and returns the length of its contents.
+// header reads an identifier and a length octet by octet, and returns the length
+// of the contents that follow.
 func (p *derReader) header(tag byte) int {
 	if p.err != nil {
 		return 0
@@ -143,6 +148,12 @@ func (p *derReader) take(tag byte) []byte {
 }
 
 func (p *derReader) skip(tag byte) { p.take(tag) }
+
+// enter enters an element and returns where it ends.
+func (p *derReader) enter(tag byte) int {
+	n := p.header(tag)
+	return p.at + n
+}
 
 // time reads one end of a validity period (RFC 5280 §4.1.2.5).
 func (p *derReader) time() time.Time {
