@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -84,7 +83,7 @@ func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pull
 		return nil, err
 	}
 	if pullAt > 0 {
-		conn = &pulledConn{Conn: conn, atr: card.ATR(), commands: pullAt}
+		conn = pcscd.Pulled(conn, card.ATR(), pullAt)
 	}
 	serving, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
@@ -92,7 +91,7 @@ func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pull
 	return func() error {
 		stop()
 		err := <-served
-		if errors.Is(err, context.Canceled) || errors.Is(err, errPulled) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, pcscd.ErrPulled) {
 			err = nil
 		}
 		if closeErr := conn.Close(); !errors.Is(closeErr, net.ErrClosed) {
@@ -130,25 +129,4 @@ func (f *throughPCSC) close() error {
 		err = errors.Join(err, l.Close())
 	}
 	return errors.Join(err, f.daemon.Stop())
-}
-
-// errPulled ends the service of a card that was pulled away.
-var errPulled = errors.New("card pulled away")
-
-// A pulledConn closes itself in the place of the card's last answer.
-type pulledConn struct {
-	net.Conn
-	atr      []byte
-	commands int // until the card leaves
-}
-
-// Write is called once with each message of the card: an ATR, which vpcd asks
-// for now and then, or a response APDU, behind a length of two bytes.
-func (c *pulledConn) Write(message []byte) (int, error) {
-	if !bytes.Equal(message[2:], c.atr) {
-		if c.commands--; c.commands == 0 {
-			return 0, errors.Join(errPulled, c.Close())
-		}
-	}
-	return c.Conn.Write(message)
 }
