@@ -1,0 +1,97 @@
+# gate-agent. "make help" lists what there is.
+
+GO       ?= go
+FUZZTIME ?= 5s
+
+# Debian packages, each with its reason in docs/dependencies.md.
+BUILD_PACKAGES = gcc libc6-dev libpcsclite-dev pkg-config
+TEST_PACKAGES  = $(BUILD_PACKAGES) openssl opensc opensc-pkcs11 pcscd vsmartcard-vpcd
+ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross libpcsclite-dev:arm64 pkg-config
+ARMHF_PACKAGES = gcc-arm-linux-gnueabihf libc6-dev-armhf-cross libpcsclite-dev:armhf pkg-config
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: deps-build ## people of every sort come to two virtual gates (the main job)
+	$(GO) run ./cmd/gate-sim demo
+
+.PHONY: build
+build: deps-build ## bin/gate-agent and bin/gate-sim
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: deps ## gofmt, vet and every test (some minutes)
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these files: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./...
+
+.PHONY: bench
+bench: deps ## benchmarks of every package
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: ci
+ci: race fuzz bench-once arm ## longer proofs, bounded: what .ci/run runs after test
+
+.PHONY: race
+race: deps ## the tests under the race detector
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: deps ## every fuzz target for FUZZTIME (default 5s) each
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "fuzzing $$package $$target for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+.PHONY: bench-once
+bench-once: deps ## every benchmark once: that they run, not how fast
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: arm
+arm: build-arm64 build-armhf ## both ARM builds, checked, and started under emulation
+	@packaging/need.sh binutils qemu-user-static
+	@readelf --file-header dist/gate-agent-arm64 | grep -q 'Machine: *AArch64'
+	@readelf --file-header --arch-specific dist/gate-agent-armhf | tr '\n' ' ' | grep -q 'Class: *ELF32.*Machine: *ARM .*hard-float ABI.*Tag_CPU_arch: v7'
+	qemu-aarch64-static dist/gate-agent-arm64 version
+	qemu-arm-static dist/gate-agent-armhf version
+
+
+# The agent needs cgo (PC/SC, SQLite): Debian's cross compilers, and the PC/SC
+# library of the terminal's architecture.
+.PHONY: build-arm64
+build-arm64: ## dist/gate-agent-arm64, for 64-bit ARM Debian
+	@packaging/need.sh --arch arm64 $(ARM64_PACKAGES)
+	CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig \
+		$(GO) build -trimpath -ldflags='-s -w' -o dist/gate-agent-arm64 ./cmd/gate-agent
+	@ls -l dist/gate-agent-arm64 | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
+
+.PHONY: build-armhf
+build-armhf: ## dist/gate-agent-armhf, for 32-bit ARM Debian (ARMv7)
+	@packaging/need.sh --arch armhf $(ARMHF_PACKAGES)
+	CGO_ENABLED=1 GOARCH=arm GOARM=7 CC=arm-linux-gnueabihf-gcc PKG_CONFIG_LIBDIR=/usr/lib/arm-linux-gnueabihf/pkgconfig \
+		$(GO) build -trimpath -ldflags='-s -w' -o dist/gate-agent-armhf ./cmd/gate-agent
+	@ls -l dist/gate-agent-armhf | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
+
+.PHONY: deps-build
+deps-build: go ## Debian packages to build and to run the demo
+	@packaging/need.sh $(BUILD_PACKAGES)
+
+.PHONY: deps
+deps: go ## Debian packages to build and to test
+	@packaging/need.sh $(TEST_PACKAGES)
+
+.PHONY: deps-cross
+deps-cross: go ## Debian packages to build for ARM
+	@packaging/need.sh --arch arm64 --arch armhf $(ARM64_PACKAGES) $(ARMHF_PACKAGES)
+
+.PHONY: go
+go:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl/"; exit 1; }
+
+.PHONY: clean
+clean: ## remove bin and dist
+	rm -rf bin dist
