@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"context"
 	"errors"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -25,6 +26,7 @@ func reasonOf(err error) Reason {
 		err    error
 		reason Reason
 	}{
+		{context.Canceled, OutOfOrder}, // the agent is told to stop
 		{errDeadline, ReadTimeout},
 		{ErrNoPermit, ReadTimeout},
 		{errMultipleCards, MultipleCards},

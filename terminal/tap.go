@@ -39,14 +39,17 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	}()
 
 	var d Decision
+	var answered time.Time
 	select {
 	case <-done:
+		answered = time.Now()
 		d = t.decision
 	case <-tapCtx.Done():
+		answered = time.Now()
 		d = t.late(done, context.Cause(tapCtx), Decision{Instant: instant})
 	}
-	if d.Elapsed == 0 {
-		d.Elapsed = time.Since(detected)
+	if !d.Admitted() {
+		d.Elapsed = answered.Sub(detected)
 	}
 	l.publish(ctx, d)
 
@@ -98,6 +101,9 @@ func (t *tap) run(ctx context.Context) {
 		err = t.lane.enter(ctx, t.card.Detected(), &t.decision, &t.facts, t.permit)
 	}
 	if err != nil {
+		if ctx.Err() != nil { // what broke off did so because time was over
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
 		t.decision.Verdict, t.decision.Reason, t.decision.Cause = Deny, reasonOf(err), err
 	}
 	if t.decision.Admitted() {

@@ -30,11 +30,9 @@ type Field struct {
 }
 
 type slot struct {
-	name     string
-	medium   Medium // nil: empty
-	detected time.Time
-	taken    bool // Next has returned it
-	gone     chan struct{}
+	name  string
+	stay  *stay // nil: empty
+	taken bool  // Next has returned it
 }
 
 // NewField makes a field with empty slots.
@@ -52,7 +50,7 @@ func (f *Field) Insert(name string, m Medium) {
 	defer f.mu.Unlock()
 	s := f.slot(name)
 	f.empty(s)
-	s.medium, s.detected, s.taken, s.gone = m, time.Now(), false, make(chan struct{})
+	s.stay, s.taken = newStay(m), false
 	f.wake()
 }
 
@@ -80,10 +78,9 @@ func (f *Field) slot(name string) *slot {
 }
 
 func (f *Field) empty(s *slot) {
-	if s.medium != nil {
-		close(s.gone)
-		s.medium.PowerOff()
-		s.medium = nil
+	if s.stay != nil {
+		s.stay.end()
+		s.stay = nil
 	}
 }
 
@@ -97,11 +94,11 @@ func (f *Field) Next(ctx context.Context) (nfc.Card, error) {
 	for {
 		f.mu.Lock()
 		for _, s := range f.slots {
-			if s.medium != nil && !s.taken {
+			if s.stay != nil && !s.taken {
 				s.taken = true
-				s.medium.PowerOn()
-				c := &card{field: f, slot: s, medium: s.medium, detected: s.detected, gone: s.gone}
+				c := &card{field: f, slot: s, stay: s.stay}
 				f.mu.Unlock()
+				c.medium.PowerOn()
 				return c, nil
 			}
 		}
@@ -115,13 +112,40 @@ func (f *Field) Next(ctx context.Context) (nfc.Card, error) {
 	}
 }
 
-// A card is one stay of a medium in a slot.
-type card struct {
-	field    *Field
-	slot     *slot
+// A stay is one medium in a slot, from when it comes until it goes. The medium
+// has one user at a time: power is cut behind a command in flight, not under it.
+type stay struct {
 	medium   Medium
 	detected time.Time
-	gone     chan struct{}
+	life     context.Context // ends when the medium goes
+	cancel   context.CancelFunc
+
+	mu   sync.Mutex
+	busy bool // a command is in flight
+	gone bool
+}
+
+func newStay(m Medium) *stay {
+	s := &stay{medium: m, detected: time.Now()}
+	s.life, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *stay) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	s.cancel()
+	if !s.busy {
+		s.medium.PowerOff()
+	}
+}
+
+// A card is what Next returns: a stay, seen from the lane.
+type card struct {
+	field *Field
+	slot  *slot
+	*stay
 }
 
 func (c *card) Slot() string        { return c.slot.name }
@@ -130,25 +154,34 @@ func (c *card) Detected() time.Time { return c.detected }
 // Transmit hands the command to the medium, and fails with nfc.ErrRemoved
 // when the medium has left before it answered.
 func (c *card) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
-	select {
-	case <-c.gone:
+	c.mu.Lock()
+	if c.gone {
+		c.mu.Unlock()
 		return nil, nfc.ErrRemoved
-	default:
 	}
+	c.busy = true
+	c.mu.Unlock()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
 	rapdu, err := c.medium.Transmit(ctx, capdu)
-	select {
-	case <-c.gone:
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = false
+	if c.gone {
+		c.medium.PowerOff()
 		return nil, nfc.ErrRemoved
-	default:
-		return rapdu, err
 	}
+	return rapdu, err
 }
 
 func (c *card) Alone(context.Context) (bool, error) {
 	c.field.mu.Lock()
 	defer c.field.mu.Unlock()
 	for _, s := range c.field.slots {
-		if s != c.slot && s.medium != nil {
+		if s != c.slot && s.stay != nil {
 			return false, nil
 		}
 	}
@@ -156,11 +189,11 @@ func (c *card) Alone(context.Context) (bool, error) {
 }
 
 func (c *card) Release() error {
-	select {
-	case <-c.gone:
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
 		return nfc.ErrRemoved
-	default:
-		c.medium.PowerOff()
-		return nil
 	}
+	c.medium.PowerOff()
+	return nil
 }
