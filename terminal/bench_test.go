@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
