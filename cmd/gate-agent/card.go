@@ -20,9 +20,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "card", Short: "Look at a card", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(cardReadCommand())
-	return cmd
+	return group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
 }
 
 func cardReadCommand() *cobra.Command {

@@ -12,9 +12,10 @@ import (
 
 func checkConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "check-config --config FILE",
-		Short: "Check a configuration and open every key and file that it names",
-		Args:  args(cobra.NoArgs),
+		Use:     "check-config --config FILE",
+		Short:   "Check a configuration and open every key and file that it names",
+		Example: "  gate-agent check-config --config /etc/gate-agent/config.toml",
+		Args:    args(cobra.NoArgs),
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
 		key, err := c.openScopeKey()
@@ -61,10 +62,11 @@ func checkConfigCommand() *cobra.Command {
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  args(cobra.NoArgs),
-		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "gate-agent", version()) },
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  gate-agent version",
+		Args:    args(cobra.NoArgs),
+		Run:     func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "gate-agent", version()) },
 	}
 }
 

@@ -14,9 +14,7 @@ import (
 )
 
 func journalCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(journalVerifyCommand(), journalListCommand())
-	return cmd
+	return group(&cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded"}, journalVerifyCommand(), journalListCommand())
 }
 
 // withJournal gives a command the journal for reading; an agent may be
@@ -48,7 +46,8 @@ func journalVerifyCommand() *cobra.Command {
 		Long: `Verify walks the whole hash chain and names the first event that does not fit.
 A journal that lost its newest events, and was made to look whole, verifies:
 compare the printed head with one that was kept elsewhere.`,
-		Args: args(cobra.NoArgs),
+		Example: "  gate-agent journal verify --config /etc/gate-agent/config.toml",
+		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withJournal(func(cmd *cobra.Command, r *journal.Reader) error {

@@ -16,9 +16,7 @@ import (
 )
 
 func listCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "Look at the list, or take over a new one", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(listInfoCommand(), listImportCommand())
-	return cmd
+	return group(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
 }
 
 func listInfoCommand() *cobra.Command {

@@ -71,8 +71,21 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
-	root.AddCommand(runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
-	return root
+	return group(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
+}
+
+// group makes a command that only holds others. Cobra would greet a misspelt
+// one with the help text and success.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return nil
+		}
+		return usageError(fmt.Sprintf("unknown command %q: see %s --help", a[0], cmd.CommandPath()))
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(commands...)
+	return cmd
 }
 
 // withConfig gives a command its configuration.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,9 +18,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "card", Short: "Make, show and insert virtual cards", Args: args(cobra.NoArgs)}
-	cmd.AddCommand(cardNewCommand(), cardShowCommand(), cardInsertCommand())
-	return cmd
+	return group(&cobra.Command{Use: "card", Short: "Make, show and insert virtual cards"}, cardNewCommand(), cardShowCommand(), cardInsertCommand())
 }
 
 func cardNewCommand() *cobra.Command {
@@ -43,6 +42,10 @@ func cardNewCommand() *cobra.Command {
 		born, err := time.Parse(time.DateOnly, birth)
 		if err != nil {
 			return usageError(fmt.Sprintf("--birth-date %q: want YYYY-MM-DD", birth))
+		}
+		kinds := []vcard.Kind{vcard.KindCard, vcard.KindPhoneAndroid, vcard.KindPhoneIPhone, vcard.KindSIM}
+		if !slices.Contains(kinds, vcard.Kind(kind)) {
+			return usageError(fmt.Sprintf("--kind %q: want one of %q", kind, kinds))
 		}
 		a, err := openAuthority(authority)
 		if err != nil {
@@ -116,9 +119,10 @@ func openImage(path string) (*vcard.Image, error) {
 
 func cardShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show FILE",
-		Short: "Show what is on a virtual card",
-		Args:  args(cobra.ExactArgs(1)),
+		Use:     "show FILE",
+		Short:   "Show what is on a virtual card, its PINs included",
+		Example: "  gate-sim card show alice.json",
+		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			img, err := openImage(a[0])
 			if err != nil {

@@ -42,8 +42,21 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
-	root.AddCommand(demoCommand(), cardCommand(), worldCommand(), readersCommand())
-	return root
+	return group(root, demoCommand(), cardCommand(), worldCommand(), readersCommand())
+}
+
+// group makes a command that only holds others. Cobra would greet a misspelt
+// one with the help text and success.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return nil
+		}
+		return usageError(fmt.Sprintf("unknown command %q: see %s --help", a[0], cmd.CommandPath()))
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(commands...)
+	return cmd
 }
 
 // args turns cobra's complaint about arguments into a usage error.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/internal/world"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
 
 func worldCommand() *cobra.Command {
@@ -25,6 +26,11 @@ signed list, and DIR/cards with cards that the list names, and some that it does
 	}
 	cmd.Flags().StringSliceVar(&methods, "methods", []string{"tap-use", "external-auth"}, "methods of the terminal, in order")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		for _, m := range methods {
+			if m != string(jpki.TapUse) && m != string(jpki.ExternalAuth) {
+				return usageError(fmt.Sprintf("--methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth))
+			}
+		}
 		w, err := world.New(time.Now())
 		if err != nil {
 			return err
@@ -76,7 +82,8 @@ func readersCommand() *cobra.Command {
 		Long: `Readers starts a private PC/SC daemon whose readers are virtual, and prints the
 environment variable by which programs find it and the addresses at which cards
 are put into its slots (gate-sim card insert --vpcd). It ends when interrupted.`,
-		Args: args(cobra.NoArgs),
+		Example: "  gate-sim readers --slots 1",
+		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().IntVar(&slots, "slots", 2, "number of card slots, 1 to 16")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
