@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/smalldisk"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -337,42 +337,8 @@ func TestTwoImportsWaitForEachOther(t *testing.T) {
 	inForce(t, s, 6)
 }
 
-// mounted runs the calling test again in a process with mounts of its own,
-// where dir is a tmpfs. There it returns true.
-func mounted(t *testing.T) (dir string, inside bool) {
-	t.Helper()
-	if os.Getenv("LISTDB_TEST_MOUNTED") == t.Name() {
-		dir = t.TempDir()
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-		return dir, true
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "LISTDB_TEST_MOUNTED="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("user namespaces are needed: %v", err)
-		}
-		t.Skipf("user namespaces are needed: %v", err)
-	}
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return "", false
-}
-
 func TestFullDiskLeavesTheOldListInForce(t *testing.T) {
-	dir, inside := mounted(t)
+	dir, inside := smalldisk.Mount(t)
 	if !inside {
 		return
 	}
@@ -413,7 +379,7 @@ func TestFullDiskLeavesTheOldListInForce(t *testing.T) {
 }
 
 func TestReadOnlyFolderServesItsListAndTakesNoOther(t *testing.T) {
-	dir, inside := mounted(t)
+	dir, inside := smalldisk.Mount(t)
 	if !inside {
 		return
 	}
