@@ -196,7 +196,7 @@ func (s *session) sign(how Sign, digest [sha256.Size]byte) error {
 }
 
 func (h Header) command(data []byte, ne int) nfc.Command {
-	return nfc.Command{CLA: h.CLA, INS: h.INS, P1: h.P1, P2: h.P2, Data: data, Ne: ne}
+	return nfc.Command{CLA: h.cla, INS: h.ins, P1: h.p1, P2: h.p2, Data: data, Ne: ne}
 }
 
 // wrap says what the session was doing. A status word, or a reader that

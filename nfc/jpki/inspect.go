@@ -56,8 +56,10 @@ func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (I
 	if err == nil {
 		err = s.readRest()
 	}
-	info.Certificate, info.PINRequired = s.certificate, errors.Is(err, ErrPINRequired)
-	if err != nil && !info.PINRequired {
+	switch info.PINRequired = errors.Is(err, ErrPINRequired); {
+	case err == nil:
+		info.Certificate = s.certificate
+	case !info.PINRequired:
 		return info, err
 	}
 	if err := s.selectDF("card-surface AP", d.profile.Applications.CardSurface); err != nil {

@@ -66,12 +66,22 @@ type Authenticate struct {
 	Scheme  cardauth.Scheme `toml:"scheme"`
 }
 
-// A Header is the header of a command APDU.
-type Header struct {
-	CLA byte `toml:"cla"`
-	INS byte `toml:"ins"`
-	P1  byte `toml:"p1"`
-	P2  byte `toml:"p2"`
+// A Header is the header of a command APDU, CLA INS P1 P2, written as
+// hexadecimal. One string cannot lack a byte, as a table of four could: P1 of a
+// signature command that is missing would read as 00, which pads otherwise.
+type Header struct{ cla, ins, p1, p2 byte }
+
+// UnmarshalText reads hexadecimal.
+func (h *Header) UnmarshalText(b []byte) error {
+	v, err := hex.DecodeString(string(b))
+	if err != nil {
+		return fmt.Errorf("command header %q: %w", b, err)
+	}
+	if len(v) != 4 {
+		return fmt.Errorf("command header %q: %d bytes, want CLA INS P1 P2", b, len(v))
+	}
+	*h = Header{v[0], v[1], v[2], v[3]}
+	return nil
 }
 
 // An Input says what a Sign command is given.
@@ -98,8 +108,14 @@ const (
 // A FileID is an EF identifier.
 type FileID uint16
 
-// SFI is the short EF identifier: the low five bits (card-facts §2).
-func (f FileID) SFI() byte { return byte(f) & 0x1F }
+// SFI is the short EF identifier: the low five bits (card-facts §2), unless
+// they are all ones. 0 says that there is none.
+func (f FileID) SFI() byte {
+	if sfi := byte(f) & 0x1F; sfi != 0x1F {
+		return sfi
+	}
+	return 0
+}
 
 // An AID is a DF name, written as hexadecimal.
 type AID []byte
@@ -110,12 +126,11 @@ func (a *AID) UnmarshalText(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("DF name %q: %w", b, err)
 	}
-	if len(v) < 5 || len(v) > 16 {
-		return fmt.Errorf("DF name %q: %d bytes, want 5 to 16", b, len(v))
-	}
 	*a = v
 	return nil
 }
+
+func (a AID) valid() bool { return len(a) >= 5 && len(a) <= 16 }
 
 //go:embed default.toml
 var builtin []byte
@@ -151,10 +166,10 @@ func (p Profile) check() error {
 		return fmt.Errorf("format is %d, this version reads 1", p.Format)
 	case p.Name == "":
 		return errors.New("name is missing")
-	case p.Applications.JPKI == nil:
-		return errors.New("applications.jpki is missing")
-	case p.Applications.CardSurface == nil:
-		return errors.New("applications.card_surface is missing")
+	case !p.Applications.JPKI.valid():
+		return fmt.Errorf("applications.jpki has %d bytes, want 5 to 16", len(p.Applications.JPKI))
+	case !p.Applications.CardSurface.valid():
+		return fmt.Errorf("applications.card_surface has %d bytes, want 5 to 16", len(p.Applications.CardSurface))
 	case p.Files.AuthenticationCertificate.SFI() == 0:
 		return errors.New("files.authentication_certificate is missing or has no short EF identifier")
 	case p.Files.TerminalKey == 0:
@@ -176,8 +191,8 @@ func (p Profile) check() error {
 		{"external_auth.sign.command", x.Sign.Command},
 	} {
 		// ISO/IEC 7816-4 §5.4.2: 6X and 9X are no instructions, and 00 is none here.
-		if ins := c.header.INS; ins == 0 || ins>>4 == 6 || ins>>4 == 9 {
-			return fmt.Errorf("%s is missing or its ins %02X is no instruction", c.name, ins)
+		if ins := c.header.ins; ins == 0 || ins>>4 == 6 || ins>>4 == 9 {
+			return fmt.Errorf("%s is missing or its INS %02X is no instruction", c.name, ins)
 		}
 	}
 	for _, s := range []struct {
