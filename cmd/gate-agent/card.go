@@ -20,7 +20,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
+	return commandGroup(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
 }
 
 func cardReadCommand() *cobra.Command {

@@ -14,7 +14,7 @@ import (
 )
 
 func journalCommand() *cobra.Command {
-	return group(&cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded"}, journalVerifyCommand(), journalListCommand())
+	return commandGroup(&cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded"}, journalVerifyCommand(), journalListCommand())
 }
 
 // withJournal gives a command the journal for reading; an agent may be

@@ -16,7 +16,7 @@ import (
 )
 
 func listCommand() *cobra.Command {
-	return group(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
+	return commandGroup(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
 }
 
 func listInfoCommand() *cobra.Command {

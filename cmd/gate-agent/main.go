@@ -71,12 +71,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
-	return group(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
+	return commandGroup(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
 }
 
-// group makes a command that only holds others. Cobra would greet a misspelt
+// commandGroup makes a command that only holds others. Cobra would greet a misspelt
 // one with the help text and success.
-func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+func commandGroup(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.Args = func(cmd *cobra.Command, a []string) error {
 		if len(a) == 0 {
 			return nil

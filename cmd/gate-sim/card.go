@@ -18,7 +18,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return group(&cobra.Command{Use: "card", Short: "Make, show and insert virtual cards"}, cardNewCommand(), cardShowCommand(), cardInsertCommand())
+	return commandGroup(&cobra.Command{Use: "card", Short: "Make, show and insert virtual cards"}, cardNewCommand(), cardShowCommand(), cardInsertCommand())
 }
 
 func cardNewCommand() *cobra.Command {

@@ -42,12 +42,12 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
-	return group(root, demoCommand(), cardCommand(), worldCommand(), readersCommand())
+	return commandGroup(root, demoCommand(), cardCommand(), worldCommand(), readersCommand())
 }
 
-// group makes a command that only holds others. Cobra would greet a misspelt
+// commandGroup makes a command that only holds others. Cobra would greet a misspelt
 // one with the help text and success.
-func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+func commandGroup(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.Args = func(cmd *cobra.Command, a []string) error {
 		if len(a) == 0 {
 			return nil
