@@ -1,0 +1,175 @@
+package imports
+
+// A rule says what some packages never import. Patterns are as those of the go
+// command: "./nfc/..." is nfc and everything below it. Our own packages are named
+// within the module, all others by their import path.
+type rule struct {
+	who    []string
+	except []string // of who
+
+	direct []string // never imported by the package itself
+	deps   []string // never among its dependencies, however far away
+	others bool     // no dependency outside the standard library
+
+	tests   bool // direct holds for the package's tests as well
+	planned bool // who need not exist yet
+
+	why string
+}
+
+// What reaches a network. Package net itself comes with crypto/x509, which
+// names addresses in certificates: it is among the dependencies of everything
+// that reads a certificate, so it is forbidden as a direct import only. net/url
+// and net/netip open nothing.
+var (
+	network = []string{"net", "net/http/...", "net/rpc/...", "net/smtp", "net/textproto", "crypto/tls", "github.com/nats-io/..."}
+	farther = []string{"net/http/...", "net/rpc/...", "net/smtp", "crypto/tls", "github.com/nats-io/..."}
+	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd", "./internal/smalldisk"}
+	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3"}
+	logging = []string{"log/..."}
+)
+
+func join(lists ...[]string) (all []string) {
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+var rules = []rule{
+	// nfc
+	{
+		who:    []string{"./nfc/..."},
+		direct: join(network, logging, sqlite, []string{"./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
+		why:    "a card dialogue has no network and no opinion",
+	},
+	{
+		who:  []string{"./nfc", "./nfc/pcsc", "./nfc/trace", "./nfc/nfctest"},
+		deps: []string{"net", "crypto/x509"},
+		why:  "commands, responses and readers know no certificate, so here not even package net comes along",
+	},
+	{
+		who:    []string{"./nfc/vcard"},
+		direct: []string{"./nfc", "./nfc/jpki", "./nfc/pcsc", "./nfc/trace", "./nfc/nfctest", "./crypto/cardauth", "./crypto/anchor"},
+		deps:   []string{"./nfc", "./nfc/jpki", "./nfc/pcsc", "./nfc/trace", "./nfc/nfctest", "./crypto/cardauth", "./crypto/anchor"},
+		tests:  true,
+		why:    "the card parses commands with code of its own: card and reader cannot be wrong together, only fixed vectors check both",
+	},
+	{
+		who:  []string{"./nfc/vcard/..."},
+		deps: []string{"./nfc", "./nfc/jpki", "./crypto/cardauth"},
+		why:  "what personalises a card must not agree with the reader by sharing its code either",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./nfc/pcsc"},
+		direct: []string{"github.com/ebfe/scard"},
+		why:    "one package speaks PC/SC: the deadlines around calls that can block for ever are there",
+	},
+
+	// crypto
+	{
+		who:    []string{"./crypto/..."},
+		direct: join(network, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./sync/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./sync/..."}),
+		why:    "what verifies depends on nothing that it verifies for; a medium for keys is handed in",
+	},
+	{
+		who:    []string{"./crypto/cardauth", "./crypto/anchor"},
+		others: true,
+		why:    "what decides whether a card is genuine can be read whole, down to the standard library",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./crypto/sign1"},
+		direct: []string{"github.com/veraison/go-cose"},
+		tests:  true,
+		why:    "one package verifies COSE: its list of algorithms and roles cannot be gone around",
+	},
+
+	// whitelist
+	{
+		who:    []string{"./whitelist/..."},
+		direct: join(network, logging, []string{"./nfc/...", "./sync/...", "./terminal/...", "./crypto/cardauth"}),
+		deps:   join(farther, logging, []string{"./nfc/...", "./sync/...", "./terminal/..."}),
+		why:    "a list is the same from wherever it comes and whoever asks it",
+	},
+	{
+		who:  []string{"./whitelist"},
+		deps: join(sqlite, []string{"./whitelist/listdb"}),
+		why:  "terminal uses the types of a list: SQLite, which holds it, is in whitelist/listdb and not among the dependencies of the tap path",
+	},
+
+	// terminal
+	{
+		who:    []string{"./terminal"},
+		direct: join(network, logging, sqlite, []string{"./nfc/pcsc", "./sync/...", "./whitelist/listdb", "./terminal/...", "./hub/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./terminal/gate", "./terminal/journal", "./hub/..."}),
+		why:    "the tap path cannot reach a network, provably; reader, list store, journal and gate are interfaces that main fills in",
+	},
+	{
+		who:    []string{"./terminal/..."},
+		direct: join(network, logging, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./hub/..."}),
+		deps:   join(farther, logging, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./hub/..."}),
+		why:    "gate and journal serve the tap path and know of nothing beyond it",
+	},
+
+	// sync and hub
+	{
+		who:    []string{"./sync/..."},
+		direct: join(logging, []string{"./nfc/...", "./terminal/...", "./whitelist/listdb", "./crypto/cardauth"}),
+		deps:   join(logging, []string{"./nfc/...", "./terminal/...", "./whitelist/listdb"}),
+		why:    "what fetches sees sealed lists and never a card",
+	},
+	{
+		who:    []string{"./sync/fetch"},
+		direct: []string{"./whitelist/...", "./crypto/..."},
+		deps:   []string{"./whitelist/..."},
+		why:    "fetch trusts nothing that it carries, so it has nothing to look into it with",
+	},
+	{
+		who:     []string{"./hub/..."},
+		planned: true,
+		direct:  []string{"./nfc/pcsc", "./terminal/..."},
+		deps:    []string{"./nfc/pcsc", "./terminal/..."},
+		why:     "a server has neither reader nor gate",
+	},
+
+	// programs
+	{
+		who:  []string{"./cmd/gate-agent"},
+		deps: join(virtual, []string{"./hub/...", "testing/...", "github.com/rogpeppe/go-internal/..."}),
+		why:  "a production terminal contains nothing that can pretend to be a card, a world or a hub",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd", "./internal/smalldisk"},
+		deps:   virtual,
+		why:    "virtual cards and worlds are for the simulator and for tests",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./cmd/..."},
+		direct: join(logging, []string{"github.com/spf13/...", "./cmd/...", "./internal/words"}),
+		why:    "a library returns its errors; logging, flags and sentences for people belong to the programs",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./terminal/journal", "./whitelist/listdb"},
+		direct: sqlite,
+		why:    "two packages hold durable state, each with one file that is its own",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./internal/stricttoml"},
+		direct: []string{"github.com/pelletier/go-toml/..."},
+		tests:  true,
+		why:    "TOML is read strictly, with the line in the error, or not at all",
+	},
+	{
+		who:    []string{"./..."},
+		direct: []string{"unsafe", "plugin", "C"},
+		why:    "cgo stays in the two dependencies that need it (scard, go-sqlite3)",
+	},
+}
