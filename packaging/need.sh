@@ -25,7 +25,6 @@ for package in "$@"; do
 done
 [ -n "$missing" ] || exit 0
 
-echo "Installing through apt:$missing"
 root=
 if [ "$(id -u)" != 0 ]; then
 	root=sudo
@@ -35,6 +34,7 @@ if [ "$(id -u)" != 0 ]; then
 	fi
 fi
 
+echo "Installing through apt:$missing"
 for architecture in $architectures; do
 	dpkg --print-foreign-architectures | grep -qx "$architecture" || $root dpkg --add-architecture "$architecture"
 done
