@@ -60,7 +60,7 @@ The output names a credential of a person: treat it as personal data.`,
 				return err
 			}
 		}
-		ctx, cancel := context.WithTimeoutCause(cmd.Context(), wait, fmt.Errorf("no card within %v: lay one on the reader (readers: %q)", wait, w.slots))
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), wait, fmt.Errorf("%w within %v", errNoCard, wait))
 		defer cancel()
 		fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
 		report, err := w.read(ctx)
@@ -75,6 +75,8 @@ The output names a credential of a person: treat it as personal data.`,
 	}
 	return cmd
 }
+
+var errNoCard = errors.New("no card came")
 
 // cardWith is what card read works with.
 type cardWith struct {
@@ -129,6 +131,11 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
 	card, err := lane.Next(ctx)
+	if errors.Is(err, errNoCard) {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return report, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, w.slots).text)
+	}
 	if err != nil {
 		return report, err
 	}

@@ -1,23 +1,29 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
 func checkConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "check-config --config FILE",
-		Short:   "Check a configuration and open every key and file that it names",
+		Use:   "check-config --config FILE",
+		Short: "Check a configuration and open every key and file that it names",
+		Long: `Check-config opens every key and file that a configuration names, and prints
+what the agent would work with. A list or a reader that is missing is told, and
+is no error: both may come later.`,
 		Example: "  gate-agent check-config --config /etc/gate-agent/config.toml",
 		Args:    args(cobra.NoArgs),
 	}
-	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) (err error) {
 		key, err := c.openScopeKey()
 		if err != nil {
 			return err
@@ -29,23 +35,34 @@ func checkConfigCommand() *cobra.Command {
 		if _, err := c.openDialogue(); err != nil {
 			return err
 		}
+		if _, err := c.openSource(); err != nil {
+			return err
+		}
+		custody, err := c.custody()
+		if err != nil {
+			return configError{err}
+		}
+		reader, err := c.openReader()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, reader.Close()) }()
 		store, err := c.openList(key)
 		if err != nil {
 			return err
 		}
-		list := "none yet: run gate-agent list import"
-		if view, err := store.Current(); err == nil {
-			m := view.Manifest()
-			list = fmt.Sprintf("epoch %d, seq %d, %d rows, not after %s", m.Epoch, m.Seq, m.Rows, m.NotAfter.Local().Format("2006-01-02 15:04"))
-			view.Release()
-		}
-		custody, err := c.custody()
+		defer func() { err = errors.Join(err, store.Close()) }()
+		list, err := describeList(store)
 		if err != nil {
-			return errors.Join(configError{err}, store.Close())
+			return err
 		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+		defer cancel()
+
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s at gate %s, scope %s, mode %s\n", c.Terminal, c.Gate.Name, c.Scope, c.Mode)
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
+		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {
@@ -55,9 +72,28 @@ func checkConfigCommand() *cobra.Command {
 			fmt.Fprintln(w, "This is a TEST terminal: it trusts test cards and test lists, and no real ones.")
 		}
 		fmt.Fprintln(w, "configuration is good")
-		return store.Close()
+		return nil
 	})
 	return cmd
+}
+
+// describeList says which list is in force. A list that is damaged is an
+// error; none at all is not.
+func describeList(store *listdb.Store) (string, error) {
+	view, err := store.Current()
+	if errors.Is(err, listdb.ErrNoList) {
+		return "none yet, every card is denied: run gate-agent list import", nil
+	}
+	if err != nil {
+		return "", refusedError{err}
+	}
+	defer view.Release()
+	m := view.Manifest()
+	text := fmt.Sprintf("epoch %d, seq %d, %d rows, not after %s", m.Epoch, m.Seq, m.Rows, m.NotAfter.Local().Format("2006-01-02 15:04"))
+	if time.Now().After(m.NotAfter) {
+		text += fmt.Sprintf(": EXPIRED, policy %s", m.Policy.Expired)
+	}
+	return text, nil
 }
 
 func versionCommand() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -145,8 +146,34 @@ func (c *config) check() error {
 	if slices.Contains(c.Methods, jpki.ExternalAuth) && (c.ExternalAuth.Key == "" || len(c.ExternalAuth.Certificates) == 0) {
 		return fmt.Errorf("method %q needs external_auth.key and external_auth.certificates", jpki.ExternalAuth)
 	}
+	for _, k := range []struct{ key, uri string }{
+		{"scope_key.wrapper", c.ScopeKey.Wrapper}, {"external_auth.key", c.ExternalAuth.Key},
+	} {
+		if err := wholePaths(k.uri); err != nil {
+			return fmt.Errorf("%s: %w", k.key, err)
+		}
+	}
 	_, err := c.pins()
 	return err
+}
+
+// wholePaths checks the paths in a key URI, if there is one. A relative path
+// would be one from wherever the agent was started, not from the file's folder
+// as everywhere else in the configuration.
+func wholePaths(uri string) error {
+	if uri == "" {
+		return nil
+	}
+	u, err := keystore.ParseURI(uri)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"path", "key-source"} {
+		if p := u.Get(name); p != "" && !filepath.IsAbs(p) {
+			return fmt.Errorf("%s=%s is a relative path: in a key URI write the whole path", name, p)
+		}
+	}
+	return nil
 }
 
 // path makes a path of the file relative to its folder.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
 )
@@ -15,20 +17,21 @@ import (
 // stream. The journal has them all; the stream only watches.
 const eventBacklog = 1024
 
-// An eventLog writes decisions as JSON lines, beside the tap path.
+// eventPatience is how long Close waits for a reader that does not read.
+const eventPatience = time.Second
+
+// An eventLog writes decisions as JSON lines, beside the tap path: whoever
+// reads them can be slow, hang or go away, and the gate works on.
 type eventLog struct {
 	queue  chan terminal.Event
-	done   sync.WaitGroup
+	done   chan struct{} // closed when everything is written
 	closer io.Closer
-
-	mu   sync.Mutex
-	err  error // the first
-	lost int
+	lost   atomic.Int64
 }
 
 // openEvents starts an event log: to stdout for "-", nowhere for "".
-func openEvents(name string, stdout io.Writer) (*eventLog, error) {
-	l := &eventLog{queue: make(chan terminal.Event, eventBacklog)}
+func openEvents(name string, stdout io.Writer, log *slog.Logger) (*eventLog, error) {
+	l := &eventLog{queue: make(chan terminal.Event, eventBacklog), done: make(chan struct{})}
 	w := stdout
 	switch name {
 	case "":
@@ -41,14 +44,16 @@ func openEvents(name string, stdout io.Writer) (*eventLog, error) {
 		}
 		w, l.closer = f, f
 	}
-	l.done.Go(func() {
-		enc := json.NewEncoder(w)
+	go func() { // Close waits for it, within reason
+		defer close(l.done)
+		enc, broken := json.NewEncoder(w), false
 		for e := range l.queue {
-			if err := enc.Encode(e); err != nil {
-				l.fail(err)
+			if err := enc.Encode(e); err != nil && !broken {
+				broken = true
+				log.Warn("event stream is broken; the journal has every event", "error", err)
 			}
 		}
-	})
+	}()
 	return l, nil
 }
 
@@ -57,27 +62,21 @@ func (l *eventLog) add(d terminal.Decision) {
 	select {
 	case l.queue <- d.Event():
 	default:
-		l.mu.Lock()
-		l.lost++
-		l.mu.Unlock()
-	}
-}
-
-func (l *eventLog) fail(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
+		l.lost.Add(1)
 	}
 }
 
 // Close writes what waits, and says what was lost.
 func (l *eventLog) Close() error {
 	close(l.queue)
-	l.done.Wait()
-	err := l.err
-	if l.lost > 0 {
-		err = errors.Join(err, fmt.Errorf("%d events were not written to the event log: its reader was too slow (the journal has them)", l.lost))
+	var err error
+	select {
+	case <-l.done:
+	case <-time.After(eventPatience):
+		l.lost.Add(int64(len(l.queue)) + 1) // and the one that is being written
+	}
+	if n := l.lost.Load(); n > 0 {
+		err = fmt.Errorf("%d events were not written to the event stream: its reader was too slow (the journal has them)", n)
 	}
 	if l.closer != nil {
 		err = errors.Join(err, l.closer.Close())

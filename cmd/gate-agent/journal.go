@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -88,7 +89,11 @@ func journalListCommand() *cobra.Command {
 		if since > 0 {
 			filter.Since = time.Now().Add(-since)
 		}
+		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindCommit, journal.KindAnnul, journal.KindStart, journal.KindList}
 		for _, k := range kinds {
+			if !slices.Contains(known, journal.Kind(k)) {
+				return usageError(fmt.Sprintf("--kind %q: want one of %q", k, known))
+			}
 			filter.Kinds = append(filter.Kinds, journal.Kind(k))
 		}
 		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)

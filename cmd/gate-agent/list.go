@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
@@ -73,12 +74,28 @@ from its next tap on.`,
 			defer f.Close()
 			m, err := store.Import(cmd.Context(), f, time.Now(), progress(cmd.ErrOrStderr()))
 			if err != nil {
-				return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+				return importError(fmt.Errorf("%s: %w", a[0], err))
 			}
 			return printManifest(cmd.OutOrStdout(), m, asJSON)
 		})(cmd, nil)
 	}
 	return cmd
+}
+
+// importError gives a list that was refused its exit code. What else keeps it
+// out of force, such as a full disk, is no fault of the list.
+func importError(err error) error {
+	for _, refused := range []error{
+		sign1.ErrMalformed, sign1.ErrUnknownKey, sign1.ErrRole, sign1.ErrSignature,
+		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
+		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
+		listdb.ErrOlder, listdb.ErrConflict, listdb.ErrExpired, listdb.ErrHierarchy, listdb.ErrScopeKey, listdb.ErrFloor,
+	} {
+		if errors.Is(err, refused) {
+			return refusedError{err}
+		}
+	}
+	return err
 }
 
 // openStore opens the list store alone.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -14,7 +15,10 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/terminal/journal"
+	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -102,6 +106,30 @@ func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
 	return store, nil
 }
 
+// openSource opens where lists come from by themselves, nil when nowhere.
+func (c *config) openSource() (*fetch.File, error) {
+	if c.List.Source == "" {
+		return nil, nil
+	}
+	source := c.List.Source
+	if name, ok := strings.CutPrefix(source, "file:"); ok && name != "" {
+		source = "file:" + c.path(strings.TrimPrefix(name, "//"))
+	}
+	file, err := fetch.NewFile(source, whitelist.MaxFile)
+	if err != nil {
+		return nil, configError{fmt.Errorf("list.source: %w", err)}
+	}
+	return file, nil
+}
+
+func (c *config) openReader() (*pcsc.Lane, error) {
+	lane, err := pcsc.Open(pcsc.Options{Readers: c.Reader.Slots})
+	if err != nil {
+		return nil, configError{fmt.Errorf("reader.slots: %w", err)}
+	}
+	return lane, nil
+}
+
 func (c *config) journalPath() string { return filepath.Join(c.path(c.State), "journal.db") }
 
 func (c *config) openJournal() (*journal.Journal, error) {
@@ -129,7 +157,7 @@ func (c *config) openDialogue() (*jpki.Dialogue, error) {
 	}
 	d, err := jpki.NewDialogue(profile, key, rand.Reader)
 	if err != nil {
-		return nil, configError{err}
+		return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
 	}
 	return d, nil
 }
@@ -158,7 +186,7 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 	}
 	key, err := jpki.NewTerminalKey(signer, certificates...)
 	if err != nil {
-		return nil, configError{err}
+		return nil, configError{fmt.Errorf("external_auth: %w", err)}
 	}
 	return key, nil
 }

@@ -10,15 +10,15 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/nfc/pcsc"
-	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/gate"
@@ -40,11 +40,14 @@ from standard input: a line "c" confirms the person, "r" refuses.`,
 	}
 	cmd.Flags().StringVar(&events, "events", "", "write one JSON object for each decision to this file, or - for standard output")
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
-		out, err := openEvents(events, cmd.OutOrStdout())
+		// Whoever reads events or log may go away: no reason to shut the gate.
+		signal.Ignore(syscall.SIGPIPE)
+		log := newLogger(cmd.ErrOrStderr())
+		out, err := openEvents(events, cmd.OutOrStdout(), log)
 		if err != nil {
 			return err
 		}
-		err = run(cmd.Context(), c, newLogger(cmd.ErrOrStderr()), out, cmd.InOrStdin())
+		err = run(cmd.Context(), c, log, out, cmd.InOrStdin())
 		return errors.Join(err, out.Close())
 	})
 	return cmd
@@ -86,9 +89,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 		return err
 	}
 	defer closing(record.Close)
-	reader, err := pcsc.Open(pcsc.Options{Readers: c.Reader.Slots})
+	source, err := c.openSource()
 	if err != nil {
-		return configError{fmt.Errorf("reader.slots: %w", err)}
+		return err
+	}
+	reader, err := c.openReader()
+	if err != nil {
+		return err
 	}
 	defer closing(reader.Close)
 
@@ -138,11 +145,8 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	if c.List.Source != "" {
-		source, err := fetch.NewFile(c.List.Source, whitelist.MaxFile)
-		if err != nil {
-			return configError{fmt.Errorf("list.source: %w", err)}
-		}
+	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
+	if source != nil {
 		wg.Go(func() {
 			lists.Follow(beside, c.List.Every.Duration, source, store, func(m whitelist.Manifest, err error) {
 				if err != nil {
