@@ -62,7 +62,9 @@ type CardError struct {
 	Err      error // ErrRemoved where it left
 }
 
-func (e *CardError) Error() string { return fmt.Sprintf("connecting to the card in %q: %v", e.Slot, e.Err) }
+func (e *CardError) Error() string {
+	return fmt.Sprintf("connecting to the card in %q: %v", e.Slot, e.Err)
+}
 
 // Unwrap gives the cause.
 func (e *CardError) Unwrap() error { return e.Err }

@@ -102,8 +102,8 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 // Run serves taps until ctx ends, and returns nil then. Any other return is a
 // reader that cannot work any more.
 func (l *Lane) Run(ctx context.Context) error {
+	l.Gate.Show(ShowReady)
 	for {
-		l.Gate.Show(ShowReady)
 		card, err := l.Reader.Next(ctx)
 		if ctx.Err() != nil {
 			return nil

@@ -57,7 +57,9 @@ type Gate interface {
 	// after the permit was spent means that the relay may have moved.
 	Open(ctx context.Context, p *Permit) error
 
-	// Show sets lamps and buzzer. It does not wait.
+	// Show sets lamps and buzzer. It does not wait. ShowAdmit and ShowDeny
+	// last as long as people need to see them, then the gate shows ready by
+	// itself; the others last until the next signal.
 	Show(s Signal)
 }
 

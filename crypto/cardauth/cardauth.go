@@ -96,9 +96,13 @@ func CheckValidity(h Head, at time.Time) error {
 	if len(h.raw) == 0 {
 		return ErrHeadMalformed
 	}
-	if at.Before(h.notBefore) || at.After(h.notAfter) {
-		return fmt.Errorf("%w: valid %s to %s", ErrExpired,
-			h.notBefore.Format(time.DateOnly), h.notAfter.Format(time.DateOnly))
+	// Without the dates: a certificate ends on its holder's birthday, and
+	// errors reach logs.
+	if at.Before(h.notBefore) {
+		return fmt.Errorf("%w: its validity has not begun", ErrExpired)
+	}
+	if at.After(h.notAfter) {
+		return fmt.Errorf("%w: its validity has ended", ErrExpired)
 	}
 	return nil
 }

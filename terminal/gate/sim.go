@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
 )
@@ -18,10 +19,14 @@ type Simulator struct {
 	mu     sync.Mutex
 	opened int
 	signal terminal.Signal
+	ready  *time.Timer // goes back to ready, nil when nothing is to go back
 }
 
+// hold is how long the simulator shows green or red.
+const hold = 1500 * time.Millisecond
+
 // NewSimulator makes a closed gate. notify, when not nil, is told what a
-// person at the gate would see.
+// person at the gate would see; it must not call the simulator.
 func NewSimulator(notify func(string)) *Simulator {
 	if notify == nil {
 		notify = func(string) {}
@@ -44,10 +49,32 @@ func (s *Simulator) Open(_ context.Context, p *terminal.Permit) error {
 // Show implements terminal.Gate.
 func (s *Simulator) Show(sig terminal.Signal) {
 	s.mu.Lock()
-	changed := s.signal != sig
-	s.signal = sig
-	s.mu.Unlock()
-	if changed {
+	defer s.mu.Unlock()
+	if s.ready != nil {
+		s.ready.Stop()
+		s.ready = nil
+	}
+	if sig == terminal.ShowAdmit || sig == terminal.ShowDeny {
+		var own *time.Timer
+		own = time.AfterFunc(hold, func() { s.showReady(own) })
+		s.ready = own
+	}
+	s.set(sig)
+}
+
+// showReady goes back to ready, unless another signal came meanwhile.
+func (s *Simulator) showReady(timer *time.Timer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready == timer {
+		s.ready = nil
+		s.set(terminal.ShowReady)
+	}
+}
+
+func (s *Simulator) set(sig terminal.Signal) {
+	if s.signal != sig {
+		s.signal = sig
 		s.notify("lamp: " + sig.String())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/gate"
@@ -19,15 +20,24 @@ func TestRelayNeedsAPermit(t *testing.T) {
 	}
 }
 
-func TestLampIsToldOnlyWhenItChanges(t *testing.T) {
-	var seen []string
-	g := gate.NewSimulator(func(what string) { seen = append(seen, what) })
-	g.Show(terminal.ShowDeny)
-	g.Show(terminal.ShowDeny)
-	g.Show(terminal.ShowReady)
-	if want := []string{"lamp: red: stop", "lamp: ready"}; !slices.Equal(seen, want) {
-		t.Errorf("seen %q", seen)
-	}
+func TestRedLastsAMomentAndAmberUntilStaffAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		g := gate.NewSimulator(func(what string) { seen = append(seen, what) })
+		g.Show(terminal.ShowDeny)
+		time.Sleep(time.Second)
+		g.Show(terminal.ShowDeny) // the next person: red from now on
+		time.Sleep(time.Second)
+		if g.Signal() != terminal.ShowDeny {
+			t.Errorf("the second red was cut short: %v", g.Signal())
+		}
+		time.Sleep(time.Second)
+		g.Show(terminal.ShowAttend)
+		time.Sleep(time.Minute)
+		if want := []string{"lamp: red: stop", "lamp: ready", "lamp: amber: wait for staff"}; !slices.Equal(seen, want) {
+			t.Errorf("seen %q", seen)
+		}
+	})
 }
 
 func TestStaffKeyCountsOnlyWhileSomebodyWaits(t *testing.T) {
