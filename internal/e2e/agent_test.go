@@ -41,6 +41,17 @@ type agent struct {
 // launch starts gate-agent run --events -, which may refuse to.
 func launch(t *testing.T, s site, env ...string) *agent {
 	t.Helper()
+	a := newAgent(t, s, env...)
+	stdout, err := a.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.begin(stdout)
+	return a
+}
+
+func newAgent(t *testing.T, s site, env ...string) *agent {
+	t.Helper()
 	a := &agent{
 		t: t, site: s, stderr: new(output),
 		events: make(chan terminal.Event, 100), exited: make(chan struct{}),
@@ -49,12 +60,15 @@ func launch(t *testing.T, s site, env ...string) *agent {
 	a.cmd.Env = append(a.cmd.Environ(), env...)
 	a.cmd.Stderr = a.stderr
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return a
+}
+
+// begin starts the process, whose events come from stdout when it is not nil.
+func (a *agent) begin(stdout io.Reader) {
+	t := a.t
+	t.Helper()
 	var err error
 	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := a.cmd.StdoutPipe()
-	if err != nil {
 		t.Fatal(err)
 	}
 	if err := a.cmd.Start(); err != nil {
@@ -63,9 +77,11 @@ func launch(t *testing.T, s site, env ...string) *agent {
 	go func() {
 		defer close(a.exited)
 		defer close(a.events)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if e, ok := parse(t, s, lines.Bytes()); ok {
-				a.events <- e
+		if stdout != nil {
+			for lines := bufio.NewScanner(stdout); lines.Scan(); {
+				if e, ok := parse(t, a.site, lines.Bytes()); ok {
+					a.events <- e
+				}
 			}
 		}
 		_ = a.cmd.Wait() // ProcessState has it all
@@ -77,9 +93,8 @@ func launch(t *testing.T, s site, env ...string) *agent {
 		if t.Failed() {
 			t.Logf("what the agent said:\n%s", a.stderr)
 		}
-		keepsSecrets(t, s, a.stderr.String())
+		keepsSecrets(t, a.site, a.stderr.String())
 	})
-	return a
 }
 
 // start starts an agent at the daemon's readers, and returns when it sees
