@@ -92,7 +92,8 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 	confirmed, err := l.Checker.Check(checkCtx, d)
 
 	start := time.Now()
-	d.Verdict, d.Stages, d.Cause = Deny, Stages{}, nil
+	d.Verdict, d.Cause = Deny, nil
+	d.Stages, d.Commands, d.Bytes, d.TerminalSignatures = Stages{}, 0, 0, 0 // told with the card's own decision
 	switch {
 	case err != nil:
 		d.HolderCheck, d.Cause = "timeout", err

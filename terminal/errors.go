@@ -26,13 +26,13 @@ func reasonOf(err error) Reason {
 		err    error
 		reason Reason
 	}{
+		{errGate, GateFault},           // whenever it was
 		{context.Canceled, OutOfOrder}, // the agent is told to stop
 		{errDeadline, ReadTimeout},
 		{ErrNoPermit, ReadTimeout},
 		{errMultipleCards, MultipleCards},
 		{errList, DataStale},
 		{errJournal, OutOfOrder},
-		{errGate, GateFault},
 		{jpki.ErrTerminalKey, OutOfOrder},
 		{ErrUsesChanged, AlreadyUsed},
 		{whitelist.ErrNotListed, NotListed},

@@ -198,6 +198,9 @@ func TestStaffOpensTheGateOnlyByConfirming(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			second := r.decision(t)
+			if second.Commands != 0 || second.Bytes != 0 {
+				t.Error("the card's commands are counted twice")
+			}
 			if second.Verdict != want.verdict || second.Reason != want.reason || second.HolderCheck != want.check {
 				t.Errorf("%v %s, holder check %q (%v)", second.Verdict, second.Reason, second.HolderCheck, second.Cause)
 			}
