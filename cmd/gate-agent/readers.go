@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 )
@@ -35,36 +33,4 @@ func describeReaders(ctx context.Context, lane *pcsc.Lane, patterns []string) re
 		names[i] = s.Name
 	}
 	return readersReport{strings.Join(names, ", "), true}
-}
-
-// lookEvery is how often watchReaders looks. Nothing waits for it: cards are
-// seen at once, by the lane.
-const lookEvery = 10 * time.Second
-
-// watchReaders tells the operator which readers the lane has, now and whenever
-// that has changed, until ctx ends.
-func watchReaders(ctx context.Context, log *slog.Logger, lane *pcsc.Lane, patterns []string) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for last := ""; ; {
-		bound, cancel := context.WithTimeout(ctx, 2*time.Second)
-		now := describeReaders(bound, lane, patterns)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if now.text != last {
-			level := slog.LevelInfo
-			if !now.ready {
-				level = slog.LevelWarn
-			}
-			log.Log(ctx, level, "readers", "readers", now.text)
-			last = now.text
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -136,7 +135,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	for _, s := range said {
 		log.Info("key custody", "medium", s)
 	}
-	sayList(log, store)
 
 	// What runs beside the lane ends before the parts are closed. Staff keys
 	// do not: a read of standard input cannot be cancelled, and holds nothing.
@@ -146,16 +144,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
+	wg.Go(func() { watchList(beside, log, store, record) })
 	if source != nil {
 		wg.Go(func() {
-			lists.Follow(beside, c.List.Every.Duration, source, store, func(m whitelist.Manifest, err error) {
+			lists.Follow(beside, c.List.Every.Duration, source, store, func(_ whitelist.Manifest, err error) {
 				if err != nil {
 					log.Warn("list not taken over", "error", err)
-					return
-				}
-				log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter)
-				if err := record.ListApplied(beside, time.Now(), m.Scope, m.Epoch, m.Seq, m.RowsSHA256); err != nil {
-					log.Error("list not recorded", "error", err)
 				}
 			})
 		})
@@ -163,19 +157,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	err = lane.Run(ctx)
 	log.Info("stopped")
 	return err
-}
-
-// sayList logs which list is in force at the start.
-func sayList(log *slog.Logger, list terminal.List) {
-	view, err := list.Current()
-	if err != nil {
-		log.Warn("no list in force: every card is denied", "error", err)
-		return
-	}
-	defer view.Release()
-	m := view.Manifest()
-	log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter,
-		"rows_sha256", hex.EncodeToString(m.RowsSHA256[:8]))
 }
 
 // logDecision tells the operator what happened, without a card identifier.

@@ -80,7 +80,7 @@ func TestGateOutlivesTheReaderOfItsEvents(t *testing.T) {
 	}
 	a.says("event stream is broken")
 	a.stop()
-	if entries := s.journal(t); len(entries) != 1+2*2 { // start, reserve and commit
+	if entries := s.journal(t); len(entries) != 2+2*2 { // start and list, reserve and commit
 		t.Errorf("journal has %+v", entries)
 	}
 }
