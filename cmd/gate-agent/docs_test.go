@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// The page has a row for each command, which names its flags.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	text := page(t, "cli.md")
+	commands := 0
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.HasSubCommands() || c.Hidden {
+			return
+		}
+		commands++
+		_, row, found := strings.Cut(text, "\n| `"+c.CommandPath()+"`")
+		row, _, _ = strings.Cut(row, "\n")
+		if !found {
+			t.Errorf("docs/cli.md has no row for %q", c.CommandPath())
+		}
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(row, "`--"+f.Name+"`") {
+				t.Errorf("docs/cli.md: %q lacks --%s", c.CommandPath(), f.Name)
+			}
+		})
+	}
+	walk(rootCommand())
+	if commands < 8 {
+		t.Errorf("only %d commands", commands)
+	}
+}
+
+func TestEveryMemberOfACardReportIsDocumented(t *testing.T) {
+	text := page(t, "cli.md")
+	typ := reflect.TypeFor[cardReport]()
+	for i := range typ.NumField() {
+		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/cli.md lacks the member %s of card read --json", name)
+		}
+	}
+}
+
+// The page has every key, and an example with every key that is accepted.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	text := page(t, "configuration.md")
+	_, example, _ := strings.Cut(text, "```toml\n")
+	example, _, _ = strings.Cut(example, "```")
+	file := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(file, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadConfig(file); err != nil {
+		t.Errorf("the example: %v", err)
+	}
+
+	var walk func(prefix string, typ reflect.Type)
+	walk = func(prefix string, typ reflect.Type) {
+		for i := range typ.NumField() {
+			field := typ.Field(i)
+			name := field.Tag.Get("toml")
+			if name == "" {
+				continue
+			}
+			if field.Type.Kind() == reflect.Struct && field.Type.Name() == "" {
+				walk(prefix+name+".", field.Type)
+				continue
+			}
+			if !strings.Contains(text, "\n| `"+prefix+name+"` |") {
+				t.Errorf("docs/configuration.md lacks %s", prefix+name)
+			}
+			if !strings.Contains(example, "\n"+name+" ") && !strings.HasPrefix(example, name+" ") {
+				t.Errorf("docs/configuration.md: the example lacks %s", prefix+name)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[config]())
+}
