@@ -26,6 +26,13 @@ func TestChallengeVectors(t *testing.T) {
 	if len(vectors) == 0 {
 		t.Fatal("no vectors")
 	}
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(doc, []byte(vectors[0].Digest)) {
+		t.Error("docs/protocol.md shows another digest than the first vector")
+	}
 	seen := make(map[string]string)
 	for _, v := range vectors {
 		c := cardauth.Challenge{Scope: v.Scope, Terminal: v.Terminal, Purpose: v.Purpose, Ticket: v.Ticket}

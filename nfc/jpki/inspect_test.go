@@ -1,0 +1,137 @@
+package jpki_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/nfctest"
+	"github.com/gate-agent/gate-agent/nfc/vcard"
+)
+
+func inspect(t testing.TB, medium nfc.Transmitter) (jpki.Info, error) {
+	t.Helper()
+	return newTerminal(t).dialogue(t, jpki.DefaultProfile()).Inspect(t.Context(), "slot", nfc.NewChannel(medium))
+}
+
+func TestInspectTellsWhatACardGivesFreely(t *testing.T) {
+	ca := authority(t, "authority.json").CACertificate().Raw
+	for _, c := range []struct {
+		image, token string
+		pin, surface bool
+	}{
+		{"good.json", "JPKIAPICCTOKEN2", false, true},
+		{"android.json", "JPKIAPGPSETOKEN", true, false},
+		{"iphone.json", "JPKIAPIOSTOKEN", true, false},
+		{"sim.json", "", false, false}, // its label is a model's, not compared
+	} {
+		for name, opt := range map[string]vcard.Options{
+			"plain":              {},
+			"no extended length": {NoExtendedLength: true},
+			"in parts":           {FirstCommandFails: true, ExactLe: true, ResponsePart: 50},
+		} {
+			t.Run(c.image+"/"+name, func(t *testing.T) {
+				img := image(t, c.image)
+				r := &recorder{Transmitter: newCard(t, img, opt)}
+				info, err := inspect(t, r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.token != "" && info.Token != c.token {
+					t.Errorf("token %q, want %q", info.Token, c.token)
+				}
+				if !bytes.Equal(info.CertificatesMarked, img.Application(vcard.AIDJPKI()).File(0x0008).Content) || len(info.CertificatesMarked) != 3 {
+					t.Errorf("certificates marked %X", info.CertificatesMarked)
+				}
+				if info.PINRequired != c.pin {
+					t.Errorf("PIN required: %v", info.PINRequired)
+				}
+				if want := img.AuthenticationCertificate(); c.pin && info.Certificate != nil || !c.pin && !bytes.Equal(info.Certificate, want) {
+					t.Errorf("certificate of %d bytes", len(info.Certificate))
+				}
+				if !bytes.Equal(info.CACertificate, ca) {
+					t.Errorf("CA certificate of %d bytes", len(info.CACertificate))
+				}
+				if info.CardSurface != c.surface || (info.SurfaceCertificate != nil) != c.surface {
+					t.Errorf("card surface: %v, certificate of %d bytes", info.CardSurface, len(info.SurfaceCertificate))
+				}
+				if c.surface {
+					if _, err := cardauth.ParseCVCertificate(info.SurfaceCertificate); err != nil {
+						t.Error(err)
+					}
+				}
+				for _, capdu := range r.commands {
+					if ins := capdu[1]; ins != 0xA4 && ins != 0xB0 && ins != 0xC0 {
+						t.Errorf("command %X neither selects nor reads", capdu)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestInspectEndsWhenTheCardLeaves(t *testing.T) {
+	r := &recorder{Transmitter: good(t)}
+	if _, err := inspect(t, r); err != nil {
+		t.Fatal(err)
+	}
+	for at := range r.commands {
+		counter := &recorder{Transmitter: nfctest.Pulled(good(t), at+1)}
+		if _, err := inspect(t, counter); !errors.Is(err, nfc.ErrRemoved) || len(counter.commands) != at+1 {
+			t.Errorf("left before command %d: error %v after %d commands", at+1, err, len(counter.commands))
+		}
+	}
+}
+
+func TestInspectOfAForeignCard(t *testing.T) {
+	foreign := bend(good(t), func(_ int, capdu []byte) []byte {
+		if capdu[1] == 0xA4 {
+			return []byte{0x6A, 0x82}
+		}
+		return nil
+	})
+	if _, err := inspect(t, foreign); !errors.Is(err, jpki.ErrUnsupported) {
+		t.Errorf("error %v, want %v", err, jpki.ErrUnsupported)
+	}
+}
+
+// A card that asks for its PIN in the middle has given no certificate.
+func TestInspectGivesNoHalfCertificate(t *testing.T) {
+	medium := shortReads(t, bend(good(t), func(_ int, capdu []byte) []byte {
+		if capdu[1] == 0xB0 && capdu[2] == 0 && capdu[3] == 100 {
+			return []byte{0x69, 0x82}
+		}
+		return nil
+	}), 100)
+	info, err := inspect(t, medium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !info.PINRequired || info.Certificate != nil {
+		t.Errorf("PIN required: %v, certificate of %d bytes", info.PINRequired, len(info.Certificate))
+	}
+}
+
+// What is no certificate, or too long for one, is not read.
+func TestInspectPassesOverOtherCACertificates(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"empty":    {},
+		"filler":   bytes.Repeat([]byte{0xFF}, 300),
+		"too long": append([]byte{0x30, 0x82, 0xEA, 0x60}, make([]byte, 300)...),
+		"cut off":  append([]byte{0x30, 0x82, 0x04, 0x00}, make([]byte, 300)...),
+	} {
+		img := image(t, "good.json")
+		f := img.Application(vcard.AIDJPKI()).File(0x000B)
+		f.Content, f.Size = content, len(content)
+		info, err := inspect(t, newCard(t, img, vcard.Options{}))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if info.CACertificate != nil || info.Certificate == nil {
+			t.Errorf("%s: CA certificate of %d bytes, certificate of %d", name, len(info.CACertificate), len(info.Certificate))
+		}
+	}
+}
