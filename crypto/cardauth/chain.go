@@ -64,9 +64,9 @@ func issuers(leaf *x509.Certificate, anchors []*x509.Certificate) (*x509.CertPoo
 	}
 	pool, found := x509.NewCertPool(), false
 	for _, a := range anchors {
-		// CheckSignatureFrom asks for basic constraints of version 3 only, and
-		// for certificate signing only where there is a key usage.
-		if a.IsCA && a.KeyUsage&x509.KeyUsageCertSign != 0 && leaf.CheckSignatureFrom(a) == nil {
+		// CheckSignatureFrom asks for the basic constraints of a CA, but lets a
+		// certificate without key usage pass, and one of version 1.
+		if a.KeyUsage&x509.KeyUsageCertSign != 0 && leaf.CheckSignatureFrom(a) == nil {
 			pool.AddCert(a)
 			found = true
 		}

@@ -127,6 +127,9 @@ func TestMalformedHeadsAreRefused(t *testing.T) {
 		return s.bytes()
 	}
 	good := newSketch().bytes()
+	// A validity that says it is a byte shorter than its two times.
+	validity := bytes.Clone(good)
+	validity[bytes.Index(good, newSketch().notBefore)-1]--
 	for name, b := range map[string][]byte{
 		"no certificate":                with(func(s *sketch) { *s = sketch{} }),
 		"filler":                        bytes.Repeat([]byte{0xFF}, 256),
@@ -145,6 +148,7 @@ func TestMalformedHeadsAreRefused(t *testing.T) {
 		"empty time":                    with(func(s *sketch) { s.notAfter = tlv(0x17) }),
 		"ends before it begins":         with(func(s *sketch) { s.notAfter = tlv(0x17, []byte("251231235959Z")) }),
 		"a third time":                  with(func(s *sketch) { s.notAfter = slices.Concat(s.notAfter, s.notAfter) }),
+		"validity of another length":    validity,
 		"head of more than 1024 bytes":  with(func(s *sketch) { s.subject = tlv(0x30, make([]byte, 1000)) }),
 		"certificate of more than 4096": with(func(s *sketch) { s.key = tlv(0x30, make([]byte, 4096)) }),
 		"certificate of 60 kB":          with(func(s *sketch) { s.key = tlv(0x30, make([]byte, 60_000)) }),
@@ -176,7 +180,8 @@ func TestHeadKeepsItsBytes(t *testing.T) {
 }
 
 // FuzzParseHead: a head is a prefix of what it was found in, fits the
-// certificate's size, and is found again whatever follows.
+// certificate's size, and is found again whatever follows. Who asks for more
+// bytes asks for a bounded number.
 func FuzzParseHead(f *testing.F) {
 	for _, der := range certificates(f) {
 		f.Add(der, []byte{0xFF})
@@ -188,6 +193,9 @@ func FuzzParseHead(f *testing.F) {
 		if err != nil {
 			if !errors.Is(err, cardauth.ErrHeadIncomplete) && !errors.Is(err, cardauth.ErrHeadMalformed) {
 				t.Fatalf("error %v", err)
+			}
+			if errors.Is(err, cardauth.ErrHeadIncomplete) && len(b) > 1024+8 {
+				t.Fatalf("incomplete after %d bytes", len(b))
 			}
 			return
 		}

@@ -120,7 +120,7 @@ func TestInspectPassesOverOtherCACertificates(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"empty":    {},
 		"filler":   bytes.Repeat([]byte{0xFF}, 300),
-		"too long": append([]byte{0x30, 0x82, 0xEA, 0x60}, make([]byte, 300)...),
+		"too long": append([]byte{0x30, 0x82, 0x7F, 0x00}, make([]byte, 0x7F00)...),
 		"cut off":  append([]byte{0x30, 0x82, 0x04, 0x00}, make([]byte, 300)...),
 	} {
 		img := image(t, "good.json")

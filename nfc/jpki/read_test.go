@@ -1,7 +1,9 @@
 package jpki_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -200,20 +202,36 @@ func TestRemovalIsNoRefusalOfLength(t *testing.T) {
 
 // What a file carries behind its certificate is not part of it.
 func TestFillerIsNoPartOfTheCertificate(t *testing.T) {
-	img := image(t, "good.json")
-	f := img.Application(vcard.AIDJPKI()).File(0x000A)
-	f.Size = len(f.Content) + 500
-	der := img.AuthenticationCertificate()
-	resolve := func(cardauth.Head) (jpki.Expected, error) {
-		return jpki.Expected{Method: jpki.TapUse, Digest: digest, CheckCertificate: func(got []byte) error {
-			if !slices.Equal(got, der) {
-				t.Errorf("%d bytes, want the %d of the certificate", len(got), len(der))
-			}
-			return nil
-		}}, nil
-	}
-	// By 256 bytes, so that the last read could go past the end.
-	if _, _, err := newTerminal(t).tap(t, newCard(t, img, vcard.Options{NoExtendedLength: true}), resolve); err != nil {
+	// A certificate that the first read has whole, with filler behind it.
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
 		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: at, NotAfter: at}
+	small, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(small) >= 256 {
+		t.Fatalf("small certificate of %d bytes", len(small))
+	}
+	for _, der := range [][]byte{image(t, "good.json").AuthenticationCertificate(), small} {
+		img := image(t, "good.json")
+		f := img.Application(vcard.AIDJPKI()).File(0x000A)
+		f.Content, f.Size = der, len(der)+500
+		checked := false
+		resolve := func(cardauth.Head) (jpki.Expected, error) {
+			return jpki.Expected{Method: jpki.TapUse, Digest: digest, CheckCertificate: func(got []byte) error {
+				checked = true
+				if !bytes.Equal(got, der) {
+					t.Errorf("%d bytes, want the %d of the certificate", len(got), len(der))
+				}
+				return nil
+			}}, nil
+		}
+		// By 256 bytes, so that the last read could go past the end.
+		if _, _, err := newTerminal(t).tap(t, newCard(t, img, vcard.Options{NoExtendedLength: true}), resolve); err != nil || !checked {
+			t.Errorf("checked: %v, error %v", checked, err)
+		}
 	}
 }
