@@ -73,8 +73,10 @@ type config struct {
 type duration struct{ time.Duration }
 
 func (d *duration) UnmarshalText(b []byte) (err error) {
-	d.Duration, err = time.ParseDuration(string(b))
-	return err
+	if d.Duration, err = time.ParseDuration(string(b)); err != nil {
+		return fmt.Errorf(`%s is no duration: write "3s" or "250ms", with the quotes`, b)
+	}
+	return nil
 }
 
 // loadConfig reads and checks a configuration file.

@@ -96,9 +96,15 @@ func (c *card) remove() {
 	if err := c.conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
-	for deadline := time.Now().Add(patience); c.r.left(c.slot) == c.gone; time.Sleep(5 * time.Millisecond) {
+	c.r.waitLeft(c.slot, c.gone)
+}
+
+// waitLeft waits until more cards than that have left a slot.
+func (r *readers) waitLeft(slot, before int) {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); r.left(slot) <= before; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("pcscd does not see the card leave")
+			r.t.Fatal("pcscd does not see the card leave")
 		}
 	}
 }

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What is wrong with a configuration is told by the key, or by the line where
+// the file itself is to blame, and nothing starts.
+func TestConfigurationErrorsNameTheKey(t *testing.T) {
+	t.Parallel()
+	s := install(t, filepath.Join(t.TempDir(), "terminal"))
+	good, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(good)
+	line := func(of string) string { // "line N: ", from 1
+		before, _, ok := strings.Cut(text, of)
+		if !ok {
+			t.Fatalf("no %q in the configuration", of)
+		}
+		return fmt.Sprintf("line %d: ", strings.Count(before, "\n")+1)
+	}
+	for _, c := range []struct{ old, with, want string }{
+		{"scope    =", "#", "scope is missing"},
+		{"terminal =", "#", "terminal is missing"},
+		{"state    =", "#", "state is missing"},
+		{"methods  =", "#", "methods is missing"},
+		{"name   =", "#", "gate.name is missing"},
+		{"file    =", "#", "scope_key.file is missing"},
+		{"wrapper =", "#", "scope_key.wrapper is missing"},
+		{"keys =", "#", "list.keys is missing"},
+		{"key          =", "#", `method "external-auth" needs external_auth.key`},
+		{"certificates =", "#", `method "external-auth" needs external_auth.key and external_auth.certificates`},
+
+		{"scope    =", "scoop =", line("scope    =") + `unknown key "scoop"`},
+		{"[gate]\nname   =", "[gate]\nnom =", line("name   =") + `unknown key "gate.nom"`},
+		{"[anchors]", "[ankers]", `unknown key "ankers`},
+		{"state    =", "state 0", line("state    =")},
+		{`mode     = "test"`, `mode = "demo"`, `hierarchy "demo": want production or test`},
+		{"state    =", "deadline = \"soon\"\nstate =", line("state    =") + "deadline"},
+		{"state    =", "deadline = 3\nstate =", `3 is no duration: write "3s"`},
+		{"state    =", "deadline = \"100ms\"\nstate =", "deadline is 100ms, want 500ms to 10s"},
+		{"state    =", "deadline = \"1m\"\nstate =", "deadline is 1m0s, want 500ms to 10s"},
+		{`["tap-use", "external-auth"]`, `["tap"]`, `methods has unknown "tap": want "tap-use" or "external-auth"`},
+		{`["tap-use", "external-auth"]`, `[]`, "methods is missing"},
+		{`external-auth = "none"`, `external-auth = "nobody"`, `holder_check.external-auth is "nobody", want one of ["none" "staff" "external"]`},
+		{"[scope_key]", "timeout = \"10ms\"\n\n[scope_key]", "holder_check.timeout is 10ms, want at least 1s"},
+		{"[anchors]", "every = \"1ms\"\n\n[anchors]", "list.every is 1ms, want at least 1s"},
+		{"[anchors]", "source = \"ftp://here\"\n\n[anchors]", `list.source: source "ftp://here": want file:PATH`},
+		{`driver = "simulator"`, `driver = "gpio"`, `gate.driver is "gpio": this version drives only the "simulator"`},
+		{"[scope_key]", "[reader]\nslots = [\"[\"]\n\n[scope_key]", "reader.slots: "},
+		{"files = ", "pins = [\"12\"]\nfiles = ", `anchors.pins has "12": want the SHA-256`},
+		{`"ca.pem"`, `"absent.pem"`, "anchors.files: open "},
+		{`"ca.pem"`, `"config.toml"`, "anchors: "},
+		{`"list.pub.pem"`, `"absent.pem"`, "list.keys: open "},
+		{`"list.pub.pem"`, `"ca.pem"`, "list.keys: ca.pem: "},
+		{`"scope.key"`, `"absent.key"`, "scope_key.file: open "},
+		{`"scope.key"`, `"ca.pem"`, "scope_key.file ca.pem: "},
+		{"wrap.key;", "absent.key;", "scope_key.wrapper: "},
+		{"wrapper = \"sealed:", "wrapper = \"tpm:", "scope_key.wrapper: key URI: unknown scheme"},
+		{`"terminal.cvc"`, `"absent.cvc"`, "external_auth.certificates: open "},
+		{`"terminal.cvc"`, `"ca.pem"`, "external_auth.certificates: ca.pem: "},
+		{"[anchors]", "[card]\nprofile = \"absent.toml\"\n\n[anchors]", "card.profile: open "},
+	} {
+		s.write(t, "config.toml", good)
+		s.edit(t, c.old, c.with)
+		for _, command := range []string{"check-config", "run"} {
+			stdout, stderr, code := s.run(t, command)
+			if code != 3 || stdout != "" {
+				t.Errorf("%s with %q: exit code %d, standard output %q; want 3 and nothing", command, c.with, code, stdout)
+			}
+			if !strings.Contains(stderr, c.want) {
+				t.Errorf("%s with %q says %q, want %q", command, c.with, stderr, c.want)
+			}
+		}
+	}
+}
