@@ -41,7 +41,8 @@ from standard input: a line "c" confirms the person, "r" refuses.`,
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
 		// Whoever reads events or log may go away: no reason to shut the gate.
 		signal.Ignore(syscall.SIGPIPE)
-		log := newLogger(cmd.ErrOrStderr())
+		log, flush := newLogger(cmd.ErrOrStderr())
+		defer flush()
 		out, err := openEvents(events, cmd.OutOrStdout(), log)
 		if err != nil {
 			return err
@@ -52,14 +53,17 @@ from standard input: a line "c" confirms the person, "r" refuses.`,
 	return cmd
 }
 
-// newLogger writes text on a terminal and JSON elsewhere.
-func newLogger(w io.Writer) *slog.Logger {
+// newLogger writes text on a terminal and JSON elsewhere. flush ends it; that
+// lines were lost is not told, to whom.
+func newLogger(w io.Writer) (log *slog.Logger, flush func()) {
+	out := newOutlet(w, nil)
+	flush = func() { _ = out.Close() }
 	if f, ok := w.(*os.File); ok {
 		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return slog.New(slog.NewTextHandler(w, nil))
+			return slog.New(slog.NewTextHandler(out, nil)), flush
 		}
 	}
-	return slog.New(slog.NewJSONHandler(w, nil))
+	return slog.New(slog.NewJSONHandler(out, nil)), flush
 }
 
 // run wires the parts of a terminal together and serves its lane.

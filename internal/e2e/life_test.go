@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -62,48 +65,92 @@ func TestSecondAgentOnTheSameStateIsRefused(t *testing.T) {
 	agree(t, s, a.all)
 }
 
-// The reader of the event stream only watches: it can go away, and the gate
-// works on.
-func TestGateOutlivesTheReaderOfItsEvents(t *testing.T) {
+// Who reads events and log only watches: they can go away or hang, and the
+// gate works on and ends when it is told to.
+func TestGateOutlivesWhoWatchesIt(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), ready(t)
-	a := deafStart(t, s, r)
-	alice := theTown(t).alice(t)
-	for n := 1; n <= 2; n++ {
-		c := r.insert(alice, how{})
-		for deadline := time.Now().Add(patience); a.opened() < n; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("the gate does not open")
+	for name, c := range map[string]struct {
+		stdout, stderr func(*testing.T) *os.File // nil: as usual
+		says           string
+		code           int
+	}{
+		"events go nowhere": {stdout: brokenPipe, says: "event stream is broken"},
+		"events hang":       {stdout: fullPipe, says: "2 lines were not written", code: 1},
+		"log goes nowhere":  {stderr: brokenPipe},
+		"log hangs":         {stderr: fullPipe},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newReaders(t), ready(t)
+			a := newAgent(t, s, r.daemon.Env())
+			for _, f := range []struct {
+				make func(*testing.T) *os.File
+				to   *io.Writer
+			}{{c.stdout, &a.cmd.Stdout}, {c.stderr, &a.cmd.Stderr}} {
+				if f.make != nil {
+					*f.to = f.make(t)
+				}
 			}
-		}
-		c.remove()
-	}
-	a.says("event stream is broken")
-	a.stop()
-	if entries := s.journal(t); len(entries) != 2+2*2 { // start and list, reserve and commit
-		t.Errorf("journal has %+v", entries)
+			a.begin(nil)
+			time.Sleep(time.Second + settled)
+			alice := theTown(t).alice(t)
+			for range 2 {
+				c := r.insert(alice, how{})
+				time.Sleep(time.Second)
+				c.remove()
+			}
+			if code := a.end(syscall.SIGTERM); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			a.says(c.says)
+			committed := 0
+			for _, e := range s.journal(t) {
+				if e.Kind == "commit" {
+					committed++
+				}
+			}
+			if committed != 2 {
+				t.Errorf("the gate opened %d times, want 2", committed)
+			}
+		})
 	}
 }
 
-// deafStart starts an agent whose standard output nobody reads.
-func deafStart(t *testing.T, s site, r *readers) *agent {
+// brokenPipe is a pipe that nobody reads any more.
+func brokenPipe(t *testing.T) *os.File {
 	t.Helper()
-	a := newAgent(t, s, r.daemon.Env())
+	out, in := pipe(t)
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// fullPipe is a pipe that somebody holds and does not read.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	_, in := pipe(t)
+	size, err := unix.FcntlInt(in.Fd(), unix.F_SETPIPE_SZ, os.Getpagesize())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func pipe(t *testing.T) (out, in *os.File) {
+	t.Helper()
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.cmd.Stdout = in
-	a.begin(nil)
-	if err := out.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := in.Close(); err != nil {
-		t.Error(err)
-	}
-	a.says("in force")
-	time.Sleep(settled)
-	return a
+	t.Cleanup(func() {
+		in.Close()
+		out.Close() // twice, when the test has
+	})
+	return out, in
 }
 
 // An operator is told what keeps a gate from working.
