@@ -51,6 +51,16 @@ var (
 	ErrTooLarge = errors.New("list too large")
 )
 
+// A RefusedError says that a list was refused for what it is. Trying it again
+// does not help; any other error of an import, such as a full disk or a medium
+// that was pulled out, says nothing of the list.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the rule that the list breaks.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
 // Hierarchies of trust, never mixed.
 const (
 	Production = "production"

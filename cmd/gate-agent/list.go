@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
@@ -85,15 +84,8 @@ from its next tap on.`,
 // importError gives a list that was refused its exit code. What else keeps it
 // out of force, such as a full disk, is no fault of the list.
 func importError(err error) error {
-	for _, refused := range []error{
-		sign1.ErrMalformed, sign1.ErrUnknownKey, sign1.ErrRole, sign1.ErrSignature,
-		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
-		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
-		listdb.ErrOlder, listdb.ErrConflict, listdb.ErrExpired, listdb.ErrHierarchy, listdb.ErrScopeKey, listdb.ErrFloor,
-	} {
-		if errors.Is(err, refused) {
-			return refusedError{err}
-		}
+	if _, ok := errors.AsType[*whitelist.RefusedError](err); ok {
+		return refusedError{err}
 	}
 	return err
 }

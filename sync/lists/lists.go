@@ -23,6 +23,8 @@ type Fetcher interface {
 
 // A Store verifies list files and keeps the newest.
 type Store interface {
+	// Import puts a list in force. The error is a *whitelist.RefusedError
+	// when the list is at fault.
 	Import(ctx context.Context, r io.Reader, at time.Time, progress func(rows uint64)) (whitelist.Manifest, error)
 }
 
@@ -45,14 +47,16 @@ func Follow(ctx context.Context, every time.Duration, f Fetcher, s Store, report
 }
 
 // once fetches and imports. A refused file is fetched again only when it has
-// changed: it will not become better.
+// changed: it will not become better. What failed for another reason, such as
+// a medium pulled out or a full disk, is fetched again: it may have been the
+// newest list there is.
 func once(ctx context.Context, f Fetcher, s Store) (whitelist.Manifest, error) {
 	r, err := f.Fetch(ctx)
 	if err != nil {
 		return whitelist.Manifest{}, err
 	}
 	m, err := s.Import(ctx, r, time.Now(), nil)
-	if ctx.Err() == nil {
+	if _, refused := errors.AsType[*whitelist.RefusedError](err); err == nil || refused {
 		f.Keep()
 	}
 	return m, errors.Join(err, r.Close())

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -119,3 +122,60 @@ func TestFollow(t *testing.T) {
 }
 
 var errAny = errors.New("any")
+
+// A stick that is pulled out while it is read comes back with the same file, of
+// the same size and time: it may hold the revocations that everybody waits for.
+func TestListOnAMediumThatWasPulledOutIsFetchedAgain(t *testing.T) {
+	w, err := world.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "list.cose")
+	if err := os.WriteFile(path, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := fetch.NewFile("file:"+path, whitelist.MaxFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := w.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	var reports []error
+	lists.Follow(ctx, time.Millisecond, &pulled{File: file}, site.Store, func(_ whitelist.Manifest, err error) {
+		if reports = append(reports, err); err == nil {
+			stop()
+		}
+	})
+	if len(reports) != 2 || !errors.Is(reports[0], syscall.EIO) || reports[1] != nil {
+		t.Errorf("%v, want an error of reading and then the list", reports)
+	}
+}
+
+// A pulled medium fails the first time that it is read.
+type pulled struct {
+	*fetch.File
+	again bool
+}
+
+func (p *pulled) Fetch(ctx context.Context) (io.ReadCloser, error) {
+	f, err := p.File.Fetch(ctx)
+	if err != nil || p.again {
+		return f, err
+	}
+	p.again = true
+	half := io.MultiReader(io.LimitReader(f, 100), iotest.ErrReader(syscall.EIO))
+	return struct {
+		io.Reader
+		io.Closer
+	}{half, f}, nil
+}

@@ -359,15 +359,13 @@ func TestFullDiskLeavesTheOldListInForce(t *testing.T) {
 		if err := os.WriteFile(ballast, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(dir, &fs); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(ballast, make([]byte, max(0, int(fs.Bavail)*int(fs.Bsize)-free)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Import(t.Context(), bytes.NewReader(small), now, nil); err == nil {
+		smalldisk.Fill(t, dir, free)
+		_, err := s.Import(t.Context(), bytes.NewReader(small), now, nil)
+		if err == nil {
 			break
+		}
+		if _, ok := errors.AsType[*whitelist.RefusedError](err); ok {
+			t.Errorf("with %d bytes free the list is at fault: %v", free, err)
 		}
 		refused++
 		inForce(t, s, 5)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -23,6 +24,9 @@ import (
 // The list that is in force already is no error: when it verifies on disk
 // nothing is written, and when it does not it is written anew.
 //
+// The error is a *whitelist.RefusedError when the list is at fault, and not this
+// machine.
+//
 // Import waits while another process imports into the same folder.
 func (s *Store) Import(ctx context.Context, r io.Reader, at time.Time, progress func(rows uint64)) (whitelist.Manifest, error) {
 	if progress == nil {
@@ -33,10 +37,27 @@ func (s *Store) Import(ctx context.Context, r io.Reader, at time.Time, progress 
 		return whitelist.Manifest{}, fmt.Errorf("importing list: %w", err)
 	}
 	m, err := s.importLocked(ctx, r, at, progress)
+	if isRefusal(err) {
+		err = &whitelist.RefusedError{Err: err}
+	}
 	if err = errors.Join(err, unlock()); err != nil {
 		return m, fmt.Errorf("importing list: %w", err)
 	}
 	return m, nil
+}
+
+func isRefusal(err error) bool {
+	for _, refusal := range [...]error{
+		sign1.ErrMalformed, sign1.ErrUnknownKey, sign1.ErrRole, sign1.ErrSignature,
+		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
+		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
+		ErrOlder, ErrConflict, ErrExpired, ErrHierarchy, ErrScopeKey, ErrFloor,
+	} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Store) importLocked(ctx context.Context, r io.Reader, at time.Time, progress func(uint64)) (m whitelist.Manifest, err error) {

@@ -24,6 +24,9 @@ func refused(t *testing.T, file []byte, want error) {
 	if !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
+	if _, ok := errors.AsType[*whitelist.RefusedError](err); !ok {
+		t.Errorf("%v is no refusal", err)
+	}
 	inForce(t, s, 5)
 }
 
@@ -159,8 +162,9 @@ func TestListThatStopsArrivingIsRefused(t *testing.T) {
 	s := open(t, t.TempDir())
 	load(t, s, list(t, manifest(5), 10))
 	r := io.MultiReader(bytes.NewReader(file[:len(file)/2]), iotestErr{io.ErrClosedPipe})
-	if _, err := s.Import(t.Context(), r, now, nil); !errors.Is(err, io.ErrClosedPipe) {
-		t.Error(err)
+	_, err := s.Import(t.Context(), r, now, nil)
+	if _, refused := errors.AsType[*whitelist.RefusedError](err); refused || !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("%v, as if the list were at fault: %v", err, refused)
 	}
 	inForce(t, s, 5)
 }
