@@ -102,8 +102,9 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 	default:
 		d.HolderCheck = "confirmed"
 		f.Attended = true
-		permit := newPermit()
-		openCtx, cancel := context.WithDeadlineCause(ctx, start.Add(l.Deadline), errDeadline)
+		deadline := start.Add(l.Deadline)
+		permit := newPermit(deadline)
+		openCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 		defer cancel()
 		defer context.AfterFunc(openCtx, func() { permit.Revoke() })()
 		if err := l.enter(openCtx, start, &d, &f, permit); err != nil {

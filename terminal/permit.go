@@ -12,8 +12,11 @@ import (
 //
 //	issued ──Spend──▶ spent     the relay moves
 //	   └────Revoke──▶ revoked   it never will
+//
+// After its deadline an issued permit is as good as revoked.
 type Permit struct {
 	state atomic.Int32
+	until time.Time // the deadline, with a monotonic reading
 	at    time.Time // when it was spent
 }
 
@@ -25,19 +28,20 @@ const (
 )
 
 // ErrNoPermit says that the relay must not move.
-var ErrNoPermit = errors.New("permit is revoked, spent or was never issued")
+var ErrNoPermit = errors.New("permit is revoked, spent, past its deadline or was never issued")
 
-func newPermit() *Permit {
-	p := new(Permit)
+func newPermit(until time.Time) *Permit {
+	p := &Permit{until: until}
 	p.state.Store(permitIssued)
 	return p
 }
 
 // Spend uses the permit up. A Gate calls it as the last thing before the
-// relay moves, and does not move it on error.
+// relay moves, and does not move it on error. It looks at the clock itself:
+// on a busy machine whoever revokes may get to run long after the deadline.
 func (p *Permit) Spend() error {
 	at := time.Now()
-	if !p.state.CompareAndSwap(permitIssued, permitSpent) {
+	if at.After(p.until) || !p.state.CompareAndSwap(permitIssued, permitSpent) {
 		return ErrNoPermit
 	}
 	p.at = at

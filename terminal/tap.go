@@ -28,10 +28,11 @@ const grace = 250 * time.Millisecond
 //	               (the tap is waited for, but can open nothing any more)
 func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	detected, instant := card.Detected(), l.Now()
-	tapCtx, cancel := context.WithDeadlineCause(ctx, detected.Add(l.Deadline), errDeadline)
+	deadline := detected.Add(l.Deadline)
+	tapCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
-	t := tap{lane: l, card: card, permit: newPermit(), decision: Decision{Instant: instant}}
+	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
