@@ -151,8 +151,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	wg.Go(func() { watchList(beside, log, store, record) })
 	if source != nil {
 		wg.Go(func() {
+			last := "" // a stick that nobody puts in is told once
 			lists.Follow(beside, c.List.Every.Duration, source, store, func(_ whitelist.Manifest, err error) {
-				if err != nil {
+				if err == nil {
+					last = ""
+				} else if err.Error() != last {
+					last = err.Error()
 					log.Warn("list not taken over", "error", err)
 				}
 			})

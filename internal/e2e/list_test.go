@@ -141,6 +141,9 @@ func TestListSourceIsFollowed(t *testing.T) {
 
 	put(w.signed(t, seq(3)))
 	a.says(`"seq":3`)
+	if n := strings.Count(a.stderr.String(), "inbox.cose: no such file"); n != 1 {
+		t.Errorf("the missing file was told %d times, want once", n)
+	}
 	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
 	a.stop()
 	agree(t, s, a.all)
