@@ -74,13 +74,19 @@ type Lane struct {
 	Parts
 }
 
-// NewLane checks that nothing is missing.
+// NewLane checks that nothing is missing. What were missed at a tap would be
+// missed with a person at the gate.
 func NewLane(c Config, p Parts) (*Lane, error) {
-	if c.Scope == "" || c.Terminal == "" || c.GateName == "" {
+	switch {
+	case c.Scope == "" || c.Terminal == "" || c.GateName == "":
 		return nil, errors.New("lane: scope, terminal and gate need names")
-	}
-	if len(c.Methods) == 0 {
+	case c.ScopeKey.IsZero():
+		return nil, errors.New("lane: no scope key")
+	case len(c.Methods) == 0:
 		return nil, errors.New("lane: no method is configured")
+	case p.Reader == nil || p.Dialogue == nil || p.List == nil || p.Journal == nil || p.Gate == nil ||
+		p.Rand == nil || p.Observe == nil || p.Now == nil:
+		return nil, errors.New("lane: a part is missing; only Checker may be")
 	}
 	for _, m := range c.Methods {
 		switch m {
