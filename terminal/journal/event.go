@@ -21,7 +21,7 @@ const (
 	KindCommit   Kind = "commit"   // the relay moved for a reservation
 	KindAnnul    Kind = "annul"    // it did not; the entry does not count
 	KindStart    Kind = "start"    // the agent started
-	KindList     Kind = "list"     // a list was applied
+	KindList     Kind = "list"     // which list is in force
 )
 
 // An Event is one line of the journal. docs/journal.md says which fields each
@@ -43,7 +43,7 @@ type Event struct {
 	Scope              string            `json:"scope,omitempty"`
 	ListEpoch          uint64            `json:"list_epoch,omitempty"`
 	ListSeq            uint64            `json:"list_seq,omitempty"`
-	SHA256             string            `json:"sha256,omitempty"` // of the list file, hexadecimal
+	SHA256             string            `json:"sha256,omitempty"` // of the rows of the list, hexadecimal
 	ElapsedMS          int64             `json:"elapsed_ms,omitempty"`
 	TerminalSignatures int               `json:"terminal_signatures,omitempty"`
 	Warnings           []terminal.Reason `json:"warnings,omitempty"`

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -79,10 +80,11 @@ func (j *Journal) Started(ctx context.Context, at time.Time, version string) err
 	return j.append(ctx, "recording the start", &Event{Kind: KindStart, At: instant(at), Version: version}, nil)
 }
 
-// ListApplied writes that a list came into force; sha256 is that of its file.
-func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, epoch, seq uint64, sha256 Hash) error {
+// ListApplied writes that a list came into force; rows is the SHA-256 of its
+// rows, as the list's manifest has it.
+func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, epoch, seq uint64, rows [sha256.Size]byte) error {
 	return j.append(ctx, "recording a list", &Event{
-		Kind: KindList, At: instant(at), Scope: scope, ListEpoch: epoch, ListSeq: seq, SHA256: hex.EncodeToString(sha256[:]),
+		Kind: KindList, At: instant(at), Scope: scope, ListEpoch: epoch, ListSeq: seq, SHA256: hex.EncodeToString(rows[:]),
 	}, nil)
 }
 
