@@ -20,6 +20,7 @@
 package whitelist
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -78,8 +79,8 @@ type Manifest struct {
 
 	IssuedAt time.Time // by the hub's clock; before NotAfter
 	NotAfter time.Time // last second in which the list is fresh
-	// RevocationAsOf is the age of the revocation data the hub used; not after
-	// IssuedAt. Zero: the hub had none.
+	// RevocationAsOf is the instant up to which the hub knew revocations; not
+	// after IssuedAt. Zero: it knew none.
 	RevocationAsOf time.Time
 
 	Policy Policy
@@ -93,17 +94,7 @@ type Manifest struct {
 
 // Compare orders manifests by (Epoch, Seq): -1 when m is older than other.
 func (m Manifest) Compare(other Manifest) int {
-	switch {
-	case m.Epoch != other.Epoch && m.Epoch < other.Epoch:
-		return -1
-	case m.Epoch != other.Epoch:
-		return 1
-	case m.Seq < other.Seq:
-		return -1
-	case m.Seq > other.Seq:
-		return 1
-	}
-	return 0
+	return cmp.Or(cmp.Compare(m.Epoch, other.Epoch), cmp.Compare(m.Seq, other.Seq))
 }
 
 // Policy says what a gate does when the list cannot be fully relied on.
