@@ -12,10 +12,15 @@ import (
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
-// Sizes in bytes.
+// Instructions of ISO/IEC 7816-4:2020 that every card has alike, so they are in
+// no profile.
 const (
-	readSize = 256 // the most that READ BINARY gives in short length
+	insSelect     = 0xA4
+	insReadBinary = 0xB0
 )
+
+// readSize is the most that READ BINARY gives in short length, in bytes.
+const readSize = 256
 
 // sha256Prefix is what stands before a SHA-256 digest in a DigestInfo
 // (RFC 8017 §9.2, note 1).
@@ -24,22 +29,28 @@ var sha256Prefix = [...]byte{0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x4
 // selectDF selects an application by its DF name, asking for no response
 // data (ISO/IEC 7816-4 §11.2.2).
 func (s *session) selectDF(name string, aid AID) error {
-	_, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: aid})
+	_, err := s.ch.Do(s.ctx, nfc.Command{INS: insSelect, P1: 0x04, P2: 0x0C, Data: aid})
 	return wrap("selecting "+name, err, ErrUnsupported)
 }
 
-// readHead reads the certificate until subjectPublicKeyInfo begins. By short
-// EF identifier, READ BINARY selects and reads in one exchange; with real
+// readBinary reads ne bytes from an offset on. From 0 on it names the EF by its
+// short identifier, which selects and reads in one exchange (ISO/IEC
+// 7816-4:2020 §11.3.3); from then on file is the current EF.
+func (s *session) readBinary(file FileID, offset, ne int) ([]byte, error) {
+	cmd := nfc.Command{INS: insReadBinary, P1: byte(offset >> 8), P2: byte(offset), Ne: ne}
+	if offset == 0 {
+		cmd.P1 = 0x80 | file.SFI()
+	}
+	return s.ch.Do(s.ctx, cmd)
+}
+
+// readHead reads the certificate until subjectPublicKeyInfo begins; with real
 // names the first 256 bytes are enough.
 func (s *session) readHead() error {
 	file := s.d.profile.Files.AuthenticationCertificate
 	const step = "reading the certificate head"
 	for {
-		cmd := nfc.Command{INS: 0xB0, P1: 0x80 | file.SFI(), Ne: readSize}
-		if at := len(s.certificate); at > 0 {
-			cmd.P1, cmd.P2 = byte(at>>8), byte(at)
-		}
-		data, err := s.ch.Do(s.ctx, cmd)
+		data, err := s.readBinary(file, len(s.certificate), readSize)
 		if errors.Is(err, nfc.ErrSecurityStatus) {
 			return fmt.Errorf("%s: %w: %w", step, ErrPINRequired, err)
 		}
@@ -64,17 +75,18 @@ func (s *session) readHead() error {
 
 // readRest reads what is missing of the certificate: in one command where
 // reader and card take extended length, which is tried once for each slot,
-// else by 256 bytes. The file is still the current EF.
+// else by 256 bytes.
 func (s *session) readRest() error {
+	file := s.d.profile.Files.AuthenticationCertificate
 	size := s.evidence.Head.CertificateSize()
 	for len(s.certificate) < size {
 		at := len(s.certificate)
-		cmd := nfc.Command{INS: 0xB0, P1: byte(at >> 8), P2: byte(at), Ne: size - at}
-		long := cmd.Ne > readSize && s.d.longReads(s.slot)
+		ne := size - at
+		long := ne > readSize && s.d.longReads(s.slot)
 		if !long {
-			cmd.Ne = min(cmd.Ne, readSize)
+			ne = min(ne, readSize)
 		}
-		data, err := s.ch.Do(s.ctx, cmd)
+		data, err := s.readBinary(file, at, ne)
 		if long && refusesLength(err) {
 			s.d.forgetLongReads(s.slot)
 			continue
@@ -117,7 +129,7 @@ func (d *Dialogue) forgetLongReads(slot string) {
 // certificates.
 func (s *session) selectTerminalKey() error {
 	file := s.d.profile.Files.TerminalKey
-	_, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{byte(file >> 8), byte(file)}})
+	_, err := s.ch.Do(s.ctx, nfc.Command{INS: insSelect, P1: 0x02, P2: 0x0C, Data: []byte{byte(file >> 8), byte(file)}})
 	return wrap("selecting the terminal CA key", err, ErrUnsupported)
 }
 

@@ -85,10 +85,9 @@ func gone(err error) bool {
 	return !isStatus
 }
 
-// readEF reads the first n bytes, at most 256, of an EF by its short
-// identifier.
+// readEF reads the first n bytes, at most 256, of an EF.
 func (s *session) readEF(file FileID, n int) ([]byte, error) {
-	data, err := s.ch.Do(s.ctx, nfc.Command{INS: 0xB0, P1: 0x80 | file.SFI(), Ne: n})
+	data, err := s.readBinary(file, 0, n)
 	if err != nil {
 		return nil, fmt.Errorf("reading EF %04X: %w", uint16(file), err)
 	}
@@ -101,7 +100,7 @@ func (s *session) readEFAll(file FileID, n int) ([]byte, error) {
 	for err == nil && len(data) < n {
 		var more []byte
 		at := len(data)
-		more, err = s.ch.Do(s.ctx, nfc.Command{INS: 0xB0, P1: byte(at >> 8), P2: byte(at), Ne: min(n-at, readSize)})
+		more, err = s.readBinary(file, at, min(n-at, readSize))
 		if err == nil && len(more) == 0 {
 			err = fmt.Errorf("%w: EF %04X ends after %d of %d bytes", nfc.ErrMalformed, uint16(file), at, n)
 		}
