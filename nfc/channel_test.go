@@ -66,6 +66,7 @@ func TestStatusWordsAreErrors(t *testing.T) {
 	}{
 		{"> 00B0000000\n< 6A82", 0x6A82, nfc.ErrNotFound},
 		{"> 00B0000000\n< 6982", 0x6982, nfc.ErrSecurityStatus},
+		{"> 00B0000000\n< 6983", 0x6983, nfc.ErrBlocked},
 		{"> 00B0000000\n< 6984", 0x6984, nfc.ErrBlocked},
 		{"> 00B0000000\n< 63C0", 0x63C0, nfc.ErrBlocked},
 		{"> 00B0000000\n< 6700", 0x6700, nfc.ErrWrongLength},

@@ -13,11 +13,9 @@ const (
 	SWSuccess        SW = 0x9000
 	SWWrongLength    SW = 0x6700
 	SWSecurityStatus SW = 0x6982
-	SWBlocked        SW = 0x6984
-	SWConditions     SW = 0x6985
+	SWMethodBlocked  SW = 0x6983 // what the standard has for it
+	SWBlocked        SW = 0x6984 // what JPKI cards answer (card-facts §3)
 	SWNotFound       SW = 0x6A82
-	SWWrongP1P2      SW = 0x6A86
-	SWWrongOffset    SW = 0x6B00
 	SWUnknown        SW = 0x6F00
 )
 
@@ -50,7 +48,7 @@ func (e *StatusError) Unwrap() error {
 		return ErrNotFound
 	case SWSecurityStatus:
 		return ErrSecurityStatus
-	case SWBlocked, 0x63C0: // no tries left (ISO/IEC 7816-4 §7.5.1)
+	case SWMethodBlocked, SWBlocked, 0x63C0: // the last: no tries left
 		return ErrBlocked
 	case SWWrongLength:
 		return ErrWrongLength
