@@ -52,7 +52,7 @@ func (c *Channel) Do(ctx context.Context, cmd Command) ([]byte, error) {
 		}
 	}
 	if sw&0xFF00 == 0x6C00 && cmd.Ne > 0 {
-		// xx is the exact length available (ISO/IEC 7816-4 §5.6); once is
+		// xx is the exact length available (ISO/IEC 7816-4:2020 §5.6); once is
 		// enough for a card that keeps its word.
 		again := cmd
 		again.Ne = lengthOr(int(sw&0xFF), maxShortNe)
@@ -70,7 +70,7 @@ func (c *Channel) Do(ctx context.Context, cmd Command) ([]byte, error) {
 	return finish(cmd, data, sw)
 }
 
-// getResponse collects the data that 61xx announces (ISO/IEC 7816-4 §5.3.4).
+// getResponse collects the data that 61xx announces (ISO/IEC 7816-4:2020 §5.3.4).
 // What came with the first 61xx is the beginning of it. Every round must bring
 // at least one byte and all of it at most cmd.Ne, which bounds the rounds.
 func (c *Channel) getResponse(ctx context.Context, cmd Command, data []byte, sw SW) ([]byte, error) {
@@ -126,7 +126,7 @@ func (c *Channel) exchange(ctx context.Context, cmd Command) ([]byte, SW, error)
 }
 
 // ParseResponse splits a response APDU into its data field and status word
-// (ISO/IEC 7816-3 §12.1.2). An empty response is ErrRemoved: readers report a
+// (ISO/IEC 7816-3:2006 §12.1.2). An empty response is ErrRemoved: readers report a
 // card that left in the middle of a command so, and call it success.
 func ParseResponse(rapdu []byte) (data []byte, sw SW, err error) {
 	switch n := len(rapdu); {

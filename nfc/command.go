@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Sizes of ISO/IEC 7816-3 §12.1.3, in bytes.
+// Sizes of ISO/IEC 7816-3:2006 §12.1.3, in bytes.
 const (
 	maxShortNc    = 255
 	maxShortNe    = 256
@@ -39,7 +39,7 @@ func (c Command) IsExtended() bool {
 }
 
 // Append appends the command's bytes to dst: case 1 (header alone), 2 (Le),
-// 3 (data) or 4 (both), short or extended (ISO/IEC 7816-3 §12.1.3). It fails
+// 3 (data) or 4 (both), short or extended (ISO/IEC 7816-3:2006 §12.1.3). It fails
 // when a field is out of range.
 func (c Command) Append(dst []byte) ([]byte, error) {
 	nc := len(c.Data)

@@ -10,7 +10,7 @@ import (
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
-// The cases of ISO/IEC 7816-3 §12.1.3, short (S) and extended (E).
+// The cases of ISO/IEC 7816-3:2006 §12.1.3, short (S) and extended (E).
 var commandCases = []struct {
 	name string
 	cmd  nfc.Command

@@ -7,8 +7,8 @@
 // status word than 9000 is an error that can be tested. It knows no
 // application, no reader and no policy.
 //
-// Specifications: ISO/IEC 7816-3 §12.1 (command-response pairs, cases 1 to 4),
-// ISO/IEC 7816-4 §5.1 to §5.6.
+// Specifications: ISO/IEC 7816-3:2006 §12.1 (command-response pairs, cases 1 to 4),
+// ISO/IEC 7816-4:2020 §5.1 to §5.6.
 package nfc
 
 import (

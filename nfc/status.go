@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// SW is a status word, SW1 and SW2 (ISO/IEC 7816-4 §5.6).
+// SW is a status word, SW1 and SW2 (ISO/IEC 7816-4:2020 §5.6).
 type SW uint16
 
 // Status words that a caller acts on.

@@ -12,7 +12,7 @@ import (
 
 // The wire forms of docs/list-format.md. Decoding is strict, and what was
 // decoded is encoded again and compared: one value has one encoding
-// (RFC 8949, 4.2.1), and a field that is null, empty or cut short shows.
+// (RFC 8949 §4.2.1), and a field that is null, empty or cut short shows.
 
 const version = 1
 

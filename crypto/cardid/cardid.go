@@ -2,7 +2,7 @@
 // list says about its holder so that only the card itself can open it.
 //
 // The head is the DER encoding of the user-authentication certificate from its
-// first byte up to, not including, subjectPublicKeyInfo (RFC 5280, 4.1). To
+// first byte up to, not including, subjectPublicKeyInfo (RFC 5280 §4.1). To
 // this package it is a string of bytes. It carries the serial number, the
 // validity and the random part of the subject, so unlike a serial number alone
 // it cannot be found by counting.

@@ -64,7 +64,7 @@ func parse(msg []byte) (*cose.Sign1Message, header, error) {
 	return m, h, nil
 }
 
-// bstrSize is the size of a byte string in its shortest encoding (RFC 8949, 4.2.1).
+// bstrSize is the size of a byte string in its shortest encoding (RFC 8949 §4.2.1).
 func bstrSize(b []byte) int {
 	switch n := len(b); {
 	case n < 24:

@@ -1,4 +1,4 @@
-// Package sign1 signs and verifies COSE_Sign1 messages (RFC 9052, 4.2) for named
+// Package sign1 signs and verifies COSE_Sign1 messages (RFC 9052 §4.2) for named
 // roles.
 //
 // It promises:
@@ -6,16 +6,16 @@
 //   - A [Payload] exists only because a signature over it was verified, by a key
 //     trusted for the role and scope it names.
 //   - A signature made for one role is worth nothing for another: the role is
-//     the external_aad of the Sig_structure (RFC 9052, 4.4).
+//     the external_aad of the Sig_structure (RFC 9052 §4.4).
 //   - The key decides the algorithm, among EdDSA (Ed25519), ES256 (P-256) and
-//     ES384 (P-384); the header has to agree (RFC 9053, 2.1 and 2.2).
+//     ES384 (P-384); the header has to agree (RFC 9053 §2.1 and §2.2).
 //   - Exactly one form of message is accepted: tag 18, a protected header of alg
 //     and kid in deterministic encoding, an empty unprotected header, an embedded
 //     payload, definite lengths. The signature is verified over the bytes that
 //     were received.
 //
-// The kid is the SHA-256 of the key's SubjectPublicKeyInfo in DER (RFC 5280,
-// 4.1.2.7), all 32 bytes.
+// The kid is the SHA-256 of the key's SubjectPublicKeyInfo in DER (RFC 5280
+// §4.1.2.7), all 32 bytes.
 package sign1
 
 import (
@@ -191,7 +191,7 @@ func KeyID(pub crypto.PublicKey) ([32]byte, error) {
 }
 
 // ParsePublicKey reads one PEM block "PUBLIC KEY" holding a SubjectPublicKeyInfo
-// (RFC 7468, 13) of a key this package can verify with, and nothing behind it.
+// (RFC 7468 §13) of a key this package can verify with, and nothing behind it.
 func ParsePublicKey(text []byte) (crypto.PublicKey, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" {

@@ -165,7 +165,7 @@ func certificate(b *bench) {
 func signature(b *bench) {
 	message := []byte("what is signed")
 	digest := sha256.Sum256(message)
-	// DigestInfo of SHA-256 (RFC 8017, 9.2, note 1).
+	// DigestInfo of SHA-256 (RFC 8017 §9.2, note 1).
 	digestInfo := append([]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), digest[:]...)
 	b.write("message", message)
 	b.write("digestinfo", digestInfo)

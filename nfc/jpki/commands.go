@@ -27,7 +27,7 @@ const readSize = 256
 var sha256Prefix = [...]byte{0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
 
 // selectDF selects an application by its DF name, asking for no response
-// data (ISO/IEC 7816-4 §11.2.2).
+// data (ISO/IEC 7816-4:2020 §11.2.2).
 func (s *session) selectDF(name string, aid AID) error {
 	_, err := s.ch.Do(s.ctx, nfc.Command{INS: insSelect, P1: 0x04, P2: 0x0C, Data: aid})
 	return wrap("selecting "+name, err, ErrUnsupported)

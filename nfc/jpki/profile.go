@@ -24,7 +24,7 @@ type Profile struct {
 	ExternalAuth ExternalAuthCommands `toml:"external_auth"`
 }
 
-// Applications are DF names, 5 to 16 bytes (ISO/IEC 7816-4 §8.2.1.2).
+// Applications are DF names, 5 to 16 bytes (ISO/IEC 7816-4:2005 §8.2.1.2).
 type Applications struct {
 	JPKI        AID `toml:"jpki"`
 	CardSurface AID `toml:"card_surface"`
@@ -190,7 +190,7 @@ func (p Profile) check() error {
 		{"external_auth.authenticate.command", x.Authenticate.Command},
 		{"external_auth.sign.command", x.Sign.Command},
 	} {
-		// ISO/IEC 7816-4 §5.4.2: 6X and 9X are no instructions, and 00 is none here.
+		// ISO/IEC 7816-4:2020 §5.4.2: 6X and 9X are no instructions, and 00 is none here.
 		if ins := c.header.ins; ins == 0 || ins>>4 == 6 || ins>>4 == 9 {
 			return fmt.Errorf("%s is missing or its INS %02X is no instruction", c.name, ins)
 		}

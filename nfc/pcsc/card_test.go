@@ -221,7 +221,7 @@ func TestCloseDoesNotWaitForASilentCard(t *testing.T) {
 
 func TestMuteCardIsReportedAndNotAgain(t *testing.T) {
 	lane := open(t, pcsc.Options{Connect: 200 * time.Millisecond})
-	// Longer than any answer to reset may be (ISO/IEC 7816-3 §8.1).
+	// Longer than any answer to reset may be (ISO/IEC 7816-3:2006 §8.1).
 	insert(t, 0, &responder{atr: bytes.Repeat([]byte{0x3B}, 34), respond: echo})
 	_, err := next(t, lane, 5*time.Second)
 	var cardErr *nfc.CardError

@@ -14,7 +14,7 @@ import (
 // bytes.
 const challengeSize = 32
 
-// getChallenge is GET CHALLENGE (ISO/IEC 7816-4:2020, 11.6.3): 1 to 256 bytes.
+// getChallenge is GET CHALLENGE (ISO/IEC 7816-4:2020 §11.6.3): 1 to 256 bytes.
 func (c *Card) getChallenge(cmd command) result {
 	switch {
 	case cmd.p1 != 0 || cmd.p2 != 0:
@@ -58,7 +58,7 @@ func (c *Card) setPublicKey(cmd command) statusWord {
 	return sw
 }
 
-// externalAuthenticate is EXTERNAL AUTHENTICATE (ISO/IEC 7816-4:2020, 11.6.4)
+// externalAuthenticate is EXTERNAL AUTHENTICATE (ISO/IEC 7816-4:2020 §11.6.4)
 // with RSASSA-PKCS1-v1_5 SHA-256 over the challenge. Whatever signature comes,
 // the challenge is used up.
 func (c *Card) externalAuthenticate(cmd command) statusWord {

@@ -248,7 +248,7 @@ func (c *Card) moreData() statusWord {
 	return swMoreData | statusWord(min(len(c.rest.data), 256)&0xFF)
 }
 
-// getResponse is GET RESPONSE (ISO/IEC 7816-4:2020, 11.8.1).
+// getResponse is GET RESPONSE (ISO/IEC 7816-4:2020 §11.8.1).
 func (c *Card) getResponse(cmd command) result {
 	switch {
 	case cmd.p1 != 0 || cmd.p2 != 0:

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// command is a parsed command APDU (ISO/IEC 7816-4:2020, 5.2).
+// command is a parsed command APDU (ISO/IEC 7816-4:2020 §5.2).
 type command struct {
 	cla, ins, p1, p2 byte
 	data             []byte // Nc bytes, nil in cases 1 and 2
@@ -16,7 +16,7 @@ type command struct {
 var errLength = errors.New("command APDU: wrong length")
 
 // parseCommand decodes the four cases in short and extended form
-// (ISO/IEC 7816-3:2006, 12.1.3). Only the length can be wrong.
+// (ISO/IEC 7816-3:2006 §12.1.3). Only the length can be wrong.
 func parseCommand(b []byte) (command, error) {
 	if len(b) < 4 {
 		return command{}, errLength

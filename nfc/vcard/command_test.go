@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// encode is the inverse of parseCommand (ISO/IEC 7816-3:2006, 12.1.3).
+// encode is the inverse of parseCommand (ISO/IEC 7816-3:2006 §12.1.3).
 func (c command) encode() []byte {
 	b := []byte{c.cla, c.ins, c.p1, c.p2}
 	if !c.extended {

@@ -3,7 +3,7 @@
 // what the air and the chip cost.
 //
 // It promises to answer as card-facts.md says a card answers: transparent files
-// (ISO/IEC 7816-4:2020, 11.3), SELECT and VERIFY (11.2.2, 11.6.6), the JPKI
+// (ISO/IEC 7816-4:2020 §11.3), SELECT and VERIFY (§11.2.2, §11.6.6), the JPKI
 // signature commands, and the two PIN-less methods. What no public source tells
 // is modelled, and each such choice is named beside the code that makes it.
 //

@@ -7,7 +7,7 @@ import (
 
 // selectFile is SELECT (card-facts §3).
 func (c *Card) selectFile(cmd command) result {
-	// Only "first or only occurrence" with FCI or without (ISO/IEC 7816-4:2020, 11.2.2).
+	// Only "first or only occurrence" with FCI or without (ISO/IEC 7816-4:2020 §11.2.2).
 	wantFCI := cmd.p2 == 0x00
 	if !wantFCI && cmd.p2 != 0x0C {
 		return only(swP1P2)
@@ -49,7 +49,7 @@ func (c *Card) selectFile(cmd command) result {
 	return result{append([]byte{0x6F, byte(len(fci))}, fci...), swOK}
 }
 
-// readBinary is READ BINARY with even INS (ISO/IEC 7816-4:2020, 11.3.3). An
+// readBinary is READ BINARY with even INS (ISO/IEC 7816-4:2020 §11.3.3). An
 // answer ends with the file or with Le, whichever comes first.
 func (c *Card) readBinary(cmd command) result {
 	if cmd.data != nil || cmd.ne == 0 {

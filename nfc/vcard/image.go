@@ -91,7 +91,7 @@ func AIDJPKI() []byte { return bytes.Clone(aidJPKI) }
 // AIDSurface returns the DF name of the card-surface AP (card-facts §1).
 func AIDSurface() []byte { return bytes.Clone(aidSurface) }
 
-// FileID is a file identifier (ISO/IEC 7816-4:2020, 7.3.2). Its low five bits
+// FileID is a file identifier (ISO/IEC 7816-4:2020 §7.3.2). Its low five bits
 // are the short EF identifier, unless they are all zeros or all ones.
 type FileID uint16
 

@@ -6,7 +6,7 @@ import (
 )
 
 // maxFileSize is what the 15-bit offset of READ BINARY reaches
-// (ISO/IEC 7816-4:2020, 11.3.3).
+// (ISO/IEC 7816-4:2020 §11.3.3).
 const maxFileSize = 0x7FFF
 
 // check refuses an image that no card could carry. The error names the member.
@@ -14,7 +14,7 @@ func (img *Image) check() error {
 	if !slices.Contains([]Kind{KindCard, KindPhoneAndroid, KindPhoneIPhone, KindSIM}, img.Kind) {
 		return fmt.Errorf("card image: kind: unknown %q", img.Kind)
 	}
-	// ISO/IEC 7816-3:2006, 8.1: 2 to 33 characters, TS is 3B or 3F.
+	// ISO/IEC 7816-3:2006 §8.1: 2 to 33 characters, TS is 3B or 3F.
 	if n := len(img.ATR); n < 2 || n > 33 || img.ATR[0] != 0x3B && img.ATR[0] != 0x3F {
 		return fmt.Errorf("card image: atr: not an answer to reset")
 	}
@@ -36,7 +36,7 @@ func (a *Application) check() error {
 	var ids []FileID
 	var sfis [32]bool
 	add := func(id FileID) error {
-		// 3F00, 3FFF and 0000 are reserved (ISO/IEC 7816-4:2020, 7.3.2).
+		// 3F00, 3FFF and 0000 are reserved (ISO/IEC 7816-4:2020 §7.3.2).
 		if id == 0 || id == 0x3F00 || id == 0x3FFF || id == 0xFFFF {
 			return fmt.Errorf("id: %v is reserved", id)
 		}

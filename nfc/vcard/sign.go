@@ -51,7 +51,7 @@ func (c *Card) signWith(key *PrivateKey, cmd command) result {
 	)
 	switch cmd.p1 {
 	case 0x00: // the data as given: a DigestInfo
-		if len(message) > key.Size()-11 { // RFC 8017, 9.2
+		if len(message) > key.Size()-11 { // RFC 8017 §9.2
 			return only(swLength)
 		}
 	case 0x01: // a bare hash

@@ -1,6 +1,6 @@
 package vcard
 
-// statusWord is SW1-SW2 (ISO/IEC 7816-4:2020, 5.6, and card-facts §3).
+// statusWord is SW1-SW2 (ISO/IEC 7816-4:2020 §5.6, and card-facts §3).
 type statusWord uint16
 
 const (

@@ -1,6 +1,6 @@
 package vcard
 
-// verify is VERIFY (ISO/IEC 7816-4:2020, 11.6.6, and card-facts §3). Without
+// verify is VERIFY (ISO/IEC 7816-4:2020 §11.6.6, and card-facts §3). Without
 // data it tells the tries left, also when the PIN is verified or blocked.
 func (c *Card) verify(cmd command) statusWord {
 	if cmd.p1 != 0 {

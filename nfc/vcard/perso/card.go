@@ -36,7 +36,7 @@ type CardOptions struct {
 	CardKey           *rsa.PrivateKey // card-surface AP; phones and SIMs have none
 }
 
-// atr is what PC/SC part 3, 3.1.3.2.3.2 makes of an ISO/IEC 14443 Type B card:
+// atr is what PC/SC part 3 §3.1.3.2.3.2 makes of an ISO/IEC 14443 Type B card:
 // up to 424 kbit/s, frames of 256 bytes, FWI 10 (309 ms).
 var atr = vcard.Hex{0x3B, 0x88, 0x80, 0x01, 0x00, 0x00, 0x00, 0x00, 0x33, 0x81, 0xA1, 0x00, 0x1A}
 
@@ -174,7 +174,7 @@ func (a *Authority) jpki(opt *CardOptions) (*vcard.Application, error) {
 	return app, nil
 }
 
-// tokenInfo is EF 0006: a CK_TOKEN_INFO of 160 bytes (PKCS #11, 3.2), of which
+// tokenInfo is EF 0006: a CK_TOKEN_INFO of 160 bytes (PKCS #11 §3.2), of which
 // readers look at the label.
 func tokenInfo(kind vcard.Kind) []byte {
 	label := map[vcard.Kind]string{

@@ -63,7 +63,7 @@ func signSHA256(key *rsa.PrivateKey, message []byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 }
 
-// object is a BER-TLV data object (ISO/IEC 7816-4:2020, 6.3) with the shortest
+// object is a BER-TLV data object (ISO/IEC 7816-4:2020 §6.3) with the shortest
 // length field, as DER has it. A tag above FF is two bytes long.
 func object(tag uint16, parts ...[]byte) []byte {
 	var b []byte

@@ -137,7 +137,7 @@ func newSerial(random io.Reader) (*big.Int, error) {
 	return big.NewInt(int64(binary.BigEndian.Uint32(b[:])&0x3FFFFFFF | 0x40000000)), nil
 }
 
-// subjectKeyID is method 1 of RFC 5280, 4.2.1.2: a name for the key, no security
+// subjectKeyID is method 1 of RFC 5280 §4.2.1.2: a name for the key, no security
 // hangs on its SHA-1.
 func subjectKeyID(pub *rsa.PublicKey) []byte {
 	sum := sha1.Sum(x509.MarshalPKCS1PublicKey(pub))
