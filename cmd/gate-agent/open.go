@@ -34,7 +34,7 @@ func (c *config) openScopeKey() (cardid.ScopeKey, error) {
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file: %w", err)}
 	}
-	secret, err := wrapper.Unwrap(blob, scopeKeyLabel(c.Scope))
+	secret, err := wrapper.Unwrap(blob, cardid.WrapLabel(c.Scope))
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w (is it wrapped for scope %q and this wrapper?)", c.ScopeKey.File, err, c.Scope)}
 	}
@@ -44,9 +44,6 @@ func (c *config) openScopeKey() (cardid.ScopeKey, error) {
 	}
 	return key, nil
 }
-
-// scopeKeyLabel binds a wrapped scope key to its scope.
-func scopeKeyLabel(scope string) string { return "scope-key/" + scope }
 
 func (c *config) openAnchors() (anchor.Set, error) {
 	pins, err := c.pins()

@@ -76,6 +76,11 @@ func NewScopeKey(secret []byte) (ScopeKey, error) {
 	return ScopeKey{&k}, nil
 }
 
+// WrapLabel is the label under which the secret of a scope key is wrapped for a
+// terminal (keystore.Wrapper): one that was wrapped for another scope does not
+// unwrap.
+func WrapLabel(scope string) string { return "scope-key/" + scope }
+
 // IsZero reports whether k is no key.
 func (k ScopeKey) IsZero() bool { return k.k == nil }
 

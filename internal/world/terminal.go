@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -50,7 +51,7 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
-	scopeKey, err := wrapper.Wrap(w.ScopeSecret, "scope-key/"+Scope)
+	scopeKey, err := wrapper.Wrap(w.ScopeSecret, cardid.WrapLabel(Scope))
 	if err != nil {
 		return "", err
 	}
