@@ -62,12 +62,12 @@ const (
 type session struct {
 	app  *application
 	rest result // waits for GET RESPONSE
-	context4DF
+	dfState
 	work time.Duration // modelled work of the command that runs
 }
 
-// context4DF is what SELECT DF ends too.
-type context4DF struct {
+// dfState is what SELECT DF ends too.
+type dfState struct {
 	ef        *ef
 	challenge []byte // nil: none outstanding
 	trust     terminalTrust

@@ -19,7 +19,7 @@ func (c *Card) selectFile(cmd command) result {
 		if app == nil {
 			return only(swNotFound)
 		}
-		c.app, c.context4DF = app, context4DF{}
+		c.app, c.dfState = app, dfState{}
 		fci = append([]byte{0x84, byte(len(app.aid))}, app.aid...)
 	case 0x02: // EF under the current DF
 		if len(cmd.data) != 2 {
