@@ -19,6 +19,7 @@ type Simulator struct {
 	mu     sync.Mutex
 	opened int
 	signal terminal.Signal
+	shown  int         // signals so far: which one a timer belongs to
 	ready  *time.Timer // goes back to ready, nil when nothing is to go back
 }
 
@@ -54,19 +55,19 @@ func (s *Simulator) Show(sig terminal.Signal) {
 		s.ready.Stop()
 		s.ready = nil
 	}
+	s.shown++
 	if sig == terminal.ShowAdmit || sig == terminal.ShowDeny {
-		var own *time.Timer
-		own = time.AfterFunc(hold, func() { s.showReady(own) })
-		s.ready = own
+		after := s.shown
+		s.ready = time.AfterFunc(hold, func() { s.showReady(after) })
 	}
 	s.set(sig)
 }
 
 // showReady goes back to ready, unless another signal came meanwhile.
-func (s *Simulator) showReady(timer *time.Timer) {
+func (s *Simulator) showReady(after int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ready == timer {
+	if s.shown == after {
 		s.ready = nil
 		s.set(terminal.ShowReady)
 	}
