@@ -186,8 +186,21 @@ func (a *agent) says(what string) {
 	}
 }
 
-// opened is how often the relay has moved.
-func (a *agent) opened() int { return strings.Count(a.stderr.String(), "relay: gate opens") }
+// opened is how often the relay has moved until the last event that was read.
+// Log and events come by different ways: the log is waited for until it tells
+// of as many taps, and it tells of each after its relay.
+func (a *agent) opened() int {
+	a.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		log := a.stderr.String()
+		if strings.Count(log, `"msg":"tap"`) >= len(a.all) {
+			return strings.Count(log, "relay: gate opens")
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("the log tells of fewer taps than the %d events", len(a.all))
+		}
+	}
+}
 
 // end sends a signal and returns the exit code, -1 for one that was killed.
 func (a *agent) end(sig syscall.Signal) int {
