@@ -2,6 +2,7 @@ package terminal_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -90,18 +91,67 @@ func TestReaderThatIgnoresTheDeadline(t *testing.T) {
 			return nil, nil, false
 		}))
 		r.wantShut(t, d, terminal.ReadTimeout)
-		if r.gate.Signal() != terminal.ShowDeny {
-			t.Errorf("lamp: %v", r.gate.Signal())
+		synctest.Wait()
+		if r.gate.Signal() != terminal.ShowOutOfOrder {
+			t.Errorf("while the reader hangs the lamp is %v", r.gate.Signal())
 		}
 		time.Sleep(time.Minute)
 		close(release)
 		synctest.Wait()
 		r.wantShut(t, d, terminal.ReadTimeout)
+		if r.gate.Signal() != terminal.ShowReady {
+			t.Errorf("when it is back the lamp is %v", r.gate.Signal())
+		}
 		r.field.Remove(slotA)
 		if d := r.tap(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{})); !d.Admitted() {
 			t.Errorf("the next tap: %v %s (%v)", d.Verdict, d.Reason, d.Cause)
 		}
 	})
+}
+
+// Every signature of the terminal's key is in the record, also when the
+// reader hung before it could be told.
+func TestSignatureOfAHungTapIsRecordedLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, methods(jpki.ExternalAuth))
+		first := r.put(t, bend(card(t, r.card(t, "listed", jpki.ExternalAuth), vcard.Options{}),
+			func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
+				if n == 10 {
+					time.Sleep(time.Minute)
+				}
+				return nil, nil, false
+			}))
+		r.wantShut(t, first, terminal.ReadTimeout)
+		second := r.decision(t)
+		r.wantShut(t, second, terminal.ReadTimeout)
+		signed := 0
+		for _, e := range r.events(t) {
+			signed += e.TerminalSignatures
+		}
+		if signed != 1 || first.TerminalSignatures+second.TerminalSignatures != 1 {
+			t.Errorf("the journal counts %d signatures, the decisions %d and %d", signed, first.TerminalSignatures, second.TerminalSignatures)
+		}
+	})
+}
+
+// Whoever compares the person with the card can fail, and that is no "nobody
+// answered".
+func TestFailedHolderCheckIsToldFromNoAnswer(t *testing.T) {
+	r := newRig(t, methods(jpki.TapUse), staff, func(_ *rig, _ *terminal.Config, p *terminal.Parts) {
+		p.Checker = brokenChecker{}
+	})
+	r.put(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}))
+	d := r.decision(t)
+	r.wantShut(t, d, terminal.ManualCheck)
+	if d.HolderCheck != terminal.CheckFailed {
+		t.Errorf("holder check %q", d.HolderCheck)
+	}
+}
+
+type brokenChecker struct{}
+
+func (brokenChecker) Check(context.Context, terminal.Decision) (bool, error) {
+	return false, errors.New("the face unit does not answer")
 }
 
 // A disk that takes too long to make the entry durable: the entry is annulled.

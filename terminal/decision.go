@@ -12,6 +12,8 @@ type Decision struct {
 	Reason  Reason
 	Method  jpki.Method // "" when none was reached
 
+	Gate string // name of the gate
+
 	// CardID is the pseudonym of the certificate under the scope key, in
 	// hexadecimal; "" when no certificate head was read.
 	CardID string
@@ -20,9 +22,9 @@ type Decision struct {
 	// the card proved to be genuine.
 	Entitlement string
 
-	// HolderCheck says how the person was compared with the card:
-	// "" not at all, "confirmed", "refused" or "timeout".
-	HolderCheck string
+	// HolderCheck says what came of comparing the person with the card, ""
+	// when nobody was asked.
+	HolderCheck CheckOutcome
 
 	Instant   time.Time // the one instant that every check of the tap used
 	ListEpoch uint64    // which list decided; zero when there was none
@@ -44,6 +46,17 @@ type Decision struct {
 	// Cause is what went wrong, for the log. It never names a person or card.
 	Cause error
 }
+
+// A CheckOutcome is what came of a holder check.
+type CheckOutcome string
+
+// Outcomes of a holder check.
+const (
+	Confirmed   CheckOutcome = "confirmed"
+	Refused     CheckOutcome = "refused"
+	TimedOut    CheckOutcome = "timeout" // nobody answered
+	CheckFailed CheckOutcome = "failed"  // whoever was to answer could not
+)
 
 // Admitted reports whether the gate may open.
 func (d Decision) Admitted() bool { return d.Verdict == Admit }

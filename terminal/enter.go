@@ -95,12 +95,14 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 	d.Verdict, d.Cause = Deny, nil
 	d.Stages, d.Commands, d.Bytes, d.TerminalSignatures = Stages{}, 0, 0, 0 // told with the card's own decision
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		d.HolderCheck, d.Cause = TimedOut, err
 	case err != nil:
-		d.HolderCheck, d.Cause = "timeout", err
+		d.HolderCheck, d.Cause = CheckFailed, err
 	case !confirmed:
-		d.HolderCheck = "refused"
+		d.HolderCheck = Refused
 	default:
-		d.HolderCheck = "confirmed"
+		d.HolderCheck = Confirmed
 		f.Attended = true
 		deadline := start.Add(l.Deadline)
 		permit := newPermit(deadline)

@@ -8,20 +8,21 @@ import (
 // docs/events.md describes it; its names are a promise. It names no person:
 // the card is a pseudonym under the scope key.
 type Event struct {
-	Verdict            Verdict   `json:"verdict"`
-	Reason             Reason    `json:"reason"`
-	Method             string    `json:"method"`
-	CardID             string    `json:"card_id"`
-	ListEpoch          uint64    `json:"list_epoch"`
-	ListSeq            uint64    `json:"list_seq"`
-	At                 time.Time `json:"at"`
-	ElapsedMS          float64   `json:"elapsed_ms"`
-	Stages             StagesMS  `json:"stages"`
-	Commands           int       `json:"commands"`
-	Bytes              int       `json:"bytes"`
-	TerminalSignatures int       `json:"terminal_signatures"`
-	HolderCheck        string    `json:"holder_check,omitempty"`
-	Warnings           []Reason  `json:"warnings,omitempty"`
+	Verdict            Verdict      `json:"verdict"`
+	Reason             Reason       `json:"reason"`
+	Method             string       `json:"method"`
+	Gate               string       `json:"gate"`
+	CardID             string       `json:"card_id"`
+	ListEpoch          uint64       `json:"list_epoch"`
+	ListSeq            uint64       `json:"list_seq"`
+	At                 time.Time    `json:"at"`
+	ElapsedMS          float64      `json:"elapsed_ms"`
+	Stages             StagesMS     `json:"stages"`
+	Commands           int          `json:"commands"`
+	Bytes              int          `json:"bytes"`
+	TerminalSignatures int          `json:"terminal_signatures"`
+	HolderCheck        CheckOutcome `json:"holder_check,omitempty"`
+	Warnings           []Reason     `json:"warnings,omitempty"`
 }
 
 // StagesMS is Stages in milliseconds.
@@ -41,7 +42,7 @@ type StagesMS struct {
 func (d Decision) Event() Event {
 	s := d.Stages
 	return Event{
-		Verdict: d.Verdict, Reason: d.Reason, Method: string(d.Method), CardID: d.CardID,
+		Verdict: d.Verdict, Reason: d.Reason, Method: string(d.Method), Gate: d.Gate, CardID: d.CardID,
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		At: d.Instant.UTC().Truncate(time.Millisecond), ElapsedMS: ms(d.Elapsed),
 		Stages: StagesMS{

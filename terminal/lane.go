@@ -17,7 +17,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
@@ -40,8 +39,7 @@ type Config struct {
 	Deadline           time.Duration // card detection to relay command
 	HolderCheckTimeout time.Duration // how long the gate waits for staff
 
-	ScopeKey cardid.ScopeKey
-	Anchors  []*x509.Certificate // for method A without a registered key
+	Anchors []*x509.Certificate // for method A without a registered key
 }
 
 // Defaults of Config.
@@ -80,8 +78,6 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	switch {
 	case c.Scope == "" || c.Terminal == "" || c.GateName == "":
 		return nil, errors.New("lane: scope, terminal and gate need names")
-	case c.ScopeKey.IsZero():
-		return nil, errors.New("lane: no scope key")
 	case len(c.Methods) == 0:
 		return nil, errors.New("lane: no method is configured")
 	case p.Reader == nil || p.Dialogue == nil || p.List == nil || p.Journal == nil || p.Gate == nil ||
@@ -128,7 +124,7 @@ func (l *Lane) Run(ctx context.Context) error {
 
 // refuse denies a card that could not even be connected to.
 func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
-	d := Decision{Instant: l.Now(), Reason: CardUnsupported, Cause: bad, Elapsed: time.Since(bad.Detected)}
+	d := Decision{Instant: l.Now(), Gate: l.GateName, Reason: CardUnsupported, Cause: bad, Elapsed: time.Since(bad.Detected)}
 	if errors.Is(bad, nfc.ErrRemoved) {
 		d.Reason = CardRemoved
 	}
@@ -138,10 +134,15 @@ func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
 // signals says what the lamps show for a verdict.
 var signals = [...]Signal{Deny: ShowDeny, Attend: ShowAttend, Admit: ShowAdmit}
 
-// publish acts on a decision: lamps first, because a person waits, then the
-// record of what did not open the gate, then whoever watches.
+// publish acts on a decision: lamps first, because a person waits.
 func (l *Lane) publish(ctx context.Context, d Decision) {
 	l.Gate.Show(signals[d.Verdict])
+	l.report(ctx, d)
+}
+
+// report records a decision that did not open the gate, and tells whoever
+// watches.
+func (l *Lane) report(ctx context.Context, d Decision) {
 	if !d.Admitted() { // an admission was recorded before the gate opened
 		start := time.Now()
 		if err := l.Journal.Record(context.WithoutCancel(ctx), d); err != nil {

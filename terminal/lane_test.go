@@ -3,7 +3,6 @@ package terminal_test
 import (
 	"testing"
 
-	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -24,7 +23,6 @@ func TestLaneThatLacksAnythingDoesNotStart(t *testing.T) {
 		"scope":     func(c *terminal.Config, _ *terminal.Parts) { c.Scope = "" },
 		"terminal":  func(c *terminal.Config, _ *terminal.Parts) { c.Terminal = "" },
 		"gate name": func(c *terminal.Config, _ *terminal.Parts) { c.GateName = "" },
-		"scope key": func(c *terminal.Config, _ *terminal.Parts) { c.ScopeKey = cardid.ScopeKey{} },
 		"methods":   func(c *terminal.Config, _ *terminal.Parts) { c.Methods = nil },
 		"method":    func(c *terminal.Config, _ *terminal.Parts) { c.Methods = []jpki.Method{"tap"} },
 		"deadline":  func(c *terminal.Config, _ *terminal.Parts) { c.Deadline = 0 },

@@ -32,7 +32,7 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	tapCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
-	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant}}
+	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant, Gate: l.GateName}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -41,20 +41,29 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 
 	var d Decision
 	var answered time.Time
+	hung := false
 	select {
 	case <-done:
 		answered = time.Now()
 		d = t.decision
 	case <-tapCtx.Done():
 		answered = time.Now()
-		d = t.late(done, context.Cause(tapCtx), Decision{Instant: instant})
+		if d, hung = t.late(done, context.Cause(tapCtx)); hung {
+			d.Instant, d.Gate = instant, l.GateName
+		}
 	}
 	if !d.Admitted() {
 		d.Elapsed = answered.Sub(detected)
 	}
 	l.publish(ctx, d)
-
-	<-done // a reader has one card at a time
+	if hung {
+		l.Gate.Show(ShowOutOfOrder)
+		<-done // a reader has one card at a time
+		l.Gate.Show(ShowReady)
+		if t.decision.TerminalSignatures > 0 { // not told yet, and every one counts
+			l.report(ctx, t.decision)
+		}
+	}
 	if err := card.Release(); err != nil && !errors.Is(err, nfc.ErrRemoved) {
 		l.Gate.Show(ShowOutOfOrder) // until the next card; the reader itself says more
 	}
@@ -64,11 +73,12 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 }
 
 // late answers for a tap whose time is over. Either the relay has moved
-// already, and the tap is about to say so, or it never will.
-func (t *tap) late(done <-chan struct{}, cause error, bare Decision) Decision {
+// already, and the tap is about to say so, or it never will. A tap that does
+// not come back in time is hung; what it did is known only afterwards.
+func (t *tap) late(done <-chan struct{}, cause error) (d Decision, hung bool) {
 	if !t.permit.Revoke() {
 		<-done
-		return t.decision
+		return t.decision, false
 	}
 	t.lane.Gate.Show(ShowDeny)
 	timer := time.NewTimer(grace)
@@ -79,10 +89,9 @@ func (t *tap) late(done <-chan struct{}, cause error, bare Decision) Decision {
 		if d.Verdict != Deny { // it wanted staff to look, but too late
 			d.Verdict, d.Reason, d.Cause = Deny, reasonOf(cause), cause
 		}
-		return d
+		return d, false
 	case <-timer.C:
-		bare.Reason, bare.Cause = reasonOf(cause), cause
-		return bare
+		return Decision{Reason: reasonOf(cause), Cause: cause}, true
 	}
 }
 
@@ -135,7 +144,7 @@ func (t *tap) prove(ctx context.Context) error {
 	}
 	digest := challenge.Digest()
 	resolve := func(head cardauth.Head) (jpki.Expected, error) {
-		d.CardID = l.ScopeKey.ID(head.Bytes()).String()
+		d.CardID = view.CardID(head.Bytes()).String()
 		// Before the list: an expired certificate is worth no signature.
 		if err := cardauth.CheckValidity(head, d.Instant); err != nil {
 			return jpki.Expected{}, err

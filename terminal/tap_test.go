@@ -177,7 +177,7 @@ func TestStaffOpensTheGateOnlyByConfirming(t *testing.T) {
 	for answer, want := range map[string]struct {
 		verdict terminal.Verdict
 		reason  terminal.Reason
-		check   string
+		check   terminal.CheckOutcome
 	}{
 		"confirm": {terminal.Admit, terminal.OK, "confirmed"},
 		"refuse":  {terminal.Deny, terminal.ManualCheck, "refused"},

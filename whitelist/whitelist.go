@@ -28,6 +28,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gate-agent/gate-agent/crypto/cardid"
 )
 
 // Errors of lists, beside those of package sign1. Each comes wrapped with the
@@ -188,6 +190,8 @@ const (
 // Methods may be called from several goroutines.
 type View interface {
 	Manifest() Manifest
+	// CardID is the pseudonym of a certificate head, listed or not.
+	CardID(head []byte) cardid.CardID
 	// Lookup returns the row of a certificate head, or ErrNotListed. A row that
 	// is there but does not open or parse is any other error.
 	Lookup(ctx context.Context, head []byte) (Row, error)

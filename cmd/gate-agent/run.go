@@ -109,7 +109,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
 		},
 		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration,
-		ScopeKey: key, Anchors: anchors.Certificates(),
+		Anchors: anchors.Certificates(),
 	}, terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
 		Rand: rand.Reader, Now: time.Now,
@@ -128,7 +128,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	if record.Reindexed() {
 		log.Warn("journal index was rebuilt from its events")
 	}
-	if err := record.Started(ctx, time.Now(), version()); err != nil {
+	if err := record.Started(ctx, time.Now(), c.Terminal, c.Scope, version()); err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}
 	said, err := c.custody()

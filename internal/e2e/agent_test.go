@@ -110,7 +110,7 @@ func start(t *testing.T, s site, r *readers) *agent {
 // members are those that every event has, and no others unless it is named in
 // docs/events.md as one that comes at times.
 var members = []string{
-	"at", "bytes", "card_id", "commands", "elapsed_ms", "list_epoch", "list_seq",
+	"at", "bytes", "card_id", "commands", "elapsed_ms", "gate", "list_epoch", "list_seq",
 	"method", "reason", "stages", "terminal_signatures", "verdict",
 }
 
@@ -247,9 +247,10 @@ type recorded struct {
 	Verdict     string
 	Reason      string
 	Method      string
-	CardID      string `json:"card_id"`
-	HolderCheck string `json:"holder_check"`
-	ListSeq     uint64 `json:"list_seq"`
+	CardID      string                `json:"card_id"`
+	HolderCheck terminal.CheckOutcome `json:"holder_check"`
+	Gate        string                `json:"gate"`
+	ListSeq     uint64                `json:"list_seq"`
 }
 
 // journal lists what the terminal has recorded, after it verified.
@@ -304,7 +305,7 @@ func agree(t testing.TB, s site, events []terminal.Event) {
 	}
 	for i, r := range decisions {
 		e := events[i]
-		if r.Verdict != e.Verdict.String() || r.Reason != string(e.Reason) || r.Method != e.Method || r.CardID != e.CardID ||
+		if r.Verdict != e.Verdict.String() || r.Reason != string(e.Reason) || r.Method != e.Method || r.CardID != e.CardID || r.Gate != e.Gate ||
 			r.HolderCheck != e.HolderCheck || r.ListSeq != e.ListSeq || !r.At.Equal(e.At) {
 			t.Errorf("journal has %+v, the event was %+v", r, e)
 		}

@@ -46,7 +46,7 @@ func TestStaffDecidesBeforeTheGateOpens(t *testing.T) {
 		}
 		e = a.event()
 		want(t, e, c.verdict, c.reason)
-		if e.HolderCheck != c.check {
+		if string(e.HolderCheck) != c.check {
 			t.Errorf("the check is %q, want %q", e.HolderCheck, c.check)
 		}
 		if a.opened() != c.opened {

@@ -143,7 +143,7 @@ func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *termi
 		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
-		ScopeKey: s.World.ScopeKey, Anchors: s.World.Anchors(),
+		Anchors: s.World.Anchors(),
 	}
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,

@@ -125,10 +125,10 @@ func (d *Dialogue) forgetLongReads(slot string) {
 	d.noLongReads[slot] = true
 }
 
-// selectTerminalKey selects the EF with the key that checks the terminal's
+// selectTerminalCA selects the EF with the key that checks the terminal's
 // certificates.
-func (s *session) selectTerminalKey() error {
-	file := s.d.profile.Files.TerminalKey
+func (s *session) selectTerminalCA() error {
+	file := s.d.profile.Files.TerminalCA
 	_, err := s.ch.Do(s.ctx, nfc.Command{INS: insSelect, P1: 0x02, P2: 0x0C, Data: []byte{byte(file >> 8), byte(file)}})
 	return wrap("selecting the terminal CA key", err, ErrUnsupported)
 }

@@ -206,8 +206,8 @@ func (s *session) externalAuth(want Expected) error {
 	for _, step := range x.Order {
 		var err error
 		switch step {
-		case StepTerminalKey:
-			err = timed(&t.Auth, s.selectTerminalKey)
+		case StepTerminalCA:
+			err = timed(&t.Auth, s.selectTerminalCA)
 		case StepCertificates:
 			err = timed(&t.Auth, s.putCertificates)
 		case StepChallenge:

@@ -33,7 +33,7 @@ type Applications struct {
 // Files are EF identifiers of JPKI-AP.
 type Files struct {
 	AuthenticationCertificate FileID `toml:"authentication_certificate"`
-	TerminalKey               FileID `toml:"terminal_key"`
+	TerminalCA                FileID `toml:"terminal_ca"`
 }
 
 // TapUseCommands are those of method B, かざし利用.
@@ -98,7 +98,7 @@ type Step string
 
 // The steps of method A.
 const (
-	StepTerminalKey  Step = "terminal_key" // SELECT EF: the key that checks certificates
+	StepTerminalCA   Step = "terminal_ca"  // SELECT EF: the key that checks certificates
 	StepCertificates Step = "certificates" // SET PUBLIC IC KEY, twice for each certificate
 	StepChallenge    Step = "challenge"    // GET CHALLENGE
 	StepAuthenticate Step = "authenticate" // EXTERNAL AUTHENTICATE
@@ -172,8 +172,8 @@ func (p Profile) check() error {
 		return fmt.Errorf("applications.card_surface has %d bytes, want 5 to 16", len(p.Applications.CardSurface))
 	case p.Files.AuthenticationCertificate.SFI() == 0:
 		return errors.New("files.authentication_certificate is missing or has no short EF identifier")
-	case p.Files.TerminalKey == 0:
-		return errors.New("files.terminal_key is missing")
+	case p.Files.TerminalCA == 0:
+		return errors.New("files.terminal_ca is missing")
 	case x.CertificateCount < 1 || x.CertificateCount > 4:
 		return fmt.Errorf("external_auth.certificate_count is %d, want 1 to 4", x.CertificateCount)
 	case x.ChallengeSize < 8 || x.ChallengeSize > 256:
@@ -222,7 +222,7 @@ func checkScheme(s cardauth.Scheme) error {
 // checkOrder wants each step once, the challenge before its answer, and the
 // card's signature, which all the others are for, at the end.
 func checkOrder(order []Step) error {
-	all := []Step{StepTerminalKey, StepCertificates, StepChallenge, StepAuthenticate, StepSign}
+	all := []Step{StepTerminalCA, StepCertificates, StepChallenge, StepAuthenticate, StepSign}
 	for _, s := range all {
 		if n := countOf(order, s); n != 1 {
 			return fmt.Errorf("external_auth.order has %q %d times, want once", s, n)

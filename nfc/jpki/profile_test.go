@@ -89,7 +89,7 @@ func TestEveryKeyIsRequiredAndDocumented(t *testing.T) {
 }
 
 func TestProfilesThatAreRefused(t *testing.T) {
-	const order = `["terminal_key", "certificates", "challenge", "authenticate", "sign"]`
+	const order = `["terminal_ca", "certificates", "challenge", "authenticate", "sign"]`
 	// LINE stands for the line of what is changed.
 	for name, c := range map[string]struct{ from, to, want string }{
 		"unknown key":                {"certificate_count = 2", "certificate_cuont = 2", `LINE: unknown key "external_auth.certificate_cuont"`},
@@ -117,11 +117,11 @@ func TestProfilesThatAreRefused(t *testing.T) {
 		"INS that is a status":       {`"00820080"`, `"00900080"`, "external_auth.authenticate.command"},
 		"unknown input":              {`"digest-info"`, `"digestinfo"`, "tap_use.sign.input"},
 		"unknown scheme":             {`"rsassa-pkcs1-v1_5-sha256"`, `"rsassa-pkcs1-v1_5-sha1"`, "external_auth.sign.scheme"},
-		"unknown step":               {order, `["terminal_key", "certificates", "challenge", "authenticate", "pin", "sign"]`, `unknown step`},
-		"step missing":               {order, `["terminal_key", "certificates", "challenge", "sign"]`, `"authenticate" 0 times`},
-		"step twice":                 {order, `["terminal_key", "certificates", "challenge", "authenticate", "authenticate", "sign"]`, `"authenticate" 2 times`},
-		"signature before the end":   {order, `["sign", "terminal_key", "certificates", "challenge", "authenticate"]`, `must end with "sign"`},
-		"answer before its question": {order, `["terminal_key", "certificates", "authenticate", "challenge", "sign"]`, `"authenticate" before "challenge"`},
+		"unknown step":               {order, `["terminal_ca", "certificates", "challenge", "authenticate", "pin", "sign"]`, `unknown step`},
+		"step missing":               {order, `["terminal_ca", "certificates", "challenge", "sign"]`, `"authenticate" 0 times`},
+		"step twice":                 {order, `["terminal_ca", "certificates", "challenge", "authenticate", "authenticate", "sign"]`, `"authenticate" 2 times`},
+		"signature before the end":   {order, `["sign", "terminal_ca", "certificates", "challenge", "authenticate"]`, `must end with "sign"`},
+		"answer before its question": {order, `["terminal_ca", "certificates", "authenticate", "challenge", "sign"]`, `"authenticate" before "challenge"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := jpki.ParseProfile([]byte(changed(t, c.from, c.to)))
@@ -137,10 +137,10 @@ func TestProfilesThatAreRefused(t *testing.T) {
 
 // An operator who knows better changes the file, and no code.
 func TestOtherProfilesSpeakWithTheCard(t *testing.T) {
-	const order, sign = `["terminal_key", "certificates", "challenge", "authenticate", "sign"]`, `command = "802A0297"`
+	const order, sign = `["terminal_ca", "certificates", "challenge", "authenticate", "sign"]`, `command = "802A0297"`
 	for name, text := range map[string]string{
-		"challenge before certificates": changed(t, order, `["terminal_key", "challenge", "certificates", "authenticate", "sign"]`),
-		"challenge first of all":        changed(t, order, `["challenge", "terminal_key", "certificates", "authenticate", "sign"]`),
+		"challenge before certificates": changed(t, order, `["terminal_ca", "challenge", "certificates", "authenticate", "sign"]`),
+		"challenge first of all":        changed(t, order, `["challenge", "terminal_ca", "certificates", "authenticate", "sign"]`),
 		"PSS":                           strings.Replace(changed(t, "rsassa-pkcs1-v1_5-sha256", "rsassa-pss-sha256"), sign, `command = "802A0497"`, 1),
 		"DigestInfo":                    strings.Replace(changed(t, `"digest"`, `"digest-info"`), sign, `command = "802A0097"`, 1),
 	} {

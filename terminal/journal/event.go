@@ -34,20 +34,22 @@ type Event struct {
 	// Reservation is the Seq of the reserve event that is settled.
 	Reservation uint64 `json:"reservation,omitempty"`
 
-	Verdict            string            `json:"verdict,omitempty"`
-	Reason             terminal.Reason   `json:"reason,omitempty"`
-	Method             string            `json:"method,omitempty"`
-	CardID             string            `json:"card_id,omitempty"` // pseudonym, hexadecimal
-	Entitlement        string            `json:"entitlement,omitempty"`
-	HolderCheck        string            `json:"holder_check,omitempty"`
-	Scope              string            `json:"scope,omitempty"`
-	ListEpoch          uint64            `json:"list_epoch,omitempty"`
-	ListSeq            uint64            `json:"list_seq,omitempty"`
-	SHA256             string            `json:"sha256,omitempty"` // of the rows of the list, hexadecimal
-	ElapsedMS          int64             `json:"elapsed_ms,omitempty"`
-	TerminalSignatures int               `json:"terminal_signatures,omitempty"`
-	Warnings           []terminal.Reason `json:"warnings,omitempty"`
-	Version            string            `json:"version,omitempty"` // of the agent
+	Terminal           string                `json:"terminal,omitempty"`
+	Gate               string                `json:"gate,omitempty"`
+	Verdict            string                `json:"verdict,omitempty"`
+	Reason             terminal.Reason       `json:"reason,omitempty"`
+	Method             string                `json:"method,omitempty"`
+	CardID             string                `json:"card_id,omitempty"` // pseudonym, hexadecimal
+	Entitlement        string                `json:"entitlement,omitempty"`
+	HolderCheck        terminal.CheckOutcome `json:"holder_check,omitempty"`
+	Scope              string                `json:"scope,omitempty"`
+	ListEpoch          uint64                `json:"list_epoch,omitempty"`
+	ListSeq            uint64                `json:"list_seq,omitempty"`
+	RowsSHA256         string                `json:"rows_sha256,omitempty"` // of the list, hexadecimal
+	ElapsedMS          int64                 `json:"elapsed_ms,omitempty"`
+	TerminalSignatures int                   `json:"terminal_signatures,omitempty"`
+	Warnings           []terminal.Reason     `json:"warnings,omitempty"`
+	Version            string                `json:"version,omitempty"` // of the agent
 }
 
 const instantFormat = "2006-01-02T15:04:05.000Z"
@@ -85,7 +87,7 @@ func (i *Instant) UnmarshalJSON(b []byte) (err error) {
 func decisionEvent(kind Kind, d terminal.Decision) *Event {
 	return &Event{
 		Kind: kind, At: instant(d.Instant),
-		Verdict: d.Verdict.String(), Reason: d.Reason, Method: string(d.Method),
+		Gate: d.Gate, Verdict: d.Verdict.String(), Reason: d.Reason, Method: string(d.Method),
 		CardID: d.CardID, Entitlement: d.Entitlement, HolderCheck: d.HolderCheck,
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		ElapsedMS: d.Elapsed.Milliseconds(), TerminalSignatures: d.TerminalSignatures,
@@ -99,7 +101,7 @@ func (e *Event) encode() ([]byte, error) {
 	if e.At.IsZero() {
 		return nil, errors.New("event has no instant")
 	}
-	for _, s := range []string{e.Method, e.CardID, e.Entitlement, e.HolderCheck, e.Scope, e.SHA256, e.Version, string(e.Reason)} {
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason)} {
 		if !utf8.ValidString(s) { // it would be stored as another string
 			return nil, errors.New("event holds text that is not UTF-8")
 		}

@@ -43,7 +43,7 @@ func denial() terminal.Decision {
 func admission(entitlement string) terminal.Decision {
 	return terminal.Decision{
 		Verdict: terminal.Admit, Reason: terminal.OK, Method: "tap-use", CardID: strings.Repeat("c4", 32),
-		Entitlement: entitlement, Instant: noon, ListEpoch: 1, ListSeq: 7,
+		Gate: "gate-1", Entitlement: entitlement, Instant: noon, ListEpoch: 1, ListSeq: 7,
 		Elapsed: 431 * time.Millisecond, Warnings: []terminal.Reason{terminal.DataStale},
 	}
 }
@@ -69,7 +69,7 @@ func fill(t testing.TB, j *Journal) uint64 {
 	t.Helper()
 	ctx := t.Context()
 	steps := []error{
-		j.Started(ctx, noon, "v0.1.0"),
+		j.Started(ctx, noon, "gate-1-left", "venue", "v0.1.0"),
 		j.ListApplied(ctx, noon, "venue", 1, 7, Hash{0xAB}),
 		j.Record(ctx, denial()),
 		j.Commit(ctx, reserve(t, j, "ticket-1", 0)),
@@ -122,7 +122,7 @@ func TestDecisionIsReadBack(t *testing.T) {
 	j := open(t, temp(t))
 	reserve(t, j, "ticket-1", 0)
 	for e, err := range j.List(t.Context(), Filter{}) {
-		const want = `{"seq":1,"kind":"reserve","at":"2026-04-01T12:00:00.000Z","verdict":"admit","reason":"ok","method":"tap-use",` +
+		const want = `{"seq":1,"kind":"reserve","at":"2026-04-01T12:00:00.000Z","gate":"gate-1","verdict":"admit","reason":"ok","method":"tap-use",` +
 			`"card_id":"c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4","entitlement":"ticket-1",` +
 			`"list_epoch":1,"list_seq":7,"elapsed_ms":431,"warnings":["data_stale"]}`
 		if err != nil || string(e.Bytes) != want {

@@ -75,16 +75,19 @@ func (j *Journal) settle(ctx context.Context, doing string, kind Kind, r termina
 	})
 }
 
-// Started writes that the agent started; version is that of the agent.
-func (j *Journal) Started(ctx context.Context, at time.Time, version string) error {
-	return j.append(ctx, "recording the start", &Event{Kind: KindStart, At: instant(at), Version: version}, nil)
+// Started writes that the agent of a terminal started, for a scope; version is
+// that of the agent.
+func (j *Journal) Started(ctx context.Context, at time.Time, name, scope, version string) error {
+	return j.append(ctx, "recording the start", &Event{
+		Kind: KindStart, At: instant(at), Terminal: name, Scope: scope, Version: version,
+	}, nil)
 }
 
 // ListApplied writes that a list came into force; rows is the SHA-256 of its
 // rows, as the list's manifest has it.
 func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, epoch, seq uint64, rows [sha256.Size]byte) error {
 	return j.append(ctx, "recording a list", &Event{
-		Kind: KindList, At: instant(at), Scope: scope, ListEpoch: epoch, ListSeq: seq, SHA256: hex.EncodeToString(rows[:]),
+		Kind: KindList, At: instant(at), Scope: scope, ListEpoch: epoch, ListSeq: seq, RowsSHA256: hex.EncodeToString(rows[:]),
 	}, nil)
 }
 

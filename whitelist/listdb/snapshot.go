@@ -110,6 +110,8 @@ type view struct {
 
 func (v *view) Manifest() whitelist.Manifest { return v.snap.manifest }
 
+func (v *view) CardID(head []byte) cardid.CardID { return v.snap.scopeKey.ID(head) }
+
 func (v *view) Release() {
 	if !v.released.Swap(true) {
 		v.snap.unpin()
