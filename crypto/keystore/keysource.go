@@ -15,41 +15,47 @@ import (
 const maxKeySource = 4 << 10 // bytes
 
 // readKeySource reads the secret that seals a file: 1 to 4096 bytes, of which
-// one trailing newline does not count. The file must be closed to group and
-// world; systemd's credential directory is the exception, see private.
-func readKeySource(path string) (secret []byte, err error) {
-	// O_NONBLOCK: a FIFO in the place of the file must not hang the start.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// one trailing newline does not count.
+func readKeySource(path string) ([]byte, error) {
+	secret, err := readPrivate("key source", path, maxKeySource, ErrKeySource)
 	if err != nil {
-		return nil, fmt.Errorf("opening key source: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	refuse := func(format string, a ...any) ([]byte, error) {
-		return nil, fmt.Errorf("%w: %s %s", ErrKeySource, path, fmt.Sprintf(format, a...))
-	}
-	fi, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading key source: %w", err)
-	case !fi.Mode().IsRegular():
-		return refuse("is not a regular file")
-	case !private(path, fi.Mode().Perm()):
-		return refuse("can be read by others (mode %04o): run chmod 0600 %s", fi.Mode().Perm(), path)
-	}
-	secret, err = io.ReadAll(io.LimitReader(f, maxKeySource+1))
-	if err != nil {
-		clear(secret)
-		return nil, fmt.Errorf("reading key source: %w", err)
-	}
-	if len(secret) > maxKeySource {
-		clear(secret)
-		return refuse("is larger than %d bytes", maxKeySource)
+		return nil, err
 	}
 	secret = bytes.TrimSuffix(secret, []byte("\n"))
 	if len(secret) == 0 {
-		return refuse("is empty")
+		return nil, fmt.Errorf("%w: %s is empty", ErrKeySource, path)
 	}
 	return secret, nil
+}
+
+// readPrivate reads a file of at most that many bytes. It must be closed to
+// group and world; systemd's credential directory is the exception, see
+// private. What is wrong with the file itself wraps refused.
+func readPrivate(what, path string, most int64, refused error) (content []byte, err error) {
+	// O_NONBLOCK: a FIFO in the place of the file must not hang the start.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", what, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading %s: %w", what, err)
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s is not a regular file", refused, path)
+	case !private(path, fi.Mode().Perm()):
+		return nil, fmt.Errorf("%w: %s can be read by others (mode %04o): run chmod 0600 %s", refused, path, fi.Mode().Perm(), path)
+	}
+	content, err = io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = fmt.Errorf("%w: %s is larger than %d bytes", refused, path, most)
+	}
+	if err != nil {
+		clear(content)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
+	}
+	return content, nil
 }
 
 // private reports whether only the owner can use a file of these permissions.

@@ -43,6 +43,9 @@ var (
 	// ErrKeySource says that the key-source file may not be used: others can
 	// read it, it is empty, or it is too large.
 	ErrKeySource = errors.New("key source refused")
+
+	// ErrSealedFile says the same of the sealed file itself.
+	ErrSealedFile = errors.New("sealed file refused")
 )
 
 // A Purpose is what a key is for: 1 to 32 of a–z, 0–9 and hyphen. A key for

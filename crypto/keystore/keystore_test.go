@@ -468,3 +468,20 @@ func FuzzParseSealed(f *testing.F) {
 		}
 	})
 }
+
+func TestSealedFileThatOthersReadIsRefused(t *testing.T) {
+	dir, _ := store(t)
+	uri := sealedURI(dir, "key", "source")
+	if _, err := GenerateSealedSigner(uri, ExternalAuth, P256); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "key")
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenSigner(uri, ExternalAuth); !errors.Is(err, ErrSealedFile) || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+			t.Errorf("mode %o: %v, want ErrSealedFile with the chmod to run", mode, err)
+		}
+	}
+}

@@ -8,10 +8,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 // A KeyType names what a stored key is.
@@ -67,12 +65,9 @@ func generateKey(t KeyType) (crypto.Signer, error) {
 
 // openSealed opens the file that u names and checks that it is for p.
 func openSealed(u URI, p Purpose) (t KeyType, plain []byte, err error) {
-	f, err := os.Open(u.Get("path"))
+	// Sealed as it is: who can read it can guess at its key source for ever.
+	text, err := readPrivate("sealed file", u.Get("path"), maxSealed, ErrSealedFile)
 	if err != nil {
-		return "", nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSealed+1))
-	if err = errors.Join(err, f.Close()); err != nil {
 		return "", nil, err
 	}
 	s, err := parseSealed(text)
