@@ -14,13 +14,14 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 )
 
 func cardCommand() *cobra.Command {
-	return commandGroup(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
 }
 
 func cardReadCommand() *cobra.Command {
@@ -39,7 +40,7 @@ card profile, and tells the card's pseudonym; without, the built-in ones.
 
 The output names a credential of a person: treat it as personal data.`,
 		Example: "  gate-agent card read --json",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringArrayVar(&readers, "reader", nil, "PC/SC reader, a name or a pattern; default every reader")
 	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a card")
@@ -134,7 +135,7 @@ type cardReport struct {
 func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 	lane, err := pcsc.Open(pcsc.Options{Readers: w.slots, Present: true})
 	if err != nil {
-		return report, usageError(err.Error())
+		return report, cli.UsageError(err.Error())
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
 	card, err := lane.Next(ctx)

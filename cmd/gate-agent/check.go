@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -20,9 +22,9 @@ func checkConfigCommand() *cobra.Command {
 what the agent would work with. A list or a reader that is missing is told, and
 is no error: both may come later.`,
 		Example: "  gate-agent check-config --config /etc/gate-agent/config.toml",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
-	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) (err error) {
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
 		key, err := c.openScopeKey()
 		if err != nil {
 			return err
@@ -46,13 +48,18 @@ is no error: both may come later.`,
 			return err
 		}
 		defer func() { err = errors.Join(err, reader.Close()) }()
-		store, err := c.openList(key)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, store.Close()) }()
-		list, err := describeList(store)
-		if err != nil {
+		list := noList
+		// A state folder is made by whom it shall belong to, not by a check.
+		if _, statErr := os.Stat(c.path(c.State)); statErr == nil {
+			store, err := c.openList(key)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, store.Close()) }()
+			if list, err = describeList(store); err != nil {
+				return err
+			}
+		} else if _, err := c.listKeys(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
@@ -76,12 +83,14 @@ is no error: both may come later.`,
 	return cmd
 }
 
+const noList = "none yet, every card is denied: run gate-agent list import"
+
 // describeList says which list is in force. A list that is damaged is an
 // error; none at all is not.
 func describeList(store *listdb.Store) (string, error) {
 	view, err := store.Current()
 	if errors.Is(err, listdb.ErrNoList) {
-		return "none yet, every card is denied: run gate-agent list import", nil
+		return noList, nil
 	}
 	if err != nil {
 		return "", refusedError{err}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -82,7 +83,7 @@ func (d *duration) UnmarshalText(b []byte) (err error) {
 // loadConfig reads and checks a configuration file.
 func loadConfig(path string) (*config, error) {
 	if path == "" {
-		return nil, usageError("no configuration: give --config FILE")
+		return nil, cli.UsageError("no configuration: give --config FILE")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {

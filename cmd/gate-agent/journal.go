@@ -5,24 +5,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 )
 
 func journalCommand() *cobra.Command {
-	return commandGroup(&cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded"}, journalVerifyCommand(), journalListCommand())
+	return cli.Group(&cobra.Command{Use: "journal", Short: "Check or show what the gate has recorded"}, journalVerifyCommand(), journalListCommand())
 }
 
 // withJournal gives a command the journal for reading; an agent may be
 // writing to it meanwhile.
 func withJournal(f func(cmd *cobra.Command, r *journal.Reader) error) func(*cobra.Command, []string) error {
-	return withConfig(func(cmd *cobra.Command, c *config) (err error) {
+	return withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
 		r, err := journal.OpenReader(c.journalPath())
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("no journal yet in %s: gate-agent run makes it (%w)", c.path(c.State), err)
+		}
 		if err != nil {
 			return journalError(err)
 		}
@@ -48,7 +53,7 @@ func journalVerifyCommand() *cobra.Command {
 A journal that lost its newest events, and was made to look whole, verifies:
 compare the printed head with one that was kept elsewhere.`,
 		Example: "  gate-agent journal verify --config /etc/gate-agent/config.toml",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withJournal(func(cmd *cobra.Command, r *journal.Reader) error {
@@ -79,7 +84,7 @@ func journalListCommand() *cobra.Command {
 		Use:     "list --config FILE [--since DURATION] [--kind KIND]... [--json]",
 		Short:   "Show recorded events",
 		Example: "  gate-agent journal list --config /etc/gate-agent/config.toml --since 1h",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the recorded JSON, one event on a line")
 	cmd.Flags().DurationVar(&since, "since", 0, "only events of this last time; default all")
@@ -92,7 +97,7 @@ func journalListCommand() *cobra.Command {
 		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindCommit, journal.KindAnnul, journal.KindStart, journal.KindList}
 		for _, k := range kinds {
 			if !slices.Contains(known, journal.Kind(k)) {
-				return usageError(fmt.Sprintf("--kind %q: want one of %q", k, known))
+				return cli.UsageError(fmt.Sprintf("--kind %q: want one of %q", k, known))
 			}
 			filter.Kinds = append(filter.Kinds, journal.Kind(k))
 		}

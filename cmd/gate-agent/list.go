@@ -11,12 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
 func listCommand() *cobra.Command {
-	return commandGroup(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
+	return cli.Group(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
 }
 
 func listInfoCommand() *cobra.Command {
@@ -25,10 +26,10 @@ func listInfoCommand() *cobra.Command {
 		Use:     "info --config FILE [--json]",
 		Short:   "Check the list in force to its last row, and print its manifest",
 		Example: "  gate-agent list info --config /etc/gate-agent/config.toml",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) (err error) {
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
 		store, err := c.openStore()
 		if err != nil {
 			return err
@@ -56,28 +57,26 @@ func listImportCommand() *cobra.Command {
 is refused leaves the one in force where it is. A running agent uses the new list
 from its next tap on.`,
 		Example: "  gate-agent list import --config /etc/gate-agent/config.toml /media/usb/list.cose",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		return withConfig(func(cmd *cobra.Command, c *config) (err error) {
-			store, err := c.openStore()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, store.Close()) }()
-			f, err := os.Open(a[0])
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			m, err := store.Import(cmd.Context(), f, time.Now(), progress(cmd.ErrOrStderr()))
-			if err != nil {
-				return importError(fmt.Errorf("%s: %w", a[0], err))
-			}
-			return printManifest(cmd.OutOrStdout(), m, asJSON)
-		})(cmd, nil)
-	}
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, a []string) (err error) {
+		store, err := c.openStore()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, store.Close()) }()
+		f, err := os.Open(a[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		m, err := store.Import(cmd.Context(), f, time.Now(), progress(cmd.ErrOrStderr()))
+		if err != nil {
+			return importError(fmt.Errorf("%s: %w", a[0], err))
+		}
+		return printManifest(cmd.OutOrStdout(), m, asJSON)
+	})
 	return cmd
 }
 

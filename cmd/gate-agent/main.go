@@ -2,60 +2,39 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
-// Exit codes. docs/cli.md lists them; they are a promise.
+// Exit codes, beside those of package cli. docs/cli.md lists them; they are a
+// promise.
 const (
-	exitOK      = 0
-	exitFailure = 1 // the command could not do its work
-	exitUsage   = 2 // the command line makes no sense
 	exitConfig  = 3 // the configuration is missing or wrong, or names what does not work
 	exitRefused = 4 // the data was refused: a list that is not trusted, a journal that is not whole, a card that proves nothing
 )
 
-// The errors that choose an exit code.
+// The errors that choose them.
 type (
-	usageError   string
 	configError  struct{ error }
 	refusedError struct{ error }
 )
 
-func (e usageError) Error() string   { return string(e) }
 func (e configError) Unwrap() error  { return e.error }
 func (e refusedError) Unwrap() error { return e.error }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := rootCommand().ExecuteContext(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "gate-agent:", err)
-	}
-	os.Exit(exitCode(err))
-}
+func main() { cli.Main(rootCommand(), exitCode) }
 
 func exitCode(err error) int {
-	if err == nil {
-		return exitOK
-	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
-	}
 	if _, ok := errors.AsType[configError](err); ok {
 		return exitConfig
 	}
 	if _, ok := errors.AsType[refusedError](err); ok {
 		return exitRefused
 	}
-	return exitFailure
+	return cli.ExitFailure
 }
 
 func rootCommand() *cobra.Command {
@@ -66,46 +45,19 @@ func rootCommand() *cobra.Command {
 a PIN, looks the holder up in a signed list, decides, records and opens the gate.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
-	return commandGroup(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
-}
-
-// commandGroup makes a command that only holds others. Cobra would greet a misspelt
-// one with the help text and success.
-func commandGroup(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
-	cmd.Args = func(cmd *cobra.Command, a []string) error {
-		if len(a) == 0 {
-			return nil
-		}
-		return usageError(fmt.Sprintf("unknown command %q: see %s --help", a[0], cmd.CommandPath()))
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.AddCommand(commands...)
-	return cmd
+	return cli.Root(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
 }
 
 // withConfig gives a command its configuration.
-func withConfig(f func(cmd *cobra.Command, c *config) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, _ []string) error {
+func withConfig(f func(cmd *cobra.Command, c *config, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		path, _ := cmd.Flags().GetString("config")
 		c, err := loadConfig(path)
 		if err != nil {
 			return err
 		}
-		return f(cmd, c)
-	}
-}
-
-// args turns cobra's complaint about arguments into a usage error.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usageError(err.Error())
-		}
-		return nil
+		return f(cmd, c, args)
 	}
 }

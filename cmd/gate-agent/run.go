@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -35,10 +36,10 @@ With --events it writes one JSON object for each decision to a file, or to
 standard output for "-" (docs/events.md). The simulated gate reads staff keys
 from standard input: a line "c" confirms the person, "r" refuses.`,
 		Example: "  gate-agent run --config /etc/gate-agent/config.toml --events -",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&events, "events", "", "write one JSON object for each decision to this file, or - for standard output")
-	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config) error {
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
 		// Whoever reads events or log may go away: no reason to shut the gate.
 		signal.Ignore(syscall.SIGPIPE)
 		log, flush := newLogger(cmd.ErrOrStderr())

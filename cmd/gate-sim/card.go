@@ -12,13 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 )
 
 func cardCommand() *cobra.Command {
-	return commandGroup(&cobra.Command{Use: "card", Short: "Make, show and insert virtual cards"}, cardNewCommand(), cardShowCommand(), cardInsertCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Make, show and insert virtual cards"}, cardNewCommand(), cardShowCommand(), cardInsertCommand())
 }
 
 func cardNewCommand() *cobra.Command {
@@ -28,7 +29,7 @@ func cardNewCommand() *cobra.Command {
 		Use:     "new --authority FILE --out FILE [--kind card|phone-android|phone-iphone|sim]",
 		Short:   "Make a virtual card, and the test authority when there is none yet",
 		Example: "  gate-sim card new --authority authority.json --out alice.json",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&authority, "authority", "authority.json", "test authority; made when the file does not exist")
 	cmd.Flags().StringVar(&out, "out", "", "where the card image goes; an existing file is not replaced")
@@ -37,15 +38,15 @@ func cardNewCommand() *cobra.Command {
 	cmd.Flags().IntVar(&years, "years", 5, "years from now for which the certificate is valid; negative: expired so long ago")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "" {
-			return usageError("give --out FILE")
+			return cli.UsageError("give --out FILE")
 		}
 		born, err := time.Parse(time.DateOnly, birth)
 		if err != nil {
-			return usageError(fmt.Sprintf("--birth-date %q: want YYYY-MM-DD", birth))
+			return cli.UsageError(fmt.Sprintf("--birth-date %q: want YYYY-MM-DD", birth))
 		}
 		kinds := []vcard.Kind{vcard.KindCard, vcard.KindPhoneAndroid, vcard.KindPhoneIPhone, vcard.KindSIM}
 		if !slices.Contains(kinds, vcard.Kind(kind)) {
-			return usageError(fmt.Sprintf("--kind %q: want one of %q", kind, kinds))
+			return cli.UsageError(fmt.Sprintf("--kind %q: want one of %q", kind, kinds))
 		}
 		a, err := openAuthority(authority)
 		if err != nil {
@@ -122,7 +123,7 @@ func cardShowCommand() *cobra.Command {
 		Use:     "show FILE",
 		Short:   "Show what is on a virtual card, its PINs included",
 		Example: "  gate-sim card show alice.json",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			img, err := openImage(a[0])
 			if err != nil {
@@ -175,7 +176,7 @@ func cardInsertCommand() *cobra.Command {
 		Use:     "insert FILE [--vpcd HOST:PORT] [--for DURATION]",
 		Short:   "Put a virtual card into a reader of vpcd, and pull it out at the end",
 		Example: "  gate-sim card insert alice.json --for 2s",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&addr, "vpcd", "127.0.0.1:35963", "where vpcd listens")
 	cmd.Flags().DurationVar(&stay, "for", 0, "how long the card stays; default until interrupted")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
@@ -25,10 +26,10 @@ func (c *clockFlags) clock() (*vcard.Clock, error) {
 	switch c.bitrate {
 	case 106, 212, 424:
 	default:
-		return nil, usageError(fmt.Sprintf("--bitrate %d: want 106, 212 or 424", c.bitrate))
+		return nil, cli.UsageError(fmt.Sprintf("--bitrate %d: want 106, 212 or 424", c.bitrate))
 	}
 	if c.rsa <= 0 || c.rsa > 10*time.Second {
-		return nil, usageError(fmt.Sprintf("--rsa %v: want more than 0 and at most 10s", c.rsa))
+		return nil, cli.UsageError(fmt.Sprintf("--rsa %v: want more than 0 and at most 10s", c.rsa))
 	}
 	return &vcard.Clock{BitRate: c.bitrate * 1000, KeyOperation: c.rsa, Sleep: true}, nil
 }

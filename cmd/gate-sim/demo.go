@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
@@ -37,7 +38,7 @@ answers anybody otherwise than it should.
 With --pcsc the cards are presented through a private PC/SC daemon with virtual
 readers, which sees a card come and go only every 400 ms.`,
 		Example: "  gate-sim demo\n  gate-sim demo --taps 60 --bitrate 424 --json",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().IntVar(&d.taps, "taps", 0, "how many people come; default each of them once")
 	cmd.Flags().BoolVar(&d.json, "json", false, "print one JSON object for each decision and one at the end")
@@ -45,7 +46,7 @@ readers, which sees a card come and go only every 400 ms.`,
 	clock.add(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if d.taps < 0 {
-			return usageError("--taps: want a positive number")
+			return cli.UsageError("--taps: want a positive number")
 		}
 		if d.clock, err = clock.clock(); err != nil {
 			return err
@@ -85,15 +86,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	fmt.Fprintln(d.say, "Making a test authority, cards, keys and a signed list …")
-	w, err := world.New(time.Now())
-	if err != nil {
-		return err
-	}
-	people, rows, err := w.People()
-	if err != nil {
-		return err
-	}
-	list, err := w.List(rows...)
+	w, people, list, err := newWorld()
 	if err != nil {
 		return err
 	}
@@ -102,7 +95,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	if _, err := site.Store.Import(ctx, bytes.NewReader(list), time.Now(), nil); err != nil {
+	manifest, err := site.Store.Import(ctx, bytes.NewReader(list), time.Now(), nil)
+	if err != nil {
 		return err
 	}
 
@@ -132,7 +126,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}()
 
-	report := newReport(d, len(rows))
+	report := newReport(d, manifest.Rows)
 	if d.taps == 0 {
 		d.taps = len(people)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 )
 
@@ -17,7 +18,7 @@ func readersCommand() *cobra.Command {
 environment variable by which programs find it and the addresses at which cards
 are put into its slots (gate-sim card insert --vpcd). It ends when interrupted.`,
 		Example: "  gate-sim readers --slots 1",
-		Args:    args(cobra.NoArgs),
+		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().IntVar(&slots, "slots", 2, "number of card slots, 1 to 16")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

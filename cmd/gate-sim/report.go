@@ -31,7 +31,7 @@ type group struct {
 	took    []time.Duration
 }
 
-func newReport(d *demo, rows int) *report {
+func newReport(d *demo, rows uint64) *report {
 	r := &report{demo: d}
 	if !d.json {
 		r.printf("Two gates, %d people on the list, radio %d kbit/s, card key operation %v.\n\n", rows, d.clock.BitRate/1000, d.clock.KeyOperation)

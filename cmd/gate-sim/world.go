@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
@@ -21,24 +22,16 @@ func worldCommand() *cobra.Command {
 		Long: `World makes DIR/terminal with a configuration for gate-agent, its keys and a
 signed list, and DIR/cards with cards that the list names, and some that it does not.`,
 		Example: "  gate-sim world /tmp/world\n  gate-agent list import --config /tmp/world/terminal/config.toml /tmp/world/terminal/list.cose",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringSliceVar(&methods, "methods", []string{"tap-use", "external-auth"}, "methods of the terminal, in order")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		for _, m := range methods {
 			if m != string(jpki.TapUse) && m != string(jpki.ExternalAuth) {
-				return usageError(fmt.Sprintf("--methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth))
+				return cli.UsageError(fmt.Sprintf("--methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth))
 			}
 		}
-		w, err := world.New(time.Now())
-		if err != nil {
-			return err
-		}
-		people, rows, err := w.People()
-		if err != nil {
-			return err
-		}
-		list, err := w.List(rows...)
+		w, people, list, err := newWorld()
 		if err != nil {
 			return err
 		}
@@ -66,6 +59,21 @@ signed list, and DIR/cards with cards that the list names, and some that it does
 		return nil
 	}
 	return cmd
+}
+
+// newWorld makes a world with its people, and the signed list of those who
+// are on it.
+func newWorld() (*world.World, []world.Person, []byte, error) {
+	w, err := world.New(time.Now())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	people, rows, err := w.People()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	list, err := w.List(rows...)
+	return w, people, list, err
 }
 
 // fileName is the person's name and method, without spaces.
