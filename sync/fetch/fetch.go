@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -43,7 +44,8 @@ func NewFile(source string, max int64) (*File, error) {
 
 // Fetch opens the file, or returns ErrUnchanged.
 func (f *File) Fetch(context.Context) (io.ReadCloser, error) {
-	file, err := os.Open(f.path)
+	// Opening a pipe would wait for a writer, and nothing could end that.
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

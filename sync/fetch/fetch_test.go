@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,5 +76,27 @@ func TestWhatIsNoListFileIsRefused(t *testing.T) {
 		if _, err := fetch.NewFile(s, 3); err == nil {
 			t.Errorf("source %q is accepted", s)
 		}
+	}
+}
+
+// A pipe that nobody writes to holds up neither the lane of lists nor the end
+// of the agent.
+func TestPipeIsRefusedWithoutWaiting(t *testing.T) {
+	f, path := source(t, 100)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 1)
+	go func() {
+		_, err := f.Fetch(t.Context())
+		refused <- err
+	}()
+	select {
+	case err := <-refused:
+		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("fetching a pipe: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("fetching a pipe waits for a writer")
 	}
 }
