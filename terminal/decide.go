@@ -113,7 +113,7 @@ func conditions(f Facts) []condition {
 	if behind.Before(f.Floor) || behind.Before(f.List.IssuedAt) {
 		c = append(c, condition{ClockUntrusted, policy.UntrustedClock})
 	}
-	if f.Instant.After(f.List.NotAfter) {
+	if f.Instant.Unix() > f.List.NotAfter.Unix() { // the last second belongs to it
 		c = append(c, condition{DataStale, policy.Expired})
 	}
 	if f.Instant.Sub(f.List.RevocationAsOf) > policy.RevocationMaxAge {
@@ -133,7 +133,7 @@ func fit(f Facts) Ruling {
 		}
 		switch {
 		case !e.NotBefore.IsZero() && f.Instant.Before(e.NotBefore),
-			!e.NotAfter.IsZero() && f.Instant.After(e.NotAfter):
+			!e.NotAfter.IsZero() && f.Instant.Unix() > e.NotAfter.Unix(): // that second included
 			r.Reason = InvalidTime
 		case len(e.Gates) > 0 && !slices.Contains(e.Gates, f.Gate):
 			r.Reason = WrongGate

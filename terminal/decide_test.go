@@ -83,6 +83,9 @@ func TestDecide(t *testing.T) {
 
 		{"first second of the window", func(f *terminal.Facts) { f.Row.Entitlements[0].NotBefore = noon }, terminal.Admit, terminal.OK, nil},
 		{"last second of the window", func(f *terminal.Facts) { f.Row.Entitlements[0].NotAfter = noon }, terminal.Admit, terminal.OK, nil},
+		{"within the last second of the window", func(f *terminal.Facts) {
+			f.Instant, f.Row.Entitlements[0].NotAfter = noon.Add(999*time.Millisecond), noon
+		}, terminal.Admit, terminal.OK, nil},
 		{"too early", func(f *terminal.Facts) { f.Row.Entitlements[0].NotBefore = noon.Add(time.Second) }, terminal.Deny, terminal.InvalidTime, nil},
 		{"too late", func(f *terminal.Facts) { f.Row.Entitlements[0].NotAfter = noon.Add(-time.Second) }, terminal.Deny, terminal.InvalidTime, nil},
 		{"open window", func(f *terminal.Facts) { f.Row.Entitlements[0] = second }, terminal.Admit, terminal.OK, nil},
@@ -104,6 +107,9 @@ func TestDecide(t *testing.T) {
 
 		{"list expired", func(f *terminal.Facts) { f.List.NotAfter = noon.Add(-time.Second) }, terminal.Deny, stale, nil},
 		{"last second of the list", func(f *terminal.Facts) { f.List.NotAfter = noon }, terminal.Admit, terminal.OK, nil},
+		{"within the last second of the list", func(f *terminal.Facts) {
+			f.Instant, f.List.NotAfter = noon.Add(999*time.Millisecond), noon
+		}, terminal.Admit, terminal.OK, nil},
 		{"list expired, warn", func(f *terminal.Facts) { f.List.NotAfter, f.List.Policy = noon.Add(-time.Second), warnAll }, terminal.Admit, terminal.OK, []terminal.Reason{stale}},
 		{"list expired, attend", func(f *terminal.Facts) { f.List.NotAfter, f.List.Policy = noon.Add(-time.Second), attendAll }, terminal.Attend, terminal.Attention, []terminal.Reason{stale}},
 		{"list expired, attend, and staff has looked", func(f *terminal.Facts) {
