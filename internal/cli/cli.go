@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -36,11 +37,25 @@ func Main(root *cobra.Command, code func(error) int) {
 	if err == nil {
 		os.Exit(ExitOK)
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
+	say(fmt.Sprintf("%s: %v\n", root.Name(), err))
 	if _, ok := errors.AsType[UsageError](err); ok {
 		os.Exit(ExitUsage)
 	}
 	os.Exit(code(err))
+}
+
+// say tells standard error why a program ends. Whoever reads there may hang,
+// and the program ends all the same.
+func say(why string) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprint(os.Stderr, why)
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
+	}
 }
 
 // Root makes cmd the root of a program with these commands. Errors are left

@@ -78,6 +78,7 @@ func TestGateOutlivesWhoWatchesIt(t *testing.T) {
 		"events hang":       {stdout: fullPipe, says: "2 lines were not written", code: 1},
 		"log goes nowhere":  {stderr: brokenPipe},
 		"log hangs":         {stderr: fullPipe},
+		"both hang":         {stdout: fullPipe, stderr: fullPipe, code: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
