@@ -43,6 +43,8 @@ func TestResponsesAreMadeWhole(t *testing.T) {
 		{"more data than a byte can say", "> 00B00000000200\n< 6100\n> 00C0000000\n< " + strings.Repeat("AA", 256) + "9000",
 			strings.Repeat("AA", 256), nfc.Command{INS: 0xB0, Ne: 512}},
 		{"wrong Le, then more data", "> 00B0000000\n< 6C02\n> 00B0000002\n< 6102\n> 00C0000002\n< 01029000", "0102", read},
+		{"more data that nobody asked for", "> 00A4040C0501020304FF\n< 6114", "",
+			nfc.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte{1, 2, 3, 4, 0xFF}}},
 		{"GET RESPONSE keeps no proprietary class", "> 802A0000010000\n< 6101\n> 00C0000001\n< 019000", "01",
 			nfc.Command{CLA: 0x80, INS: 0x2A, Data: []byte{0}, Ne: 256}},
 	} {

@@ -24,7 +24,8 @@ const (
 
 // Facts are everything that a decision depends on.
 type Facts struct {
-	Instant time.Time
+	Instant time.Time // the one instant of the tap, see instantOf
+	Clock   time.Time // what the clock showed then
 	Gate    string
 
 	Holder cardauth.Holder // nobody until the card has proved itself
@@ -99,6 +100,20 @@ func Decide(f Facts) Ruling {
 	return r
 }
 
+// instantOf is the one instant that every check of a tap uses: what the clock
+// shows, or the latest time that is certain to have passed where the clock is
+// behind it. So a board that boots in 1970 finds no certificate that is not
+// valid yet: that its clock is wrong is the list's policy to judge.
+func instantOf(clock, floor time.Time, list whitelist.Manifest) time.Time {
+	instant := clock
+	for _, passed := range []time.Time{floor, list.IssuedAt} {
+		if passed.After(instant) {
+			instant = passed
+		}
+	}
+	return instant
+}
+
 // A condition is something about time or list that the list's policy judges.
 type condition struct {
 	reason Reason
@@ -109,7 +124,7 @@ type condition struct {
 func conditions(f Facts) []condition {
 	var c []condition
 	policy := f.List.Policy
-	behind := f.Instant.Add(clockTolerance)
+	behind := f.Clock.Add(clockTolerance)
 	if behind.Before(f.Floor) || behind.Before(f.List.IssuedAt) {
 		c = append(c, condition{ClockUntrusted, policy.UntrustedClock})
 	}

@@ -49,7 +49,7 @@ func TestDecide(t *testing.T) {
 	attendAll := whitelist.Policy{Expired: whitelist.Attend, StaleRevocation: whitelist.Attend, UntrustedClock: whitelist.Attend, RevocationMaxAge: 48 * time.Hour}
 	good := func() terminal.Facts {
 		return terminal.Facts{
-			Instant: noon, Gate: "gate-1", Holder: holder,
+			Instant: noon, Clock: noon, Gate: "gate-1", Holder: holder,
 			Row: whitelist.Row{Status: whitelist.Active, Entitlements: []whitelist.Entitlement{
 				{ID: "a", NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour), Gates: []string{"gate-1"}, Uses: 2},
 			}},
@@ -124,7 +124,7 @@ func TestDecide(t *testing.T) {
 		{"clock before the floor", func(f *terminal.Facts) { f.Floor = noon.Add(2 * time.Minute) }, terminal.Deny, clock, nil},
 		{"clock corrected a little", func(f *terminal.Facts) { f.Floor = noon.Add(time.Minute) }, terminal.Admit, terminal.OK, nil},
 		{"clock before the list", func(f *terminal.Facts) { f.List.IssuedAt = noon.Add(2 * time.Minute) }, terminal.Deny, clock, nil},
-		{"clock of 1970", func(f *terminal.Facts) { f.Instant = time.Unix(60, 0) }, terminal.Deny, clock, nil},
+		{"clock of 1970", func(f *terminal.Facts) { f.Clock = time.Unix(60, 0) }, terminal.Deny, clock, nil},
 		{"clock untrusted, warn", func(f *terminal.Facts) { f.Floor, f.List.Policy = noon.Add(time.Hour), warnAll }, terminal.Admit, terminal.OK, []terminal.Reason{clock}},
 		{"staleness does not hide a revocation", func(f *terminal.Facts) {
 			f.Row.Status, f.List.NotAfter, f.List.Policy = whitelist.Revoked, noon.Add(-time.Hour), attendAll

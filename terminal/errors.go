@@ -13,7 +13,7 @@ import (
 // What can go wrong in a tap beside what the card says.
 var (
 	errMultipleCards = errors.New("more than one card in the field")
-	errNoMethod      = errors.New("the row has no key for a configured method")
+	errNoKey         = errors.New("the card is registered without the key of the configured method: register it again")
 	errList          = errors.New("list cannot be used")
 	errJournal       = errors.New("journal cannot be written")
 	errGate          = errors.New("gate did not open")
@@ -36,11 +36,11 @@ func reasonOf(err error) Reason {
 		{jpki.ErrTerminalKey, OutOfOrder},
 		{ErrUsesChanged, AlreadyUsed},
 		{whitelist.ErrNotListed, NotListed},
+		{errNoKey, NotListed},
 		{nfc.ErrRemoved, CardRemoved},
 		{jpki.ErrPINRequired, PINRequired},
 		{jpki.ErrUnsupported, CardUnsupported},
 		{nfc.ErrMalformed, CardUnsupported},
-		{errNoMethod, CardUnsupported},
 		{jpki.ErrRefused, AuthFailed},
 		{cardauth.ErrNotGenuine, AuthFailed},
 		{cardauth.ErrExpired, CertExpired},

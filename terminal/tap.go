@@ -134,6 +134,8 @@ func (t *tap) prove(ctx context.Context) error {
 	defer view.Release()
 	list := view.Manifest()
 	d.ListEpoch, d.ListSeq = list.Epoch, list.Seq
+	clock, floor := d.Instant, l.Journal.Latest()
+	d.Instant = instantOf(clock, floor, list)
 
 	// What the card has to prove, once its head is known.
 	var row whitelist.Row
@@ -157,10 +159,8 @@ func (t *tap) prove(ctx context.Context) error {
 			return jpki.Expected{}, err
 		}
 		want := jpki.Expected{Digest: digest}
-		if want.Method, key, err = l.choose(row); err != nil {
-			return jpki.Expected{}, err
-		}
-		if key == nil { // method A without a registered key: the chain, first
+		want.Method, key = l.choose(row)
+		if key == nil && want.Method == jpki.ExternalAuth { // without a registered key: the chain, first
 			want.CheckCertificate = func(der []byte) (err error) {
 				key, err = cardauth.VerifyCertificate(head, der, l.Anchors, d.Instant)
 				return err
@@ -177,6 +177,9 @@ func (t *tap) prove(ctx context.Context) error {
 		return err
 	}
 
+	if key == nil {
+		return errNoKey
+	}
 	start := time.Now()
 	holder, err := cardauth.Verify(cardauth.Proof{
 		Head: evidence.Head, Digest: digest, Signature: evidence.Signature, Scheme: evidence.Scheme,
@@ -186,8 +189,8 @@ func (t *tap) prove(ctx context.Context) error {
 		return err
 	}
 	t.facts = Facts{
-		Instant: d.Instant, Gate: l.GateName, Holder: holder, Row: row, List: list,
-		Floor: l.Journal.Latest(), HolderCheck: l.holderCheck(evidence.Method),
+		Instant: d.Instant, Clock: clock, Gate: l.GateName, Holder: holder, Row: row, List: list,
+		Floor: floor, HolderCheck: l.holderCheck(evidence.Method),
 	}
 	return t.alone(ctx) // a second card may have come meanwhile
 }
@@ -206,17 +209,20 @@ func (t *tap) alone(ctx context.Context) error {
 }
 
 // choose returns the first configured method for which the row has a key,
-// and the key. Method A needs none registered: the key is nil then.
-func (l *Lane) choose(row whitelist.Row) (jpki.Method, *rsa.PublicKey, error) {
+// and the key. Method A needs none registered: the key may be nil then. Where
+// only tap-use is configured and its key was not registered, the dialogue goes
+// on without: it tells a card that cannot do it from one to be registered
+// again, and nothing of the row.
+func (l *Lane) choose(row whitelist.Row) (jpki.Method, *rsa.PublicKey) {
 	for _, m := range l.Methods {
 		switch {
 		case m == jpki.TapUse && row.CardKey != nil:
-			return m, row.CardKey, nil
+			return m, row.CardKey
 		case m == jpki.ExternalAuth:
-			return m, row.AuthKey, nil
+			return m, row.AuthKey
 		}
 	}
-	return "", nil, errNoMethod
+	return jpki.TapUse, nil
 }
 
 func (l *Lane) holderCheck(m jpki.Method) HolderCheck {

@@ -162,10 +162,17 @@ func TestMethodFollowsTheRowNeverTheCard(t *testing.T) {
 	}
 }
 
+// A card that could do it is to be registered again; a SIM could not. Neither
+// learns what its row says.
 func TestRowWithoutAKeyForTheMethodIsRefused(t *testing.T) {
-	r := newRig(t, methods(jpki.TapUse))
-	d := r.tap(t, card(t, r.card(t, "listed, key not registered", jpki.ExternalAuth), vcard.Options{}))
-	r.wantShut(t, d, terminal.CardUnsupported)
+	for name, want := range map[string]terminal.Reason{
+		"listed, key not registered": terminal.NotListed,
+		"listed, SIM of a phone":     terminal.CardUnsupported,
+	} {
+		r := newRig(t, methods(jpki.TapUse))
+		d := r.tap(t, card(t, r.card(t, name, jpki.ExternalAuth), vcard.Options{}))
+		r.wantShut(t, d, want)
+	}
 }
 
 func staff(_ *rig, c *terminal.Config, _ *terminal.Parts) {

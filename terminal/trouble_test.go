@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,7 +72,7 @@ func TestExpiredListFollowsItsPolicy(t *testing.T) {
 }
 
 func TestClockThatWentBackIsNotTrusted(t *testing.T) {
-	now := time.Time{}
+	var now time.Time
 	r := newRig(t, func(r *rig, _ *terminal.Config, p *terminal.Parts) {
 		now = r.Now
 		p.Now = func() time.Time { return now }
@@ -83,6 +84,35 @@ func TestClockThatWentBackIsNotTrusted(t *testing.T) {
 	now = r.Now.Add(-10 * time.Minute) // still after the list was issued
 	if d := r.tap(t, card(t, alice, vcard.Options{})); d.Admitted() || d.Reason != terminal.ClockUntrusted {
 		t.Errorf("%v %s", d.Verdict, d.Reason)
+	}
+}
+
+// A board without a battery boots in 1970: the list's policy decides, and
+// nobody is told that their certificate is not valid yet.
+func TestBoardThatBootsIn1970FollowsThePolicyOfItsList(t *testing.T) {
+	for action, want := range map[whitelist.Action]struct {
+		verdict terminal.Verdict
+		reason  terminal.Reason
+	}{
+		whitelist.Deny:   {terminal.Deny, terminal.ClockUntrusted},
+		whitelist.Attend: {terminal.Attend, terminal.Attention},
+		whitelist.Warn:   {terminal.Admit, terminal.OK},
+	} {
+		r := newRig(t, func(_ *rig, _ *terminal.Config, p *terminal.Parts) {
+			p.Now = func() time.Time { return time.Unix(60, 0) }
+		})
+		m := r.Manifest
+		m.Seq, m.Policy.UntrustedClock = 2, action
+		rows := slices.Clone(r.rows)
+		rows[0].Row.Entitlements = []whitelist.Entitlement{{ID: "since yesterday", NotBefore: r.Now.AddDate(0, 0, -1)}}
+		r.load(t, m, rows...)
+		d := r.tap(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}))
+		if d.Verdict != want.verdict || d.Reason != want.reason || d.Instant.Before(m.IssuedAt) {
+			t.Errorf("policy %v: %v %s at %v (%v)", action, d.Verdict, d.Reason, d.Instant, d.Cause)
+		}
+		if action != whitelist.Deny && !slices.Contains(d.Warnings, terminal.ClockUntrusted) {
+			t.Errorf("policy %v: warnings %v", action, d.Warnings)
+		}
 	}
 }
 

@@ -46,6 +46,9 @@ The output names a credential of a person: treat it as personal data.`,
 	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a card")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if wait <= 0 {
+			return cli.UsageError(fmt.Sprintf("--wait %v: want more than 0", wait))
+		}
 		w, err := builtinCardWith(readers)
 		if path, _ := cmd.Flags().GetString("config"); path != "" {
 			var c *config

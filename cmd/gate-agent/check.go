@@ -11,6 +11,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -48,9 +49,15 @@ is no error: both may come later.`,
 			return err
 		}
 		defer func() { err = errors.Join(err, reader.Close()) }()
-		list := noList
+		list, state := noList, "made when the agent starts"
 		// A state folder is made by whom it shall belong to, not by a check.
-		if _, statErr := os.Stat(c.path(c.State)); statErr == nil {
+		if info, statErr := os.Stat(c.path(c.State)); statErr == nil {
+			if state = c.path(c.State); info.Mode().Perm()&0o022 != 0 {
+				state += fmt.Sprintf(": OTHERS CAN WRITE TO IT (mode %04o), run chmod 0700", info.Mode().Perm())
+			}
+			if err := c.checkJournal(); err != nil {
+				return err
+			}
 			store, err := c.openList(key)
 			if err != nil {
 				return err
@@ -70,6 +77,7 @@ is no error: both may come later.`,
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
 		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
+		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {
 			fmt.Fprintf(w, "custody    %s\n", s)
@@ -81,6 +89,18 @@ is no error: both may come later.`,
 		return nil
 	})
 	return cmd
+}
+
+// checkJournal opens the journal for reading, if there is one.
+func (c *config) checkJournal() error {
+	r, err := journal.OpenReader(c.journalPath())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return journalError(err)
+	}
+	return r.Close()
 }
 
 const noList = "none yet, every card is denied: run gate-agent list import"

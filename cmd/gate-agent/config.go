@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -85,7 +84,7 @@ func loadConfig(path string) (*config, error) {
 	if path == "" {
 		return nil, cli.UsageError("no configuration: give --config FILE")
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return nil, configError{err}
 	}
@@ -117,7 +116,10 @@ func (c *config) check() error {
 	if len(c.Methods) == 0 {
 		return fmt.Errorf("methods is missing: name %q, %q or both, in order", jpki.TapUse, jpki.ExternalAuth)
 	}
-	for _, m := range c.Methods {
+	for i, m := range c.Methods {
+		if slices.Contains(c.Methods[:i], m) {
+			return fmt.Errorf("methods names %q twice", m)
+		}
 		if m != jpki.TapUse && m != jpki.ExternalAuth {
 			return fmt.Errorf("methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth)
 		}
@@ -140,8 +142,9 @@ func (c *config) check() error {
 	if c.Deadline.Duration < 500*time.Millisecond || c.Deadline.Duration > 10*time.Second {
 		return fmt.Errorf("deadline is %v, want 500ms to 10s", c.Deadline.Duration)
 	}
-	if c.HolderCheck.Timeout.Duration < time.Second {
-		return fmt.Errorf("holder_check.timeout is %v, want at least 1s", c.HolderCheck.Timeout.Duration)
+	// Staff confirms against the list of the tap: not for long.
+	if d := c.HolderCheck.Timeout.Duration; d < time.Second || d > 10*time.Minute {
+		return fmt.Errorf("holder_check.timeout is %v, want 1s to 10m", d)
 	}
 	if c.List.Every.Duration < time.Second {
 		return fmt.Errorf("list.every is %v, want at least 1s", c.List.Every.Duration)

@@ -4,10 +4,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -30,7 +33,7 @@ func (c *config) openScopeKey() (cardid.ScopeKey, error) {
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.wrapper: %w", err)}
 	}
-	blob, err := os.ReadFile(c.path(c.ScopeKey.File))
+	blob, err := readFile(c.path(c.ScopeKey.File))
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file: %w", err)}
 	}
@@ -52,7 +55,7 @@ func (c *config) openAnchors() (anchor.Set, error) {
 	}
 	var files [][]byte
 	for _, name := range c.Anchors.Files {
-		b, err := os.ReadFile(c.path(name))
+		b, err := readFile(c.path(name))
 		if err != nil {
 			return anchor.Set{}, configError{fmt.Errorf("anchors.files: %w", err)}
 		}
@@ -72,7 +75,7 @@ func (c *config) openAnchors() (anchor.Set, error) {
 func (c *config) listKeys() (sign1.Keys, error) {
 	var keys []sign1.Key
 	for _, name := range c.List.Keys {
-		text, err := os.ReadFile(c.path(name))
+		text, err := readFile(c.path(name))
 		if err != nil {
 			return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
 		}
@@ -140,7 +143,7 @@ func (c *config) openJournal() (*journal.Journal, error) {
 func (c *config) openDialogue() (*jpki.Dialogue, error) {
 	profile := jpki.DefaultProfile()
 	if c.Card.Profile != "" {
-		text, err := os.ReadFile(c.path(c.Card.Profile))
+		text, err := readFile(c.path(c.Card.Profile))
 		if err != nil {
 			return nil, configError{fmt.Errorf("card.profile: %w", err)}
 		}
@@ -171,7 +174,7 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 	}
 	var certificates []cardauth.CVCertificate
 	for _, name := range c.ExternalAuth.Certificates {
-		b, err := os.ReadFile(c.path(name))
+		b, err := readFile(c.path(name))
 		if err != nil {
 			return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
 		}
@@ -204,4 +207,27 @@ func (c *config) custody() ([]string, error) {
 		}
 	}
 	return said, failed
+}
+
+// maxFile bounds the files that a configuration names, and itself, in bytes.
+const maxFile = 1 << 20
+
+// readFile reads a small regular file.
+func readFile(path string) ([]byte, error) {
+	// O_NONBLOCK: a pipe in the place of the file must not hang the start.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), maxFile)
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -14,9 +15,7 @@ import (
 
 // Decode reads text into v.
 func Decode(text []byte, v any) error {
-	d := toml.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(v)
+	err := decode(text, v)
 	if missing, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		all := make([]error, len(missing.Errors))
 		for i := range missing.Errors {
@@ -33,5 +32,29 @@ func Decode(text []byte, v any) error {
 		}
 		return fmt.Errorf("line %d: %s", line, what)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("line %d: %w", lineOf(err, text, v), err)
+	}
+	return nil
+}
+
+func decode(text []byte, v any) error {
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// lineOf finds the line of an error that does not tell it, such as that of an
+// encoding.TextUnmarshaler given a number: the first at which the text, cut
+// off behind it, fails in the same way.
+func lineOf(err error, text []byte, v any) int {
+	line, end := 0, 0
+	for at := range bytes.Lines(text) {
+		line, end = line+1, end+len(at)
+		fresh := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+		if cut := decode(text[:end], fresh); cut != nil && cut.Error() == err.Error() {
+			break
+		}
+	}
+	return line
 }

@@ -1,11 +1,17 @@
 package stricttoml_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 )
+
+// An hour is read from text.
+type hour struct{ n int }
+
+func (h *hour) UnmarshalText(b []byte) error { return errors.New("an hour is a word") }
 
 func TestEveryErrorNamesItsLine(t *testing.T) {
 	for text, want := range map[string]string{
@@ -16,10 +22,12 @@ func TestEveryErrorNamesItsLine(t *testing.T) {
 		"a = 1\n[h]\nx = 300": "line 3: h.x: ",
 		"a = 1\na = 2":        "line 2: a: ",
 		"a = 1\n= 2":          "line 2: ",
+		"a = 1\nt = 3\n[h]":   "line 2: an hour is a word",
 		"a = 1\n[h\nx = 1":    "line 2: ",
 	} {
 		var v struct {
-			A int `toml:"a"`
+			A int  `toml:"a"`
+			T hour `toml:"t"`
 			H struct {
 				X byte `toml:"x"`
 			} `toml:"h"`
