@@ -157,11 +157,31 @@ func TestCancelledWaitReturnsAtOnce(t *testing.T) {
 			t.Errorf("cancelled after %v: returned after %v", after, took)
 		}
 	}
-	if s, err := lane.Status(t.Context()); err != nil || s.Blocked != 0 {
-		t.Errorf("status %+v, %v: a wait was given up, not cancelled", s, err)
+	// A call that was cut off on the way into the wait comes back by itself; a
+	// wait that was given up and not cancelled would take 10 s.
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s, err := lane.Status(t.Context())
+		if err == nil && s.Blocked == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v, %v: a wait was given up, not cancelled", s, err)
+		}
 	}
+	// The lane has kept its senses: it looks again, and sees who comes then.
+	came := make(chan nfc.Card, 1)
+	go func() {
+		c, err := next(t, lane, 10*time.Second)
+		if err != nil {
+			t.Error(err)
+		}
+		came <- c
+	}()
+	time.Sleep(1500 * time.Millisecond) // Options.Settle, and a look
 	insert(t, 0, newCard(t))
-	mustRelease(t, mustNext(t, lane)) // the lane has kept its senses
+	if c := <-came; c != nil {
+		mustRelease(t, c)
+	}
 }
 
 func TestCloseEndsAWait(t *testing.T) {
