@@ -121,8 +121,9 @@ type cardReport struct {
 	Token              string     `json:"token"`
 	PINRequired        bool       `json:"pin_required"`
 	CardSurface        bool       `json:"card_surface"`
-	Certificate        []byte     `json:"certificate,omitempty"`    // DER, base64
-	CACertificate      []byte     `json:"ca_certificate,omitempty"` // DER, base64
+	CertificatesMarked string     `json:"certificates_marked,omitempty"` // EF 0008, hexadecimal
+	Certificate        []byte     `json:"certificate,omitempty"`         // DER, base64
+	CACertificate      []byte     `json:"ca_certificate,omitempty"`      // DER, base64
 	SurfaceCertificate []byte     `json:"surface_certificate,omitempty"`
 	Serial             string     `json:"serial,omitempty"`
 	NotBefore          *time.Time `json:"not_before,omitempty"`
@@ -160,7 +161,8 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 	stats := channel.Stats()
 	report = cardReport{
 		Reader: card.Slot(), Token: info.Token, PINRequired: info.PINRequired, CardSurface: info.CardSurface,
-		Certificate: info.Certificate, CACertificate: info.CACertificate, SurfaceCertificate: info.SurfaceCertificate,
+		CertificatesMarked: fmt.Sprintf("%X", info.CertificatesMarked),
+		Certificate:        info.Certificate, CACertificate: info.CACertificate, SurfaceCertificate: info.SurfaceCertificate,
 		Commands: stats.Commands, Bytes: stats.Bytes,
 	}
 	if info.PINRequired {
@@ -204,6 +206,7 @@ func (r cardReport) print(w io.Writer) {
 	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, value) }
 	line("reader", r.Reader)
 	line("token", r.Token)
+	line("certificates marked", r.CertificatesMarked)
 	line("card-surface AP", yes[r.CardSurface])
 	if r.PINRequired {
 		line("certificate", "behind the PIN: a phone registers at a kiosk")

@@ -1,7 +1,9 @@
 package stricttoml_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,4 +38,34 @@ func TestEveryErrorNamesItsLine(t *testing.T) {
 			t.Errorf("%q: error %v, want %q in it", text, err, want)
 		}
 	}
+}
+
+// FuzzDecode: every error names a line that the text has.
+func FuzzDecode(f *testing.F) {
+	for _, text := range []string{"a = 1", "t = 3", "[h]\nx = 300", "\n\nb = [\n1,\n2]", "a = \"\"\"\n\n", "\r\n[[h]]\r\n"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var v struct {
+			A int  `toml:"a"`
+			T hour `toml:"t"`
+			H struct {
+				X byte `toml:"x"`
+			} `toml:"h"`
+		}
+		err := stricttoml.Decode(text, &v)
+		if err == nil {
+			return
+		}
+		lines := bytes.Count(text, []byte("\n")) + 1
+		for message := range strings.SplitSeq(err.Error(), "\n") {
+			var line int
+			if n, _ := fmt.Sscanf(message, "line %d:", &line); n == 1 && (line < 1 || line > lines) {
+				t.Fatalf("%q has %d lines: %v", text, lines, err)
+			}
+		}
+		if !strings.HasPrefix(err.Error(), "line ") {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
 }
