@@ -100,13 +100,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	running, stop := context.WithCancel(ctx)
 	decisions := make(chan terminal.Decision, 1)
-	ended := make(chan error, len(gates))
+	var lanes []*terminal.Lane
 	for i, method := range gates {
 		reader, err := d.field.reader(i)
 		if err != nil {
-			stop()
 			return err
 		}
 		lane, _, err := site.Lane(reader, func(c *terminal.Config, p *terminal.Parts) {
@@ -114,14 +112,18 @@ func (d *demo) run(ctx context.Context) (err error) {
 			p.Observe = func(d terminal.Decision) { decisions <- d }
 		})
 		if err != nil {
-			stop()
 			return err
 		}
+		lanes = append(lanes, lane)
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, len(lanes))
+	for _, lane := range lanes {
 		go func() { ended <- lane.Run(running) }()
 	}
 	defer func() {
 		stop()
-		for range gates {
+		for range lanes {
 			err = errors.Join(err, <-ended)
 		}
 	}()
