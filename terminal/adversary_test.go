@@ -1,0 +1,72 @@
+package terminal_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gate-agent/gate-agent/internal/world"
+	"github.com/gate-agent/gate-agent/nfc/vcard"
+	"github.com/gate-agent/gate-agent/nfc/vcard/adversary"
+)
+
+// besiege lets adversaries come to gates with a short deadline.
+func besiege(t *testing.T, adversaries ...adversary.Adversary) []world.Outcome {
+	t.Helper()
+	c, err := earth()
+	if err != nil {
+		t.Fatal(err)
+	}
+	siege, err := c.NewSiege(700*time.Millisecond, adversaries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.List(siege.Rows...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := c.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := site.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := site.Store.Import(t.Context(), bytes.NewReader(list), c.Now, nil); err != nil {
+		t.Fatal(err)
+	}
+	var outcomes []world.Outcome
+	err = site.Besiege(t.Context(), siege, 6, func() (world.Post, error) { return world.InProcess(), nil },
+		func(o world.Outcome) { outcomes = append(outcomes, o) })
+	if err != nil && !slices.ContainsFunc(outcomes, world.Outcome.Admitted) {
+		t.Error(err)
+	}
+	if len(outcomes) != len(adversaries) {
+		t.Errorf("%d outcomes of %d", len(outcomes), len(adversaries))
+	}
+	return outcomes
+}
+
+func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
+	for _, o := range besiege(t, slices.DeleteFunc(adversary.All(), func(a adversary.Adversary) bool { return a.Method == adversary.FirstUse })...) {
+		if fault := o.Fault(); fault != "" {
+			t.Errorf("%s: %s", o.Name, fault)
+		}
+		if n := o.Decision.TerminalSignatures; n > 1 || n != o.Signatures() {
+			t.Errorf("%s: %d signatures of the terminal counted, %d sent", o.Name, n, o.Signatures())
+		}
+	}
+}
+
+// The table of adversaries can fail: an honest card in the place of one is told.
+func TestHonestCardAmongAdversariesIsAdmitted(t *testing.T) {
+	victim := func(c *adversary.Cast) *vcard.Image { return c.Victim }
+	for _, o := range besiege(t, adversary.Honest(adversary.TapUse, victim), adversary.Honest(adversary.ExternalAuth, victim)) {
+		if !o.Admitted() || o.Fault() != "admitted" {
+			t.Errorf("%s: %v %s, fault %q", o.Method, o.Decision.Verdict, o.Decision.Reason, o.Fault())
+		}
+	}
+}
