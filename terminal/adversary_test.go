@@ -51,7 +51,7 @@ func besiege(t *testing.T, adversaries ...adversary.Adversary) []world.Outcome {
 }
 
 func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
-	for _, o := range besiege(t, slices.DeleteFunc(adversary.All(), func(a adversary.Adversary) bool { return a.Method == adversary.FirstUse })...) {
+	for _, o := range besiege(t, adversary.All()...) {
 		if fault := o.Fault(); fault != "" {
 			t.Errorf("%s: %s", o.Name, fault)
 		}

@@ -95,6 +95,9 @@ func (s *Siege) register(w *World) error {
 type Post interface {
 	Reader() (terminal.Reader, error)
 	Present(ctx context.Context, card vcard.Device) (remove func() error, err error)
+
+	// Lag is how long it may take until the reader sees a card that is there.
+	Lag() time.Duration
 }
 
 // InProcess is a post without a PC/SC stack.
@@ -105,6 +108,7 @@ type inProcess struct{ field *nfctest.Field }
 const onlySlot = "virtual slot"
 
 func (p inProcess) Reader() (terminal.Reader, error) { return p.field, nil }
+func (p inProcess) Lag() time.Duration               { return 0 }
 
 func (p inProcess) Present(_ context.Context, card vcard.Device) (func() error, error) {
 	p.field.Insert(onlySlot, card)
@@ -115,8 +119,8 @@ func (p inProcess) Present(_ context.Context, card vcard.Device) (func() error, 
 type Outcome struct {
 	*adversary.Attempt
 	Decision terminal.Decision
-	Took     time.Duration // from when the card was presented
-	Late     bool          // the answer came after deadline and grace, or not at all
+	Took     time.Duration // from when the card was presented until the lamp changed
+	Late     bool          // the lamp changed after deadline and grace, or not at all
 	Harm     []string      // what the adversary got although the gate stayed shut
 }
 
@@ -136,7 +140,7 @@ func (o Outcome) Fault() string {
 	case !o.Expected():
 		return fmt.Sprintf("%v %s, not deny %s (%v)", o.Decision.Verdict, o.Decision.Reason, o.Reason, o.Decision.Cause)
 	case o.Late:
-		return fmt.Sprintf("answered after %v", o.Took.Round(time.Millisecond))
+		return fmt.Sprintf("answered after %v", max(o.Took, o.Decision.Elapsed).Round(time.Millisecond))
 	case len(o.Harm) > 0:
 		return fmt.Sprint(o.Harm)
 	case !o.Told():
@@ -150,6 +154,7 @@ func (o Outcome) Fault() string {
 var methods = map[string][]jpki.Method{
 	adversary.TapUse:       {jpki.TapUse, jpki.ExternalAuth},
 	adversary.ExternalAuth: {jpki.ExternalAuth, jpki.TapUse},
+	adversary.FirstUse:     {jpki.TapUse, jpki.ExternalAuth},
 }
 
 // Besiege lets every attempt of the siege come to a gate, many at once, and tells
@@ -231,7 +236,7 @@ type guard struct {
 	queue     <-chan *adversary.Attempt
 	post      Post
 	lane      *terminal.Lane
-	gate      *gate.Simulator
+	gate      *watchedGate
 	decisions chan terminal.Decision
 }
 
@@ -245,11 +250,46 @@ func (s *Site) guard(method string, queue <-chan *adversary.Attempt, deadline ti
 	if err != nil {
 		return nil, err
 	}
-	g.lane, g.gate, err = s.Lane(reader, func(c *terminal.Config, p *terminal.Parts) {
-		c.Methods, c.Deadline = methods[method], deadline
+	g.lane, _, err = s.Lane(reader, func(c *terminal.Config, p *terminal.Parts) {
+		c.Methods, c.FirstUse, c.Deadline = methods[method], method == adversary.FirstUse, deadline
+		g.gate = &watchedGate{Simulator: gate.NewSimulator(nil)}
+		p.Gate, p.Checker = g.gate, g.gate.Simulator
 		p.Observe = func(d terminal.Decision) { g.decisions <- d }
 	})
 	return g, err
+}
+
+// A watchedGate notes when its lamp first says something to a person. It keeps
+// its own time: an agent that hangs does not measure itself.
+type watchedGate struct {
+	*gate.Simulator
+	mu  sync.Mutex
+	lit time.Time // since watch
+}
+
+func (g *watchedGate) Show(s terminal.Signal) {
+	g.mu.Lock()
+	if g.lit.IsZero() && s != terminal.ShowReady {
+		g.lit = time.Now()
+	}
+	g.mu.Unlock()
+	g.Simulator.Show(s)
+}
+
+// watch begins anew, and returns how long it took until the lamp changed.
+func (g *watchedGate) watch() (took func() time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	start := time.Now()
+	g.lit = time.Time{}
+	return func() time.Duration {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.lit.IsZero() {
+			return time.Since(start)
+		}
+		return g.lit.Sub(start)
+	}
 }
 
 // work presents one adversary after the other.
@@ -264,23 +304,22 @@ func (g *guard) work(ctx context.Context, deadline time.Duration, observe func(O
 	return nil
 }
 
-// patience is how much longer than its deadline a gate is waited for: a PC/SC
-// daemon looks for cards now and then only.
+// patience is how much longer than its deadline a gate is waited for.
 const patience = 5 * time.Second
 
 func (g *guard) meet(ctx context.Context, deadline time.Duration, t *adversary.Attempt) (o Outcome, err error) {
 	o.Attempt = t
-	start := time.Now()
+	took := g.gate.watch()
 	remove, err := g.post.Present(ctx, t)
 	if err != nil {
 		return o, err
 	}
 	select {
 	case o.Decision = <-g.decisions:
-		o.Took = time.Since(start)
-		o.Late = o.Decision.Elapsed > deadline+Grace
+		o.Took = took()
+		o.Late = o.Decision.Elapsed > deadline+Grace || o.Took > deadline+Grace+g.post.Lag()
 	case <-time.After(deadline + patience):
-		o.Took, o.Late = time.Since(start), true
+		o.Took, o.Late = took(), true
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}

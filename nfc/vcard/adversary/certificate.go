@@ -41,6 +41,15 @@ var certificates = []Adversary{
 		misissued(func(s *stage, c *certificate) { c.signature = nil })},
 	{"trailing-data-in-a-certificate", "has a certificate with an object behind its signature", ExternalAuth, certUntrusted, 0, false,
 		misissued(func(s *stage, c *certificate) { c.trailing = object(0x04, []byte("more")) })},
+	{"signature-one-bit-further-left", "writes its certificate's true signature one bit further left, with one bit that does not count", ExternalAuth, certUntrusted, 0, false,
+		misissued(func(s *stage, c *certificate) {
+			for c.signature[0]&0x80 != 0 {
+				c.tbs[serial][5]++
+				c.sign(s.Authority)
+			}
+			shifted := new(big.Int).SetBytes(c.signature)
+			c.signature, c.unused = shifted.Lsh(shifted, 1).FillBytes(c.signature), 1
+		})},
 	{"certificate-of-an-authority", "shows the certificate of the trusted authority itself for that of a card", ExternalAuth, certUntrusted, 0, false,
 		shows(func(s *stage) []byte { return s.Authority.CACertificate().Raw })},
 	{"certificate-for-documents", "shows the genuine certificate for digital signatures, which is for another use and by another authority", ExternalAuth, certUntrusted, 0, false,
@@ -98,6 +107,7 @@ type certificate struct {
 	tbs       [][]byte // the parts of the TBSCertificate, DER
 	algorithm []byte   // outside the TBSCertificate
 	signature []byte
+	unused    byte   // bits of it that do not count
 	trailing  []byte // behind the signature
 }
 
@@ -144,7 +154,7 @@ func (s *stage) contents(der []byte) []byte {
 func (c *certificate) tbsDER() []byte { return object(0x30, c.tbs...) }
 
 func (c *certificate) assemble() []byte {
-	return object(0x30, c.tbsDER(), c.algorithm, object(0x03, []byte{0x00}, c.signature), c.trailing)
+	return object(0x30, c.tbsDER(), c.algorithm, object(0x03, []byte{c.unused}, c.signature), c.trailing)
 }
 
 // sign has an authority sign what the certificate has become.

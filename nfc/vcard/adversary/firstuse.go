@@ -77,7 +77,7 @@ var records = []Adversary{
 			signature, err := s.Authority.MisissueRecord(objects)
 			s.fail(err)
 			card := s.emulator(object(0xFF10, objects, object(0xDF13, signature)), s.signerOf(s.Newcomer), s.key)
-			return s.liar(card, on(sign, makes(func(c command) []byte { return ff(c.data) })))
+			return assisted(card, on(sign, makes(func(c command) []byte { return ff(c.data) })))
 		}},
 	{"record-by-the-foreign-authority", "has the trusted signer's certificate, and a record that the foreign authority signed", FirstUse, authFailed, 0, false,
 		record(func(s *stage) ([]byte, []byte) {
