@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/internal/world"
-	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/adversary"
+	"github.com/gate-agent/gate-agent/terminal"
 )
 
 // besiege lets adversaries come to gates with a short deadline.
@@ -63,10 +63,19 @@ func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
 
 // The table of adversaries can fail: an honest card in the place of one is told.
 func TestHonestCardAmongAdversariesIsAdmitted(t *testing.T) {
-	victim := func(c *adversary.Cast) *vcard.Image { return c.Victim }
-	for _, o := range besiege(t, adversary.Honest(adversary.TapUse, victim), adversary.Honest(adversary.ExternalAuth, victim)) {
+	for _, o := range besiege(t, adversary.Honest(adversary.TapUse), adversary.Honest(adversary.ExternalAuth), adversary.Honest(adversary.FirstUse)) {
 		if !o.Admitted() || o.Fault() != "admitted" {
 			t.Errorf("%s: %v %s, fault %q", o.Method, o.Decision.Verdict, o.Decision.Reason, o.Fault())
+		}
+	}
+}
+
+// What first use does not prove is a limit that is written down (card-facts §5),
+// and it ends with the registration of the card's key.
+func TestTwinIsAdmittedAtFirstUse(t *testing.T) {
+	for _, o := range besiege(t, adversary.Twin()) {
+		if !o.Admitted() || o.Decision.Reason != terminal.OK {
+			t.Errorf("%v %s", o.Decision.Verdict, o.Decision.Reason)
 		}
 	}
 }

@@ -23,6 +23,7 @@ package adversary
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
@@ -102,11 +103,24 @@ func (a Adversary) Attempt(c *Cast) (*Attempt, error) {
 	return &Attempt{Adversary: a, Device: w, stage: s, wire: w}, nil
 }
 
-// Honest is nobody's adversary: a genuine card in the place of one, to show that
-// a table of adversaries can fail.
-func Honest(method string, card func(*Cast) *vcard.Image) Adversary {
+// Honest is nobody's adversary: the genuine card of a listed person in the place
+// of one, to show that a table of adversaries can fail.
+func Honest(method string) Adversary {
 	return Adversary{Name: "honest-card", Lie: "nothing", Method: method, Reason: authFailed,
-		play: func(s *stage) vcard.Device { return s.genuine(card(s.Cast)) }}
+		play: func(s *stage) vcard.Device {
+			if method == FirstUse {
+				return s.genuine(s.Newcomer)
+			}
+			return s.genuine(s.Victim)
+		}}
+}
+
+// Twin is the genuine card of somebody born on a newcomer's day, behind a copy of
+// the newcomer's certificate. It is no adversary but a limit of first use, which
+// admits it.
+func Twin() Adversary {
+	return Adversary{Name: "twin-at-first-use", Lie: "shows a copied certificate and a genuine card of the same birth date", Method: FirstUse, Reason: "ok",
+		play: func(s *stage) vcard.Device { return s.follow(s.copied(s.Newcomer), s.genuine(s.Twin), selectSurface) }}
 }
 
 // Told reports whether the adversary came to tell its lie in time: a card that
@@ -117,14 +131,18 @@ func (t *Attempt) Told() bool { return t.stage.told || !t.stage.talks }
 // Harm names what the adversary got although the gate stayed shut; none is the
 // rule.
 func (t *Attempt) Harm() []string {
-	var harm []string
+	harm := slices.Clone(t.stage.harm)
 	add := func(format string, args ...any) { harm = append(harm, fmt.Sprintf(format, args...)) }
+	// The terminal's key, and a birth date, are for a card that was not found out
+	// before, and once.
 	pins, signatures := 0, 0
-	switch t.Method {
-	case FirstUse:
-		pins = 1
-	case ExternalAuth:
-		signatures = 1
+	if t.Reason == authFailed || t.Reason == readTimeout || t.Method == FirstUse && t.Reason == cardUnsupported {
+		switch t.Method {
+		case FirstUse:
+			pins = 1
+		case ExternalAuth:
+			signatures = 1
+		}
 	}
 	if t.wire.pins > pins {
 		add("the gate presented a PIN %d times", t.wire.pins)

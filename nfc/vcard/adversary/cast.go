@@ -114,6 +114,7 @@ type stage struct {
 	cards    []genuineCard
 	talks    bool // there are rules
 	told     bool // some rule has answered
+	harm     []string
 	err      error
 }
 

@@ -15,11 +15,15 @@ var copies = []Adversary{
 		func(s *stage) vcard.Device { return s.copied(s.Victim) }},
 	{"copied-card-of-an-unregistered-key", "shows the victim's certificate whole, and signs with another key", ExternalAuth, authFailed, 0, false,
 		func(s *stage) vcard.Device { return s.copied(s.Unregistered) }},
+	{"fishes-for-a-registration", "has every file of a person whose registration was withdrawn, to hear what the list says of her", TapUse, authFailed, 0, false,
+		func(s *stage) vcard.Device { return s.copied(s.Accomplice) }},
+	{"stranger-with-a-challenge", "is genuine and not on the list, and wants the terminal's signature over its challenge", ExternalAuth, notListed, 0, false,
+		func(s *stage) vcard.Device { return s.genuine(s.Twin) }},
 	{"accepts-any-terminal", "answers 9000 to the terminal's certificates and its signature, and signs with its own key", ExternalAuth, authFailed, 0, true,
 		func(s *stage) vcard.Device {
 			return s.liar(s.copied(s.Victim), on(presenting, status(0x9000)), on(authenticate, status(0x9000)), on(sign, s.signs(s.key)))
 		}},
-	{"yes-card", "answers 9000 to everything, and nothing else", TapUse, cardUnsupported, 0, true,
+	{"yes-card", "answers 9000 to everything, and nothing else", TapUse, cardUnsupported, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.copied(s.Victim), on(always, status(0x9000))) }},
 	{"noise", "answers every command with as many random bytes as it asks for, and 9000", TapUse, cardUnsupported, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.copied(s.Victim), on(always, makes(noise))) }},
@@ -72,7 +76,7 @@ var swaps = []Adversary{
 				return other.Transmit(ctx, c.raw)
 			}))
 		}},
-	{"signs-with-the-certificate-s-key", "answers with the victim's authentication key where the card key is registered", TapUse, authFailed, 0, false,
+	{"signs-with-the-certified-key", "answers with the victim's authentication key where the card key is registered", TapUse, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			return s.liar(s.genuine(s.Victim), on(sign, s.signs(s.keys[s.Victim].authentication)))
 		}},
@@ -88,7 +92,7 @@ var swaps = []Adversary{
 		func(s *stage) vcard.Device {
 			return s.follow(s.copied(s.Unregistered), s.genuine(s.Accomplice), readRest)
 		}},
-	{"other-terminal-s-certificate", "gives the victim's genuine card the certificate of a terminal of the attacker's own", ExternalAuth, cardUnsupported, 0, false,
+	{"certificate-of-another-terminal", "gives the victim's genuine card the certificate of a terminal of the attacker's own", ExternalAuth, cardUnsupported, 0, false,
 		func(s *stage) vcard.Device {
 			rogue, _, err := s.Foreign.TerminalCertificates(&s.key.PublicKey)
 			s.fail(err)
@@ -118,7 +122,7 @@ var replays = []Adversary{
 				return raw
 			})))
 		}},
-	{"whole-session-again", "repeats a session that was overheard, the card's challenge included", ExternalAuth, authFailed, 0, true,
+	{"whole-session-again", "repeats a session that was overheard, the card's challenge included", ExternalAuth, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			old := s.signature(s.keys[s.Victim].authentication, digest(s.Scope, s.Terminal, "gate", s.Setting.Challenge))
 			return s.liar(s.copied(s.Victim), on(presenting, status(0x9000)), on(getChallenge, say(s.Setting.Challenge[:], 0x9000)),

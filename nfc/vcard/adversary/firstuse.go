@@ -20,7 +20,7 @@ import (
 var records = []Adversary{
 	{"copied-card-at-first-use", "has the newcomer's certificate and record, and signs with another key", FirstUse, authFailed, 0, true,
 		func(s *stage) vcard.Device { return s.emulator(s.recordOf(s.Newcomer), s.signerOf(s.Newcomer), s.key) }},
-	{"record-signed-by-nobody", "accepts any PIN and has a record of its own key, with random bytes for a signature", FirstUse, authFailed, 0, true,
+	{"record-signed-by-nobody", "accepts any PIN and has a record of its own key, with random bytes for a signature", FirstUse, authFailed, 0, false,
 		record(func(s *stage) ([]byte, []byte) {
 			signature := make([]byte, 256)
 			copy(signature, s.recordOf(s.Newcomer)[40:])
@@ -32,7 +32,7 @@ var records = []Adversary{
 			sum := sha256.Sum256(objects)
 			return objects, s.signature(s.keys[s.Accomplice].card, sum[:])
 		})},
-	{"record-of-another-birth-date", "says 9000 to the newcomer's birth date, and is then the accomplice's genuine card", FirstUse, authFailed, 0, true,
+	{"record-of-another-birth-date", "says 9000 to the newcomer's birth date, and is then the accomplice's genuine card", FirstUse, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			return s.emulator(s.recordOf(s.Accomplice), s.signerOf(s.Accomplice), s.keys[s.Accomplice].card)
 		}},
@@ -50,7 +50,7 @@ var records = []Adversary{
 		signed(func(s *stage) []byte {
 			return slices.Concat(age(s.born(), s.cvKey(&s.keys[s.Newcomer].card.PublicKey)), object(0xDF12, s.cvKey(&s.key.PublicKey)))
 		})},
-	{"object-behind-the-record-s-signature", "has a further object in its record, which no signature covers", FirstUse, authFailed, 0, false,
+	{"object-behind-the-record", "has a further object in its record, which no signature covers", FirstUse, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			genuine := s.recordOf(s.Newcomer)
 			return s.emulator(object(0xFF10, genuine[5:], object(0xDF12, s.cvKey(&s.key.PublicKey))), s.signerOf(s.Newcomer), s.key)
@@ -109,7 +109,7 @@ var records = []Adversary{
 
 // signers lie in the certificate of who signed the record, EF 0004.
 var signers = []Adversary{
-	{"signer-of-the-foreign-authority", "has record and signer's certificate of an authority with the same key ids", FirstUse, certUntrusted, 0, true,
+	{"signer-of-the-foreign-authority", "has record and signer's certificate of an authority with the same key ids", FirstUse, certUntrusted, 0, false,
 		signer(func(s *stage, body []byte) ([]byte, []byte) {
 			signature, err := s.Foreign.MisissueSigner(body)
 			s.fail(err)
@@ -122,7 +122,7 @@ var signers = []Adversary{
 		})},
 	{"signer-with-other-padding", "names an issuer that differs from the trusted one in the four padding bytes alone", FirstUse, certUntrusted, 0, false,
 		misissuedSigner(func(_ *stage, body []byte) []byte { body[15] ^= 0x01; return body })},
-	{"signer-of-the-record-s-key", "names the record's key as the issuer of its signer: one level more than there is", FirstUse, certUntrusted, 0, false,
+	{"signer-by-the-record-key", "names the record's key as the issuer of its signer: one level more than there is", FirstUse, certUntrusted, 0, false,
 		signer(func(s *stage, body []byte) ([]byte, []byte) {
 			copy(body, body[16:32])
 			signature, err := s.Authority.MisissueRecord(body)
@@ -159,7 +159,7 @@ var signers = []Adversary{
 // birthDates lie about the PIN that is the birth date: to pass without it, to be
 // told it again and again, or to have it spend somebody's tries.
 var birthDates = []Adversary{
-	{"birth-date-to-somebody-else-s-card", "passes the newcomer's birth date on to the accomplice's genuine card", FirstUse, authFailed, 1, false,
+	{"birth-date-to-another-card", "passes the newcomer's birth date on to the accomplice's genuine card", FirstUse, authFailed, 1, false,
 		func(s *stage) vcard.Device {
 			return s.follow(s.copied(s.Newcomer), s.genuine(s.Accomplice), selectSurface)
 		}},
@@ -174,9 +174,13 @@ var birthDates = []Adversary{
 			return s.liar(s.emulator(s.recordOf(s.Newcomer), s.signerOf(s.Newcomer), s.key), on(verifying, status(0x63CF)))
 		}},
 	{"says-that-one-try-is-left", "is genuine, and says that one more mistake would block it", FirstUse, authFailed, 0, false,
-		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Newcomer), on(askTries, status(0x63C1))) }},
+		func(s *stage) vcard.Device {
+			return s.liar(s.genuine(s.Newcomer), on(askTries, status(0x63C1)), on(verify, s.never("the birth date was presented for the last try")))
+		}},
 	{"says-that-it-is-blocked", "is genuine, and says that no try is left", FirstUse, authFailed, 0, false,
-		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Newcomer), on(askTries, status(0x63C0))) }},
+		func(s *stage) vcard.Device {
+			return s.liar(s.genuine(s.Newcomer), on(askTries, status(0x63C0)), on(verify, s.never("the birth date was presented to a blocked card")))
+		}},
 	{"says-6984-to-the-birth-date", "says that it was blocked between the question and the birth date", FirstUse, authFailed, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Newcomer), on(verify, status(0x6984))) }},
 	{"verified-without-a-birth-date", "answers 9000 to the question for its tries, as if it needed no birth date", FirstUse, cardUnsupported, 0, false,
@@ -266,13 +270,4 @@ func (s *stage) signerOf(img *vcard.Image) []byte { return s.surfaceFile(img, 0x
 
 func (s *stage) surfaceFile(img *vcard.Image, id vcard.FileID) []byte {
 	return bytes.Clone(img.Application(vcard.AIDSurface()).File(id).Content)
-}
-
-// Twin is the genuine card of somebody with the newcomer's birth date, who shows
-// it behind a copy of the newcomer's certificate. First use cannot tell the two
-// apart: it is no adversary but a limit, and is admitted.
-func Twin(c *Cast) (vcard.Device, error) {
-	s := c.stage(FirstUse)
-	twin := s.follow(s.copied(s.Newcomer), s.genuine(s.Twin), selectSurface)
-	return twin, s.err
 }

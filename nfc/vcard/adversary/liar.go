@@ -176,6 +176,14 @@ func pass(ctx context.Context, c command, card vcard.Device) ([]byte, error) {
 	return card.Transmit(ctx, c.raw)
 }
 
+// never answers a command that should not have come, and remembers what was wrong.
+func (s *stage) never(harm string) answer {
+	return func(context.Context, command, vcard.Device) ([]byte, error) {
+		s.harm = append(s.harm, harm)
+		return response(nil, 0x6985), nil
+	}
+}
+
 // wire counts what the reader says to whatever it believes a card.
 type wire struct {
 	vcard.Device

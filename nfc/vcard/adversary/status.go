@@ -39,9 +39,9 @@ var statuses = []Adversary{
 		func(s *stage) vcard.Device {
 			return s.liar(s.genuine(s.Victim), on(selectJPKI, say(object(0x6F, object(0x84, vcard.AIDJPKI())), 0x9000)))
 		}},
-	{"says-it-is-a-phone", "wants a PIN before it shows its certificate, so that the gate asks somebody for one", TapUse, pinRequired, 0, true,
+	{"says-it-is-a-phone", "wants a PIN before it shows its certificate, so that the gate asks somebody for one", TapUse, pinRequired, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Victim), on(readHead, status(0x6982))) }},
-	{"hides-its-card-key", "says that it has no card-surface application, so that the gate falls back to something weaker", TapUse, cardUnsupported, 0, true,
+	{"hides-its-card-key", "says that it has no card-surface application, so that the gate falls back to something weaker", TapUse, cardUnsupported, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Victim), on(selectSurface, status(0x6A82))) }},
 	{"refuses-to-sign", "says 6985 to the signature command, so that the gate makes do with what it has", TapUse, authFailed, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Victim), on(sign, status(0x6985))) }},
@@ -72,7 +72,7 @@ var terminals = []Adversary{
 		func(s *stage) vcard.Device {
 			return s.liar(s.copied(s.Victim), on(getChallenge, relay(s.genuine(s.Accomplice))), on(authenticate, status(0x9000)), on(sign, s.signs(s.key)))
 		}},
-	{"asks-for-a-second-signature", "answers EXTERNAL AUTHENTICATE as if it had not been carried out", ExternalAuth, authFailed, 0, true,
+	{"asks-for-a-second-signature", "answers EXTERNAL AUTHENTICATE as if it had not been carried out", ExternalAuth, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			return s.liar(s.copied(s.Victim), on(authenticate, inTurn(status(0x6F00), status(0x9000))), on(sign, s.signs(s.key)))
 		}},
@@ -95,11 +95,11 @@ var stalls = []Adversary{
 	{"mute-at-the-signature", "never signs", TapUse, readTimeout, 0, false, mute(sign)},
 	{"mute-at-the-rest", "never gives the rest of its certificate", ExternalAuth, readTimeout, 0, false,
 		func(s *stage) vcard.Device { return s.liar(s.genuine(s.Unregistered), on(readRest, stall)) }},
-	{"mute-at-the-terminal-s-authority", "never answers the SELECT of EF 0016", ExternalAuth, readTimeout, 0, false, mute(selectTerminalCA)},
+	{"mute-at-the-terminal-authority", "never answers the SELECT of EF 0016", ExternalAuth, readTimeout, 0, false, mute(selectTerminalCA)},
 	{"mute-at-a-certificate", "never answers the body of a terminal certificate", ExternalAuth, readTimeout, 0, false, mute(putBody)},
 	{"mute-at-its-check", "never says whether it accepts a terminal certificate", ExternalAuth, readTimeout, 0, false, mute(putSignature)},
 	{"mute-at-the-challenge", "never gives its challenge", ExternalAuth, readTimeout, 0, false, mute(getChallenge)},
-	{"mute-at-the-terminal-s-signature", "takes the terminal's signature and never answers", ExternalAuth, readTimeout, 0, false, mute(authenticate)},
+	{"mute-at-the-terminal-signature", "takes the terminal's signature and never answers", ExternalAuth, readTimeout, 0, false, mute(authenticate)},
 	{"mute-at-the-authentication-key", "accepts the terminal and never signs", ExternalAuth, readTimeout, 0, false, mute(sign)},
 	{"mute-at-the-signer", "never gives the certificate of its record's signer", FirstUse, readTimeout, 0, false, muteNewcomer(readSigner)},
 	{"mute-at-the-tries", "never says how many tries are left", FirstUse, readTimeout, 0, false, muteNewcomer(askTries)},
