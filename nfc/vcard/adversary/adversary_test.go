@@ -126,7 +126,7 @@ func TestHarmIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrongDate := "0020009106999999"
+	wrongDate := "0020009106393939393939"
 	for _, c := range []struct {
 		method string
 		apdus  []string
