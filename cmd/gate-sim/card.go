@@ -147,10 +147,10 @@ func cardShowCommand() *cobra.Command {
 					fmt.Fprintf(w, "  EF %v  PIN %q, %s\n", p.ID, p.Value, tries)
 				}
 				for _, k := range app.Keys {
-					fmt.Fprintf(w, "  EF %v  RSA-%d private key  use: %s\n", k.ID, k.Private.N.BitLen(), conditions(k.Use))
+					fmt.Fprintf(w, "  EF %v  %v private key  use: %s\n", k.ID, k.Private, conditions(k.Use))
 				}
 				if app.InternalKey != nil {
-					fmt.Fprintf(w, "  the card's own RSA-%d key, for internal authentication\n", app.InternalKey.N.BitLen())
+					fmt.Fprintf(w, "  the card's own %v key, for internal authentication\n", app.InternalKey)
 				}
 			}
 			return nil

@@ -88,15 +88,13 @@ func (w *World) Row(img *vcard.Image, entitlement string) (whitelist.Listed, err
 	if err != nil {
 		return whitelist.Listed{}, err
 	}
-	return whitelist.Listed{
-		Head: head.Bytes(),
-		Row: whitelist.Row{
-			Status:       whitelist.Active,
-			Entitlements: []whitelist.Entitlement{{ID: entitlement}},
-			AuthKey:      img.AuthenticationKey(),
-			CardKey:      img.CardKey(),
-		},
-	}, nil
+	row := whitelist.Row{
+		Status:       whitelist.Active,
+		Entitlements: []whitelist.Entitlement{{ID: entitlement}},
+	}
+	row.AuthKey, _ = img.AuthenticationKey().(*rsa.PublicKey)
+	row.CardKey, _ = img.CardKey().(*rsa.PublicKey)
+	return whitelist.Listed{Head: head.Bytes(), Row: row}, nil
 }
 
 // List writes a signed list of the rows, with the world's manifest.

@@ -59,9 +59,9 @@ func BenchmarkAgentShare(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := loadSession(b, filepath.Join(traceDir, name+".txt"))
 			img := image(b, s.image)
-			registeredKey := img.CardKey()
+			registeredKey := cardKey(img)
 			if s.method == jpki.ExternalAuth {
-				registeredKey = img.AuthenticationKey()
+				registeredKey = authKey(img)
 			}
 			anchors := []*x509.Certificate{authority(b, "authority.json").CACertificate()}
 			d := newTerminal(b).dialogue(b, jpki.DefaultProfile())

@@ -94,7 +94,7 @@ func TestCopiedCardProvesNothing(t *testing.T) {
 			t.Fatalf("%s: %v", method, err)
 		}
 		img := image(t, "good.json")
-		for _, key := range []*rsa.PublicKey{img.CardKey(), img.AuthenticationKey()} {
+		for _, key := range []*rsa.PublicKey{cardKey(img), authKey(img)} {
 			proof := cardauth.Proof{Head: e.Head, Digest: digest, Signature: e.Signature, Scheme: e.Scheme}
 			if _, err := cardauth.Verify(proof, key, at); !errors.Is(err, cardauth.ErrNotGenuine) {
 				t.Errorf("%s: error %v", method, err)
@@ -213,7 +213,7 @@ func TestTerminalKeysThatACardWouldRefuse(t *testing.T) {
 	img := image(t, "good.json")
 	var other crypto.Signer
 	for _, k := range img.Application(vcard.AIDJPKI()).Keys {
-		other = k.Private.PrivateKey
+		other = k.Private.Signer
 	}
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -164,12 +164,23 @@ func chained(t testing.TB, method jpki.Method, key **rsa.PublicKey) jpki.Resolve
 	}
 }
 
+// cardKey and authKey are the RSA keys of a card, nil when it has none.
+func cardKey(img *vcard.Image) *rsa.PublicKey {
+	key, _ := img.CardKey().(*rsa.PublicKey)
+	return key
+}
+
+func authKey(img *vcard.Image) *rsa.PublicKey {
+	key, _ := img.AuthenticationKey().(*rsa.PublicKey)
+	return key
+}
+
 // prove verifies the evidence with the key that the image's row would hold.
 func prove(t testing.TB, e jpki.Evidence, img *vcard.Image) {
 	t.Helper()
-	key := img.CardKey()
+	key := cardKey(img)
 	if e.Method == jpki.ExternalAuth {
-		key = img.AuthenticationKey()
+		key = authKey(img)
 	}
 	proof := cardauth.Proof{Head: e.Head, Digest: digest, Signature: e.Signature, Scheme: e.Scheme}
 	holder, err := cardauth.Verify(proof, key, at)

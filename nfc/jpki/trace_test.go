@@ -100,7 +100,7 @@ func TestDialogueSpeaksAsTheTraces(t *testing.T) {
 		if !bytes.Equal(digest[:], s.digest) {
 			t.Fatalf("digest of the challenge is %X, want %X", digest, s.digest)
 		}
-		keys := map[jpki.Method]*rsa.PublicKey{jpki.TapUse: img.CardKey(), jpki.ExternalAuth: img.AuthenticationKey()}
+		keys := map[jpki.Method]*rsa.PublicKey{jpki.TapUse: cardKey(img), jpki.ExternalAuth: authKey(img)}
 		key := keys[s.method]
 		resolve := func(head cardauth.Head) (jpki.Expected, error) {
 			want := jpki.Expected{Method: s.method, Digest: digest}
