@@ -60,7 +60,10 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Authority.CACertificate().Raw})
+	var ca []byte
+	for _, anchor := range w.Anchors() {
+		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
+	}
 	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), uri("external-auth.key"))
 	for _, f := range []struct {
 		name    string
@@ -196,9 +199,10 @@ func (w *World) ExternalAuthKey(signer crypto.Signer) (*jpki.TerminalKey, error)
 	return jpki.NewTerminalKey(signer, certificates...)
 }
 
-// Anchors are the CA certificates that a terminal of this world trusts.
+// Anchors are the CA certificates that a terminal of this world trusts: of the
+// cards, of the SIMs, and of the next generation of cards.
 func (w *World) Anchors() []*x509.Certificate {
-	return []*x509.Certificate{w.Authority.CACertificate()}
+	return []*x509.Certificate{w.Authority.CACertificate(), w.Authority.SIMCACertificate(), w.Authority.NextCACertificate()}
 }
 
 // SurfaceAuthorities are the keys under which a terminal of this world trusts

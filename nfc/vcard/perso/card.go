@@ -32,8 +32,6 @@ type CardOptions struct {
 	// NoCertificate leaves the user-authentication certificate out, as its holder
 	// may ask for.
 	NoCertificate Absence
-	// Blocked are the PINs that have no try left.
-	Blocked []vcard.FileID
 
 	// Each default is a fresh key of the kind's sort, where the kind has one. An
 	// RSA key costs some 0.2 s.
@@ -144,25 +142,27 @@ func (a *Authority) Card(opt CardOptions) (*vcard.Image, error) {
 		}
 		img.Applications = append(img.Applications, *surface)
 	}
-	for _, id := range opt.Blocked {
-		if err := block(img, id); err != nil {
-			return nil, err
-		}
-	}
 	return img, nil
 }
 
-// block leaves a PIN without a try.
-func block(img *vcard.Image, id vcard.FileID) error {
-	for i := range img.Applications {
-		for j := range img.Applications[i].PINs {
-			if pin := &img.Applications[i].PINs[j]; pin.ID == id {
-				pin.Left = 0
-				return nil
+// Block is what becomes of a card when its PINs were mistyped too often: the same
+// card, with no try left for them.
+func Block(card *vcard.Image, pins ...vcard.FileID) (*vcard.Image, error) {
+	img := clone(card)
+	for _, id := range pins {
+		found := false
+		for _, app := range img.Applications {
+			for i := range app.PINs {
+				if app.PINs[i].ID == id {
+					app.PINs[i].Left, found = 0, true
+				}
 			}
 		}
+		if !found {
+			return nil, fmt.Errorf("blocking PIN %v: the card has none", id)
+		}
 	}
-	return fmt.Errorf("blocking PIN %v: a %s has none", id, img.Kind)
+	return img, nil
 }
 
 // jpki is the JPKI-AP (card-facts §2, §9, §10) with what this kind has of it.

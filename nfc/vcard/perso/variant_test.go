@@ -113,19 +113,23 @@ func TestCardWithoutCertificateSaysSo(t *testing.T) {
 }
 
 func TestBlockedPINsHaveNoTry(t *testing.T) {
-	a := authority(t, "authority.json")
-	opt := keysOf(image(t, "good.json"))
-	opt.Blocked = []vcard.FileID{0x0018, 0x0011}
-	img := makeCard(t, a, opt)
-	for _, app := range img.Applications {
-		for _, pin := range app.PINs {
-			if blocked := slices.Contains(opt.Blocked, pin.ID); (pin.Left == 0) != blocked {
+	card := image(t, "good.json")
+	pins := []vcard.FileID{0x0018, 0x0011}
+	img, err := Block(card, pins...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, app := range img.Applications {
+		for j, pin := range app.PINs {
+			if blocked := slices.Contains(pins, pin.ID); (pin.Left == 0) != blocked {
 				t.Errorf("%v: %d tries", pin.ID, pin.Left)
+			}
+			if was := card.Applications[i].PINs[j]; was.Left != was.Limit {
+				t.Errorf("%v of the card that was copied: %d tries", pin.ID, was.Left)
 			}
 		}
 	}
-	opt.Blocked = []vcard.FileID{0x0099}
-	if _, err := a.Card(opt); err == nil {
+	if _, err := Block(card, 0x0099); err == nil {
 		t.Error("a PIN that is not there was blocked")
 	}
 }

@@ -67,9 +67,16 @@ func run() error {
 	filler := noFile
 	filler.NoCertificate = perso.FillerOnly
 	blocked := with(vcard.KindCard, 0x23456789, "TEST0000000000000000008")
-	blocked.Blocked = []vcard.FileID{0x0018, 0x001B}
 	blockedBirth := with(vcard.KindCard, 0x33456789, "TEST0000000000000000009")
-	blockedBirth.Blocked = []vcard.FileID{0x0011}
+	withBlocked := func(pins ...vcard.FileID) func(perso.CardOptions) (*vcard.Image, error) {
+		return func(opt perso.CardOptions) (*vcard.Image, error) {
+			img, err := ours.Card(opt)
+			if err != nil {
+				return nil, err
+			}
+			return perso.Block(img, pins...)
+		}
+	}
 	juki := with(vcard.KindJuki, 0x43456789, "TEST0000000000000000010")
 	juki.NotBefore, juki.NotAfter = day(2026, 1, 15), day(2029, 1, 14)
 
@@ -90,8 +97,8 @@ func run() error {
 		{"juki.json", juki, ours.Card},
 		{"no-certificate.json", noFile, ours.Card},
 		{"empty-certificate.json", filler, ours.Card},
-		{"blocked-pin.json", blocked, ours.Card},
-		{"blocked-birth-date.json", blockedBirth, ours.Card},
+		{"blocked-pin.json", blocked, withBlocked(0x0018, 0x001B)},
+		{"blocked-birth-date.json", blockedBirth, withBlocked(0x0011)},
 		{"copied.json", good, func(opt perso.CardOptions) (*vcard.Image, error) {
 			if opt.AuthenticationKey == nil {
 				other, err := ours.Card(perso.CardOptions{})
