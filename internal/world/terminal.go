@@ -60,7 +60,10 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Authority.CACertificate().Raw})
+	var ca []byte
+	for _, anchor := range w.Anchors() {
+		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
+	}
 	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), uri("external-auth.key"))
 	for _, f := range []struct {
 		name    string
@@ -135,8 +138,8 @@ func (w *World) Open(dir string) (_ *Site, err error) {
 	return s, err
 }
 
-// Lane makes a lane with a simulated gate. It uses both methods and lets
-// nobody compare person and card, unless change says otherwise.
+// Lane makes a lane with a simulated gate. It uses both methods and first use,
+// and lets nobody compare person and card, unless change says otherwise.
 func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *terminal.Parts)) (*terminal.Lane, *gate.Simulator, error) {
 	dialogue, err := s.World.Dialogue(jpki.DefaultProfile())
 	if err != nil {
@@ -148,7 +151,7 @@ func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *termi
 		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
-		Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
+		FirstUse: true, Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
 	}
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,
@@ -196,9 +199,10 @@ func (w *World) ExternalAuthKey(signer crypto.Signer) (*jpki.TerminalKey, error)
 	return jpki.NewTerminalKey(signer, certificates...)
 }
 
-// Anchors are the CA certificates that a terminal of this world trusts.
+// Anchors are the CA certificates that a terminal of this world trusts: of the
+// cards, of the SIMs, and of the next generation of cards.
 func (w *World) Anchors() []*x509.Certificate {
-	return []*x509.Certificate{w.Authority.CACertificate()}
+	return []*x509.Certificate{w.Authority.CACertificate(), w.Authority.SIMCACertificate(), w.Authority.NextCACertificate()}
 }
 
 // SurfaceAuthorities are the keys under which a terminal of this world trusts
