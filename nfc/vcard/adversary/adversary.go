@@ -17,7 +17,7 @@
 // a card is genuine and that its holder was born on the registered day, not that
 // certificate and card key are of one chip (card-facts §5). A twin, or a helper
 // with the same birth date, who lends a second genuine card beside a copy of the
-// certificate, is admitted: [Twin] makes that card. Hence first use is off
+// certificate, is admitted; she is among the [Controls]. Hence first use is off
 // unless an operator asks for it.
 package adversary
 
@@ -103,26 +103,6 @@ func (a Adversary) Attempt(c *Cast) (*Attempt, error) {
 	return &Attempt{Adversary: a, Device: w, stage: s, wire: w}, nil
 }
 
-// Honest is nobody's adversary: the genuine card of a listed person in the place
-// of one, to show that a table of adversaries can fail.
-func Honest(method string) Adversary {
-	return Adversary{Name: "honest-card", Lie: "nothing", Method: method, Reason: authFailed,
-		play: func(s *stage) vcard.Device {
-			if method == FirstUse {
-				return s.genuine(s.Newcomer)
-			}
-			return s.genuine(s.Victim)
-		}}
-}
-
-// Twin is the genuine card of somebody born on a newcomer's day, behind a copy of
-// the newcomer's certificate. It is no adversary but a limit of first use, which
-// admits it.
-func Twin() Adversary {
-	return Adversary{Name: "twin-at-first-use", Lie: "shows a copied certificate and a genuine card of the same birth date", Method: FirstUse, Reason: "ok",
-		play: func(s *stage) vcard.Device { return s.follow(s.copied(s.Newcomer), s.genuine(s.Twin), selectSurface) }}
-}
-
 // Told reports whether the adversary came to tell its lie in time: a card that
 // is found out before proves nothing about the check that it was made for. Of a
 // card that lies in its files alone it says so always.
@@ -136,13 +116,12 @@ func (t *Attempt) Harm() []string {
 	// The terminal's key, and a birth date, are for a card that was not found out
 	// before, and once.
 	pins, signatures := 0, 0
-	if t.Reason == authFailed || t.Reason == readTimeout || t.Method == FirstUse && t.Reason == cardUnsupported {
-		switch t.Method {
-		case FirstUse:
-			pins = 1
-		case ExternalAuth:
-			signatures = 1
-		}
+	switch early := slices.Contains([]string{certUntrusted, certExpired, notListed, pinRequired}, t.Reason); {
+	case early:
+	case t.Method == FirstUse:
+		pins = 1
+	case t.Method == ExternalAuth && t.Reason != cardUnsupported:
+		signatures = 1
 	}
 	if t.wire.pins > pins {
 		add("the gate presented a PIN %d times", t.wire.pins)

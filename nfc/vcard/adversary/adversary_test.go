@@ -39,6 +39,11 @@ func TestTableIsInOrder(t *testing.T) {
 			short[a.Method]++
 		}
 	}
+	for _, a := range Controls() {
+		if names[a.Name] || a.Reason != "ok" {
+			t.Errorf("%s is no control", a.Name)
+		}
+	}
 	for _, m := range []string{TapUse, ExternalAuth, FirstUse} {
 		if count[m] < 15 || short[m] < 2 {
 			t.Errorf("%s: %d adversaries, %d of the dozen", m, count[m], short[m])

@@ -156,6 +156,14 @@ func (s *stage) copyImage(img *vcard.Image) *vcard.Image {
 	return c
 }
 
+// clone is a genuine card whose files can be replaced.
+func (s *stage) clone(img *vcard.Image) *vcard.Image {
+	k := s.keys[img]
+	c, err := perso.Copy(img, k.authentication, k.card)
+	s.fail(err)
+	return c
+}
+
 func (s *stage) fail(err error) {
 	if s.err == nil {
 		s.err = err

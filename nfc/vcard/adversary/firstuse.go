@@ -86,13 +86,13 @@ var records = []Adversary{
 			s.fail(err)
 			return objects, signature
 		})},
-	{"record-ends-early", "accepts the birth date, and has no more than the beginning of a record", FirstUse, cardUnsupported, 0, false,
+	{"record-ends-early", "accepts the birth date, and has no more than the beginning of a record", FirstUse, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			part := s.recordOf(s.Newcomer)[:200]
 			return s.liar(s.emulator(s.recordOf(s.Newcomer), s.signerOf(s.Newcomer), s.key),
 				on(after(readRecord), status(0x6B00)), on(readRecord, say(part, 0x9000)))
 		}},
-	{"keeps-its-record", "accepts the birth date, and answers 6982 to the read of the record all the same", FirstUse, cardUnsupported, 0, false,
+	{"keeps-its-record", "accepts the birth date, and answers 6982 to the read of the record all the same", FirstUse, authFailed, 0, false,
 		func(s *stage) vcard.Device {
 			return s.liar(s.emulator(s.recordOf(s.Newcomer), s.signerOf(s.Newcomer), s.key), on(readRecord, status(0x6982)))
 		}},

@@ -2,7 +2,7 @@ package perso
 
 import (
 	"crypto"
-	"crypto/rsa"
+	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"fmt"
@@ -27,7 +27,7 @@ func (a *Authority) MisissueCertificate(tbs []byte, hash crypto.Hash) (signature
 	default:
 		return nil, fmt.Errorf("misissuing a certificate: no hash %v here", hash)
 	}
-	return rsa.SignPKCS1v15(nil, a.userCA.key, hash, digest)
+	return a.userCA.key.Sign(rand.Reader, digest, hash)
 }
 
 // MisissueRecord has the record key sign what should be the signed objects of an
