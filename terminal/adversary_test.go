@@ -11,8 +11,9 @@ import (
 	"github.com/gate-agent/gate-agent/terminal"
 )
 
-// besiege lets adversaries come to gates with a short deadline.
-func besiege(t *testing.T, adversaries ...adversary.Adversary) []world.Outcome {
+// besiege lets adversaries come to gates with a short deadline, that many of each
+// method at once.
+func besiege(t *testing.T, lanes int, adversaries ...adversary.Adversary) []world.Outcome {
 	t.Helper()
 	c, err := earth()
 	if err != nil {
@@ -39,7 +40,7 @@ func besiege(t *testing.T, adversaries ...adversary.Adversary) []world.Outcome {
 		t.Fatal(err)
 	}
 	var outcomes []world.Outcome
-	err = site.Besiege(t.Context(), siege, 6, func() (world.Post, error) { return world.InProcess(), nil },
+	err = site.Besiege(t.Context(), siege, lanes, func() (world.Post, error) { return world.InProcess(), nil },
 		func(o world.Outcome) { outcomes = append(outcomes, o) })
 	if err != nil && !slices.ContainsFunc(outcomes, world.Outcome.Admitted) {
 		t.Error(err)
@@ -51,7 +52,7 @@ func besiege(t *testing.T, adversaries ...adversary.Adversary) []world.Outcome {
 }
 
 func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
-	for _, o := range besiege(t, adversary.All()...) {
+	for _, o := range besiege(t, 6, adversary.All()...) {
 		if fault := o.Fault(); fault != "" {
 			t.Errorf("%s: %s", o.Name, fault)
 		}
@@ -65,7 +66,7 @@ func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
 // admitted, and so is whatever is made with the adversaries' tools and without a
 // fault. The last of the controls is what first use does not prove (card-facts §5).
 func TestControlsAreAdmitted(t *testing.T) {
-	for _, o := range besiege(t, adversary.Controls()...) {
+	for _, o := range besiege(t, 1, adversary.Controls()...) {
 		if !o.Admitted() || o.Decision.Reason != terminal.OK || o.Fault() != "admitted" {
 			t.Errorf("%s: %v %s (%v)", o.Name, o.Decision.Verdict, o.Decision.Reason, o.Decision.Cause)
 		}
