@@ -4,12 +4,12 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -30,12 +30,16 @@ func aHolder(t testing.TB) cardauth.Holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest := sha256.Sum256(nil)
-	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+	public, err := cardkey.New(&key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	holder, err := cardauth.Verify(cardauth.Proof{Head: head, Digest: digest, Signature: signature, Scheme: cardauth.PKCS1v15SHA256}, &key.PublicKey, c.Now)
+	var challenge cardauth.Challenge
+	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, challenge.Digest(crypto.SHA256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, err := cardauth.Verify(cardauth.Proof{Head: head, Challenge: challenge, Signature: signature, Scheme: cardkey.PKCS1v15SHA256}, public, c.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

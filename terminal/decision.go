@@ -39,6 +39,10 @@ type Decision struct {
 	// in this tap: 0 or 1.
 	TerminalSignatures int
 
+	// BirthDateRefused says that the card refused the birth date of its row
+	// at first use. It is never presented to this card again.
+	BirthDateRefused bool
+
 	// Warnings name list conditions that the list's policy lets pass
 	// (data_stale, clock_untrusted).
 	Warnings []Reason

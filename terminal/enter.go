@@ -62,7 +62,7 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 		err = fmt.Errorf("%w: %w", errGate, err)
 	}
 	if permit.Revoke() {
-		if annulErr := l.Journal.Annul(keep, r, reasonOf(err)); annulErr != nil {
+		if annulErr := l.Journal.Annul(keep, r, ReasonOf(err)); annulErr != nil {
 			err = errors.Join(err, fmt.Errorf("annulling the entry: %w", annulErr))
 		}
 	}
@@ -110,7 +110,7 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 		defer cancel()
 		defer context.AfterFunc(openCtx, func() { permit.Revoke() })()
 		if err := l.enter(openCtx, start, &d, &f, permit); err != nil {
-			d.Verdict, d.Reason, d.Cause = Deny, reasonOf(err), err
+			d.Verdict, d.Reason, d.Cause = Deny, ReasonOf(err), err
 		}
 	}
 	d.Elapsed = time.Since(start)

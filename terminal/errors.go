@@ -13,15 +13,16 @@ import (
 // What can go wrong in a tap beside what the card says.
 var (
 	errMultipleCards = errors.New("more than one card in the field")
+	errBirthDate     = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
 	errNoKey         = errors.New("the card is registered without the key of the configured method: register it again")
 	errList          = errors.New("list cannot be used")
 	errJournal       = errors.New("journal cannot be written")
 	errGate          = errors.New("gate did not open")
 )
 
-// reasonOf names why an error denies. Whatever is not known here is a fault
+// ReasonOf names why an error denies. Whatever is not known here is a fault
 // of ours, and the gate is out of order.
-func reasonOf(err error) Reason {
+func ReasonOf(err error) Reason {
 	for _, m := range [...]struct {
 		err    error
 		reason Reason
@@ -42,6 +43,7 @@ func reasonOf(err error) Reason {
 		{jpki.ErrUnsupported, CardUnsupported},
 		{nfc.ErrMalformed, CardUnsupported},
 		{jpki.ErrRefused, AuthFailed},
+		{errBirthDate, AuthFailed},
 		{cardauth.ErrNotGenuine, AuthFailed},
 		{cardauth.ErrExpired, CertExpired},
 		{cardauth.ErrUntrusted, CertUntrusted},

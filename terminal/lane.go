@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
@@ -39,7 +41,12 @@ type Config struct {
 	Deadline           time.Duration // card detection to relay command
 	HolderCheckTimeout time.Duration // how long the gate waits for staff
 
-	Anchors []*x509.Certificate // for method A without a registered key
+	// FirstUse lets method B prove a card whose key is not registered, where its
+	// row has a birth date. What it does not prove is in docs/protocol.md.
+	FirstUse bool
+
+	Anchors            []*x509.Certificate    // for method A without a registered key, and for first use
+	SurfaceAuthorities []cardauth.CVAuthority // for first use
 }
 
 // Defaults of Config.
@@ -93,6 +100,16 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 			}
 		default:
 			return nil, fmt.Errorf("lane: unknown method %q", m)
+		}
+	}
+	if c.FirstUse {
+		switch {
+		case !slices.Contains(c.Methods, jpki.TapUse):
+			return nil, fmt.Errorf("lane: first use needs method %q", jpki.TapUse)
+		case !p.Dialogue.CanFirstUse():
+			return nil, errors.New("lane: the card profile has no first use")
+		case len(c.Anchors) == 0 || len(c.SurfaceAuthorities) == 0:
+			return nil, errors.New("lane: first use needs trust anchors and card-surface authorities")
 		}
 	}
 	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 {

@@ -31,6 +31,10 @@ type Journal interface {
 	// committed, and not annulled.
 	Uses(ctx context.Context, entitlement string) (uint32, error)
 
+	// BirthDateRefused reports whether a decision about that card was recorded
+	// with BirthDateRefused.
+	BirthDateRefused(ctx context.Context, cardID string) (bool, error)
+
 	// Record writes a decision that does not open the gate.
 	Record(ctx context.Context, d Decision) error
 

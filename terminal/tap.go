@@ -2,12 +2,12 @@ package terminal
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -60,7 +60,8 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 		l.Gate.Show(ShowOutOfOrder)
 		<-done // a reader has one card at a time
 		l.Gate.Show(ShowReady)
-		if t.decision.TerminalSignatures > 0 { // not told yet, and every one counts
+		// Not told yet: every signature counts, and so does a refused birth date.
+		if t.decision.TerminalSignatures > 0 || t.decision.BirthDateRefused {
 			l.report(ctx, t.decision)
 		}
 	}
@@ -87,11 +88,11 @@ func (t *tap) late(done <-chan struct{}, cause error) (d Decision, hung bool) {
 	case <-done:
 		d := t.decision
 		if d.Verdict != Deny { // it wanted staff to look, but too late
-			d.Verdict, d.Reason, d.Cause = Deny, reasonOf(cause), cause
+			d.Verdict, d.Reason, d.Cause = Deny, ReasonOf(cause), cause
 		}
 		return d, false
 	case <-timer.C:
-		return Decision{Reason: reasonOf(cause), Cause: cause}, true
+		return Decision{Reason: ReasonOf(cause), Cause: cause}, true
 	}
 }
 
@@ -114,7 +115,7 @@ func (t *tap) run(ctx context.Context) {
 		if ctx.Err() != nil { // what broke off did so because time was over
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
-		t.decision.Verdict, t.decision.Reason, t.decision.Cause = Deny, reasonOf(err), err
+		t.decision.Verdict, t.decision.Reason, t.decision.Cause = Deny, ReasonOf(err), err
 	}
 	if t.decision.Admitted() {
 		t.decision.Elapsed = t.permit.at.Sub(t.card.Detected())
@@ -139,12 +140,11 @@ func (t *tap) prove(ctx context.Context) error {
 
 	// What the card has to prove, once its head is known.
 	var row whitelist.Row
-	var key *rsa.PublicKey
+	var key cardkey.Key
 	challenge := cardauth.Challenge{Scope: l.Scope, Terminal: l.Terminal, Purpose: cardauth.PurposeGate}
 	if err := challenge.Fresh(l.Rand); err != nil {
 		return err
 	}
-	digest := challenge.Digest()
 	resolve := func(head cardauth.Head) (jpki.Expected, error) {
 		d.CardID = view.CardID(head.Bytes()).String()
 		// Before the list: an expired certificate is worth no signature.
@@ -158,15 +158,22 @@ func (t *tap) prove(ctx context.Context) error {
 			}
 			return jpki.Expected{}, err
 		}
-		want := jpki.Expected{Digest: digest}
-		want.Method, key = l.choose(row)
-		if key == nil && want.Method == jpki.ExternalAuth { // without a registered key: the chain, first
-			want.CheckCertificate = func(der []byte) (err error) {
-				key, err = cardauth.VerifyCertificate(head, der, l.Anchors, d.Instant)
+		w := l.choose(row)
+		want := jpki.Expected{Method: w.method, Challenge: challenge}
+		key = w.key
+		if w.chain { // first: what follows is for a certificate of a pinned authority only
+			want.CheckCertificate = func(der []byte) error {
+				certified, err := cardauth.VerifyCertificate(head, der, l.Anchors, d.Instant)
+				if w.method == jpki.ExternalAuth {
+					key = certified
+				}
 				return err
 			}
 		}
-		return want, nil
+		if w.firstUse {
+			want.FirstUse, err = t.firstUse(ctx, row, &key)
+		}
+		return want, err
 	}
 
 	channel := nfc.NewChannel(t.card)
@@ -177,12 +184,12 @@ func (t *tap) prove(ctx context.Context) error {
 		return err
 	}
 
-	if key == nil {
+	if key.IsZero() {
 		return errNoKey
 	}
 	start := time.Now()
 	holder, err := cardauth.Verify(cardauth.Proof{
-		Head: evidence.Head, Digest: digest, Signature: evidence.Signature, Scheme: evidence.Scheme,
+		Head: evidence.Head, Challenge: challenge, Signature: evidence.Signature, Scheme: evidence.Scheme,
 	}, key, d.Instant)
 	d.Stages.Verify = time.Since(start)
 	if err != nil {
@@ -208,21 +215,60 @@ func (t *tap) alone(ctx context.Context) error {
 	return nil
 }
 
-// choose returns the first configured method for which the row has a key,
-// and the key. Method A needs none registered: the key may be nil then. Where
-// only tap-use is configured and its key was not registered, the dialogue goes
-// on without: it tells a card that cannot do it from one to be registered
+// A way is how a row's holder is to be proved.
+type way struct {
+	method   jpki.Method
+	key      cardkey.Key // zero: the dialogue has to bring one
+	chain    bool        // the whole certificate is verified
+	firstUse bool
+}
+
+// choose returns the first configured method for which the row has a key, or
+// what it takes to learn one: for method A the certificate, for method B, where
+// first use is configured, the birth date. Where neither is there, the dialogue
+// goes on without: it tells a card that cannot do it from one to be registered
 // again, and nothing of the row.
-func (l *Lane) choose(row whitelist.Row) (jpki.Method, *rsa.PublicKey) {
+func (l *Lane) choose(row whitelist.Row) way {
 	for _, m := range l.Methods {
 		switch {
-		case m == jpki.TapUse && row.CardKey != nil:
-			return m, row.CardKey
+		case m == jpki.TapUse && !row.CardKey.IsZero():
+			return way{method: m, key: row.CardKey}
+		case m == jpki.TapUse && l.FirstUse && row.BirthDate != "":
+			return way{method: m, chain: true, firstUse: true}
 		case m == jpki.ExternalAuth:
-			return m, row.AuthKey
+			return way{method: m, key: row.AuthKey, chain: row.AuthKey.IsZero()}
 		}
 	}
-	return jpki.TapUse, nil
+	return way{method: jpki.TapUse}
+}
+
+// firstUse is what a card without a registered card key has to show, which
+// leaves that key in key. A card that refused the birth date once is never
+// given it again (card-facts §3, PIN rule): the list has somebody else's.
+func (t *tap) firstUse(ctx context.Context, row whitelist.Row, key *cardkey.Key) (*jpki.FirstUse, error) {
+	refused, err := t.lane.Journal.BirthDateRefused(ctx, t.decision.CardID)
+	if err != nil {
+		return nil, fmt.Errorf("%w: looking for a refused birth date: %w", errJournal, err)
+	}
+	if refused {
+		return nil, errBirthDate
+	}
+	born, err := cardauth.ParseBirthDate(row.BirthDate)
+	if err != nil {
+		return nil, fmt.Errorf("%w: row: %w", errList, err)
+	}
+	var signer cardauth.CVCertificate
+	return &jpki.FirstUse{
+		BirthDate: born,
+		CheckSigner: func(cvc []byte) (err error) {
+			signer, err = cardauth.VerifyCVCertificate(cvc, t.lane.SurfaceAuthorities)
+			return err
+		},
+		CheckRecord: func(record []byte) (err error) {
+			*key, err = cardauth.VerifyAgeRecord(record, signer, born)
+			return err
+		},
+	}, nil
 }
 
 func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
@@ -234,7 +280,7 @@ func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
 
 // note keeps what the dialogue reports, however far it came.
 func (d *Decision) note(e jpki.Evidence, s nfc.Stats) {
-	d.Method, d.TerminalSignatures = e.Method, e.TerminalSignatures
+	d.Method, d.TerminalSignatures, d.BirthDateRefused = e.Method, e.TerminalSignatures, e.BirthDateRefused
 	d.Commands, d.Bytes = s.Commands, s.Bytes
 	d.Stages.Select, d.Stages.Read, d.Stages.Resolve = e.Timings.Select, e.Timings.Read, e.Timings.Resolve
 	d.Stages.Auth, d.Stages.Sign = e.Timings.Auth, e.Timings.Sign

@@ -3,9 +3,12 @@ package whitelist
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +20,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 )
 
@@ -58,6 +62,24 @@ func rsaKey(bits, n int) *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(b), E: 65537}
 }
 
+// p384Key returns the public key of a scalar made from n.
+func p384Key(n int) *ecdsa.PublicKey {
+	scalar := sha512.Sum384(fmt.Appendf(nil, "scalar %d", n))
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), scalar[:])
+	if err != nil {
+		panic(err)
+	}
+	return &private.PublicKey
+}
+
+func key(public crypto.PublicKey) cardkey.Key {
+	k, err := cardkey.New(public)
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
 func head(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "head %06d ", n), 20) }
 
 func manifest() Manifest {
@@ -71,12 +93,12 @@ func manifest() Manifest {
 // listed holds every field of a row at least once.
 func listed() []Listed {
 	return []Listed{
-		{head(1), Row{Status: Active, Entitlements: []Entitlement{{ID: "season-1"}}, AuthKey: rsaKey(2048, 1), CardKey: rsaKey(2048, 2)}},
+		{head(1), Row{Status: Active, Entitlements: []Entitlement{{ID: "season-1"}}, AuthKey: key(rsaKey(2048, 1)), CardKey: key(rsaKey(2048, 2))}},
 		{head(2), Row{Status: Revoked, Entitlements: []Entitlement{{ID: "season-2"}}}},
 		{head(3), Row{Status: Blocked, Entitlements: []Entitlement{{ID: "day"}, {
 			ID: "党員券 5", NotBefore: issued, NotAfter: issued.Add(time.Hour), Gates: []string{"north", "east"}, Uses: 3,
-		}}, CardKey: rsaKey(4096, 3)}},
-		{head(4), Row{Status: Active, Entitlements: []Entitlement{{ID: "first", NotAfter: issued}}, BirthDate: "19840229"}},
+		}}, CardKey: key(rsaKey(2048, 3))}},
+		{head(4), Row{Status: Active, Entitlements: []Entitlement{{ID: "first", NotAfter: issued}}, AuthKey: key(p384Key(4)), BirthDate: "19840229"}},
 	}
 }
 

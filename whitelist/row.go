@@ -2,13 +2,12 @@ package whitelist
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 type wireRow struct {
@@ -69,17 +68,13 @@ func decodeRow(b []byte) (Row, error) {
 	return r, nil
 }
 
-func parseKey(name string, der []byte) (*rsa.PublicKey, error) {
-	if der == nil {
-		return nil, nil
+func parseKey(name string, spki []byte) (cardkey.Key, error) {
+	if spki == nil {
+		return cardkey.Key{}, nil
 	}
-	pub, err := x509.ParsePKIXPublicKey(der)
+	key, err := cardkey.Parse(spki)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %v", ErrMalformed, name, err)
-	}
-	key, ok := pub.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: %s is not RSA", ErrMalformed, name)
+		return cardkey.Key{}, fmt.Errorf("%w: %s: %v", ErrMalformed, name, err)
 	}
 	return key, nil
 }
@@ -89,24 +84,11 @@ func (r Row) encode() ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	w := wireRow{Status: uint8(r.Status), BirthDate: r.BirthDate}
+	w := wireRow{Status: uint8(r.Status), AuthKey: r.AuthKey.SPKI(), CardKey: r.CardKey.SPKI(), BirthDate: r.BirthDate}
 	for _, e := range r.Entitlements {
 		w.Entitlements = append(w.Entitlements, wireEntitlement{
 			ID: e.ID, NotBefore: toUnix(e.NotBefore), NotAfter: toUnix(e.NotAfter), Gates: e.Gates, Uses: e.Uses,
 		})
-	}
-	for _, k := range []struct {
-		key *rsa.PublicKey
-		out *[]byte
-	}{{r.AuthKey, &w.AuthKey}, {r.CardKey, &w.CardKey}} {
-		if k.key == nil {
-			continue
-		}
-		der, err := x509.MarshalPKIXPublicKey(k.key)
-		if err != nil {
-			return nil, fmt.Errorf("encoding key: %w", err)
-		}
-		*k.out = der
 	}
 	return encMode.Marshal(w)
 }
@@ -125,12 +107,6 @@ func (r Row) check() error {
 		if slices.ContainsFunc(r.Entitlements[:i], func(f Entitlement) bool { return f.ID == e.ID }) {
 			return fmt.Errorf("entitlement %d: %w: its ID comes twice", i+1, ErrMalformed)
 		}
-	}
-	if err := checkKey("auth key", r.AuthKey); err != nil {
-		return err
-	}
-	if err := checkKey("card key", r.CardKey); err != nil {
-		return err
 	}
 	if r.BirthDate != "" {
 		if _, err := time.Parse("20060102", r.BirthDate); err != nil || len(r.BirthDate) != 8 {
@@ -167,16 +143,6 @@ func (e Entitlement) check() error {
 		if slices.Contains(e.Gates[:i], g) {
 			return fmt.Errorf("%w: a gate comes twice", ErrMalformed)
 		}
-	}
-	return nil
-}
-
-func checkKey(name string, k *rsa.PublicKey) error {
-	if k == nil {
-		return nil
-	}
-	if k.N == nil || k.N.Sign() < 0 || k.N.BitLen() < 2048 || k.N.BitLen() > 4096 || k.E != 65537 {
-		return fmt.Errorf("%w: the %s is not RSA of 2048 to 4096 bits with e = 65537", ErrMalformed, name)
 	}
 	return nil
 }

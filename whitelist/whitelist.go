@@ -22,7 +22,6 @@ package whitelist
 import (
 	"cmp"
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"time"
@@ -30,6 +29,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 // Errors of lists, beside those of package sign1. Each comes wrapped with the
@@ -136,8 +136,8 @@ type Row struct {
 	Entitlements []Entitlement
 	// AuthKey is the registered key of the user-authentication certificate,
 	// CardKey that of the card itself (card surface application, internal
-	// authentication). RSA of 2048 to 4096 bits with e = 65537, or nil.
-	AuthKey, CardKey *rsa.PublicKey
+	// authentication). Each may be none.
+	AuthKey, CardKey cardkey.Key
 	// BirthDate is YYYYMMDD, or empty. Only first use needs it.
 	BirthDate string
 }

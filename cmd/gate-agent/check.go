@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
@@ -34,7 +37,15 @@ is no error: both may come later.`,
 		if err != nil {
 			return err
 		}
-		if _, err := c.openDialogue(); err != nil {
+		surface, err := c.openSurfaceKeys()
+		if err != nil {
+			return err
+		}
+		dialogue, err := c.openDialogue()
+		if err != nil {
+			return err
+		}
+		if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
 			return err
 		}
 		if _, err := c.openSource(); err != nil {
@@ -77,6 +88,12 @@ is no error: both may come later.`,
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
 		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
+		for _, a := range surface {
+			fmt.Fprintf(w, "surface CA %s/%s, SHA-256 of its public key %x\n", a.ID[:7], a.ID[9:12], sha256.Sum256(a.Key.SPKI()))
+		}
+		if c.TapUse.FirstUse {
+			fmt.Fprintf(w, "first use  on. %s\n", firstUseWarning)
+		}
 		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {
@@ -89,6 +106,24 @@ is no error: both may come later.`,
 		return nil
 	})
 	return cmd
+}
+
+// firstUseWarning says where first use is configured what it does not prove.
+const firstUseWarning = "It does not prove that certificate and card key are of one chip, and it tells a listed person's birth date to whoever presents a copy of that person's certificate"
+
+// checkFirstUse checks that what first use needs is there, if it is configured.
+func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []cardauth.CVAuthority) error {
+	switch {
+	case !c.TapUse.FirstUse:
+		return nil
+	case !d.CanFirstUse():
+		return configError{errors.New("tap_use.first_use: the card profile has no [first_use]")}
+	case len(anchors.Certificates()) == 0:
+		return configError{errors.New("tap_use.first_use: anchors.files names no certificate that could vouch for a card")}
+	case len(surface) == 0:
+		return configError{errors.New("tap_use.first_use: anchors.surface_keys names no key")}
+	}
+	return nil
 }
 
 // checkJournal opens the journal for reading, if there is one.

@@ -55,7 +55,14 @@ type config struct {
 	Anchors struct {
 		Files []string `toml:"files"`
 		Pins  []string `toml:"pins"` // SHA-256 of further production certificates
+
+		// SurfaceKeys names a key file, or builtinKeys. "" trusts nobody.
+		SurfaceKeys string `toml:"surface_keys"`
 	} `toml:"anchors"`
+
+	TapUse struct {
+		FirstUse bool `toml:"first_use"`
+	} `toml:"tap_use"`
 
 	ExternalAuth struct {
 		Key          string   `toml:"key"`          // key URI
@@ -68,6 +75,10 @@ type config struct {
 
 	folder string // of the file
 }
+
+// builtinKeys, in the place of a key file, says that the operator has confirmed
+// the built-in card-surface authority: nobody trusts it without a word.
+const builtinKeys = "built-in"
 
 // A duration is written as Go writes it: "3s", "250ms".
 type duration struct{ time.Duration }
@@ -151,6 +162,14 @@ func (c *config) check() error {
 	}
 	if slices.Contains(c.Methods, jpki.ExternalAuth) && (c.ExternalAuth.Key == "" || len(c.ExternalAuth.Certificates) == 0) {
 		return fmt.Errorf("method %q needs external_auth.key and external_auth.certificates", jpki.ExternalAuth)
+	}
+	if c.TapUse.FirstUse {
+		switch {
+		case !slices.Contains(c.Methods, jpki.TapUse):
+			return fmt.Errorf("tap_use.first_use needs method %q", jpki.TapUse)
+		case c.Anchors.SurfaceKeys == "":
+			return fmt.Errorf("tap_use.first_use needs anchors.surface_keys: name a key file, or %q for the figures that are known in public, once you have confirmed them", builtinKeys)
+		}
 	}
 	for _, k := range []struct{ key, uri string }{
 		{"scope_key.wrapper", c.ScopeKey.Wrapper}, {"external_auth.key", c.ExternalAuth.Key},

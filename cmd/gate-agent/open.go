@@ -71,6 +71,26 @@ func (c *config) openAnchors() (anchor.Set, error) {
 	return set, nil
 }
 
+// openSurfaceKeys opens the card-surface authorities, nil where none are named.
+func (c *config) openSurfaceKeys() ([]cardauth.CVAuthority, error) {
+	switch name := c.Anchors.SurfaceKeys; name {
+	case "":
+		return nil, nil
+	case builtinKeys:
+		return anchor.BuiltinSurface(c.Mode), nil
+	default:
+		b, err := readFile(c.path(name))
+		if err != nil {
+			return nil, configError{fmt.Errorf("anchors.surface_keys: %w", err)}
+		}
+		authorities, err := anchor.LoadSurface(c.Mode, b)
+		if err != nil {
+			return nil, configError{fmt.Errorf("anchors.surface_keys: %s: %w", name, err)}
+		}
+		return authorities, nil
+	}
+}
+
 // listKeys are the keys that may sign lists of the configured scope.
 func (c *config) listKeys() (sign1.Keys, error) {
 	var keys []sign1.Key

@@ -79,8 +79,15 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	if err != nil {
 		return err
 	}
+	surface, err := c.openSurfaceKeys()
+	if err != nil {
+		return err
+	}
 	dialogue, err := c.openDialogue()
 	if err != nil {
+		return err
+	}
+	if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
 		return err
 	}
 	store, err := c.openList(key)
@@ -110,7 +117,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
 		},
 		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration,
-		Anchors: anchors.Certificates(),
+		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
 	}, terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
 		Rand: rand.Reader, Now: time.Now,
@@ -137,6 +144,9 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 		return configError{err}
 	}
 	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "gate", c.Gate.Name, "methods", c.Methods)
+	if c.TapUse.FirstUse {
+		log.Warn("first use is on", "note", firstUseWarning)
+	}
 	for _, s := range said {
 		log.Info("key custody", "medium", s)
 	}

@@ -1,5 +1,6 @@
 // Package anchor holds the CA certificates under which a terminal accepts
-// user-authentication certificates (利用者証明用電子証明書).
+// user-authentication certificates (利用者証明用電子証明書), and the keys under
+// which it accepts card-verifiable certificates of the card-surface application.
 //
 // There are two hierarchies, and a Set is of one of them. A production
 // certificate is known by its pin, the SHA-256 digest of its DER, wherever it
@@ -199,11 +200,14 @@ func check(cert *x509.Certificate) error {
 	return nil
 }
 
+// maxFile bounds the files of this package, in bytes.
+const maxFile = 64 << 10
+
 // split takes a file apart into the DER of its certificates. PEM may carry
 // text around its blocks, as openssl writes it, but no block of another type.
 func split(file []byte) ([][]byte, error) {
-	if len(file) > 64<<10 {
-		return nil, fmt.Errorf("%d bytes, want at most 65536", len(file))
+	if len(file) > maxFile {
+		return nil, fmt.Errorf("%d bytes, want at most %d", len(file), maxFile)
 	}
 	if !bytes.Contains(file, []byte("-----BEGIN ")) {
 		return [][]byte{file}, nil

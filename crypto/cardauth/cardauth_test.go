@@ -3,9 +3,10 @@ package cardauth_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"math/big"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 // sha256Info is a DigestInfo without the digest (RFC 8017 §9.2, note 1).
@@ -29,6 +31,15 @@ func block(kind byte, pad int, parts ...[]byte) []byte {
 	return slices.Concat([]byte{0, kind}, bytes.Repeat([]byte{0xFF}, pad), []byte{0}, slices.Concat(parts...))
 }
 
+func cardKey(t *testing.T, public crypto.PublicKey) cardkey.Key {
+	t.Helper()
+	k, err := cardkey.New(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func proof(t *testing.T) (cardauth.Proof, *rsa.PrivateKey) {
 	t.Helper()
 	img := image(t, "good.json")
@@ -37,8 +48,8 @@ func proof(t *testing.T) (cardauth.Proof, *rsa.PrivateKey) {
 		t.Fatal(err)
 	}
 	key := terminalKey(t) // stands for any key that a row registers
-	p := cardauth.Proof{Head: head, Digest: sha256.Sum256([]byte("challenge")), Scheme: cardauth.PKCS1v15SHA256}
-	if p.Signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, p.Digest[:]); err != nil {
+	p := cardauth.Proof{Head: head, Challenge: cardauth.Challenge{Scope: "arena", Purpose: cardauth.PurposeGate}, Scheme: cardkey.PKCS1v15SHA256}
+	if p.Signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, p.Challenge.Digest(crypto.SHA256)); err != nil {
 		t.Fatal(err)
 	}
 	return p, key
@@ -46,7 +57,7 @@ func proof(t *testing.T) (cardauth.Proof, *rsa.PrivateKey) {
 
 func TestHolderExistsAfterARightAnswerOnly(t *testing.T) {
 	p, key := proof(t)
-	holder, err := cardauth.Verify(p, &key.PublicKey, at)
+	holder, err := cardauth.Verify(p, cardKey(t, &key.PublicKey), at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,28 +69,38 @@ func TestHolderExistsAfterARightAnswerOnly(t *testing.T) {
 	}
 
 	other := loadAuthority(t, "authority.json").caKey
-	pss, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, p.Digest[:], &rsa.PSSOptions{SaltLength: 32})
+	digest := p.Challenge.Digest(crypto.SHA256)
+	pss, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest, &rsa.PSSOptions{SaltLength: 32})
 	if err != nil {
 		t.Fatal(err)
 	}
-	longSalt, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, p.Digest[:], &rsa.PSSOptions{SaltLength: 64})
+	longSalt, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest, &rsa.PSSOptions{SaltLength: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
-	public := &key.PublicKey
+	public := cardKey(t, &key.PublicKey)
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elliptical := cardKey(t, &p384.PublicKey)
+	ecdsaSignature, err := ecdsa.SignASN1(rand.Reader, p384, p.Challenge.Digest(crypto.SHA384))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
-		key    *rsa.PublicKey
+		key    cardkey.Key
 		at     time.Time
 		change func(*cardauth.Proof)
 		want   error
 	}{
-		{"PSS", public, at, func(p *cardauth.Proof) { p.Scheme, p.Signature = cardauth.PSSSHA256, pss }, nil},
-		{"PSS with a salt of another length", public, at, func(p *cardauth.Proof) { p.Scheme, p.Signature = cardauth.PSSSHA256, longSalt }, cardauth.ErrNotGenuine},
+		{"PSS", public, at, func(p *cardauth.Proof) { p.Scheme, p.Signature = cardkey.PSSSHA256, pss }, nil},
+		{"PSS with a salt of another length", public, at, func(p *cardauth.Proof) { p.Scheme, p.Signature = cardkey.PSSSHA256, longSalt }, cardauth.ErrNotGenuine},
 		{"PSS where PKCS#1 v1.5 was asked", public, at, func(p *cardauth.Proof) { p.Signature = pss }, cardauth.ErrNotGenuine},
-		{"PKCS#1 v1.5 where PSS was asked", public, at, func(p *cardauth.Proof) { p.Scheme = cardauth.PSSSHA256 }, cardauth.ErrNotGenuine},
-		{"another key", &other.PublicKey, at, nil, cardauth.ErrNotGenuine},
-		{"another challenge", public, at, func(p *cardauth.Proof) { p.Digest[31] ^= 1 }, cardauth.ErrNotGenuine},
+		{"PKCS#1 v1.5 where PSS was asked", public, at, func(p *cardauth.Proof) { p.Scheme = cardkey.PSSSHA256 }, cardauth.ErrNotGenuine},
+		{"another key", cardKey(t, &other.PublicKey), at, nil, cardauth.ErrNotGenuine},
+		{"another challenge", public, at, func(p *cardauth.Proof) { p.Challenge.Nonce[31] ^= 1 }, cardauth.ErrNotGenuine},
 		{"no signature", public, at, func(p *cardauth.Proof) { p.Signature = nil }, cardauth.ErrNotGenuine},
 		{"truncated signature", public, at, func(p *cardauth.Proof) { p.Signature = p.Signature[:255] }, cardauth.ErrNotGenuine},
 		{"oversized signature", public, at, func(p *cardauth.Proof) { p.Signature = append(bytes.Clone(p.Signature), 0) }, cardauth.ErrNotGenuine},
@@ -91,12 +112,10 @@ func TestHolderExistsAfterARightAnswerOnly(t *testing.T) {
 		{"zero head", public, at, func(p *cardauth.Proof) { p.Head = cardauth.Head{} }, cardauth.ErrHeadMalformed},
 		{"before its time", public, time.Date(2026, 1, 14, 23, 59, 59, 0, time.UTC), nil, cardauth.ErrExpired},
 		{"after its time", public, time.Date(2032, 1, 1, 0, 0, 0, 0, time.UTC), nil, cardauth.ErrExpired},
-		{"no key", nil, at, nil, cardauth.ErrUntrusted},
-		{"zero key", &rsa.PublicKey{}, at, nil, cardauth.ErrUntrusted},
-		{"RSA of 1024 bits", &weakKey().PublicKey, at, nil, cardauth.ErrUntrusted},
-		{"RSA of 8192 bits", &rsa.PublicKey{N: new(big.Int).Lsh(key.N, 6144), E: 65537}, at, nil, cardauth.ErrUntrusted},
-		{"exponent 3", &rsa.PublicKey{N: key.N, E: 3}, at, nil, cardauth.ErrUntrusted},
-		{"exponent 1", &rsa.PublicKey{N: key.N, E: 1}, at, nil, cardauth.ErrUntrusted},
+		{"no key", cardkey.Key{}, at, nil, cardauth.ErrUntrusted},
+		{"P-384", elliptical, at, func(p *cardauth.Proof) { p.Scheme, p.Signature = cardkey.ECDSAP384SHA384, ecdsaSignature }, nil},
+		{"P-384 with a signature of RSA", elliptical, at, nil, cardauth.ErrNotGenuine},
+		{"RSA where P-384 was asked", public, at, func(p *cardauth.Proof) { p.Scheme = cardkey.ECDSAP384SHA384 }, cardauth.ErrNotGenuine},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := p
@@ -118,7 +137,7 @@ func TestHolderExistsAfterARightAnswerOnly(t *testing.T) {
 // looks for the digest somewhere in it would accept these.
 func TestForgedPaddingIsRefused(t *testing.T) {
 	p, key := proof(t)
-	digest := p.Digest[:]
+	digest := p.Challenge.Digest(crypto.SHA256)
 	zeros := func(n int) []byte { return make([]byte, n) }
 	noNull := []byte{0x30, 0x2F, 0x30, 0x0B, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x04, 0x20}
 	sha512t256 := bytes.Clone(sha256Info)
@@ -151,7 +170,7 @@ func TestForgedPaddingIsRefused(t *testing.T) {
 			}
 			p := p
 			p.Signature = raw(key, c.em)
-			if _, err := cardauth.Verify(p, &key.PublicKey, at); !errors.Is(err, c.want) {
+			if _, err := cardauth.Verify(p, cardKey(t, &key.PublicKey), at); !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 		})

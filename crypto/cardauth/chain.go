@@ -1,10 +1,11 @@
 package cardauth
 
 import (
-	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 // VerifyCertificate checks that the whole certificate der belongs to head and
@@ -15,26 +16,26 @@ import (
 // chosen by signature, never by name (card-facts §7). x509.Verify then checks
 // the chain: validity of both, CA basic constraints and certificate signing
 // of the anchor, unhandled critical extensions.
-func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at time.Time) (*rsa.PublicKey, error) {
+func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at time.Time) (cardkey.Key, error) {
 	if !SameHead(head, der) {
-		return nil, fmt.Errorf("%w: certificate does not continue its head", ErrNotGenuine)
+		return cardkey.Key{}, fmt.Errorf("%w: certificate does not continue its head", ErrNotGenuine)
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
+		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	if err := CheckValidity(head, at); err != nil {
-		return nil, err
+		return cardkey.Key{}, err
 	}
 	if leaf.IsCA {
-		return nil, fmt.Errorf("%w: it is the certificate of an authority", ErrUntrusted)
+		return cardkey.Key{}, fmt.Errorf("%w: it is the certificate of an authority", ErrUntrusted)
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return nil, fmt.Errorf("%w: its key usage lacks digitalSignature", ErrUntrusted)
+		return cardkey.Key{}, fmt.Errorf("%w: its key usage lacks digitalSignature", ErrUntrusted)
 	}
 	roots, err := issuers(leaf, anchors)
 	if err != nil {
-		return nil, err
+		return cardkey.Key{}, err
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{
 		Roots:       roots,
@@ -43,14 +44,11 @@ func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at ti
 		// Go would ask for serverAuth.
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
+		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
-	key, ok := leaf.PublicKey.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: its key is not RSA", ErrUntrusted)
-	}
-	if err := checkKey(key); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUntrusted, err)
+	key, err := cardkey.New(leaf.PublicKey)
+	if err != nil {
+		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	return key, nil
 }

@@ -10,14 +10,16 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"math/big"
 	"testing"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 // verify parses the head of der and verifies der under the anchors.
-func verify(t *testing.T, der []byte, at time.Time, anchors ...*x509.Certificate) (*rsa.PublicKey, error) {
+func verify(t *testing.T, der []byte, at time.Time, anchors ...*x509.Certificate) (cardkey.Key, error) {
 	t.Helper()
 	head, err := cardauth.ParseHead(der)
 	if err != nil {
@@ -33,7 +35,7 @@ func TestCertificateGivesItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !key.Equal(img.AuthenticationKey()) {
+	if !key.Equal(cardKey(t, img.AuthenticationKey())) {
 		t.Error("another key than the card has")
 	}
 }
@@ -58,7 +60,7 @@ func TestIssuerIsFoundBySignatureNotByName(t *testing.T) {
 		{"good.json", nil, cardauth.ErrUntrusted},
 	} {
 		key, err := verify(t, image(t, c.image).AuthenticationCertificate(), at, c.anchors...)
-		if !errors.Is(err, c.want) || (err == nil) != (key != nil) {
+		if !errors.Is(err, c.want) || (err != nil) != key.IsZero() {
 			t.Errorf("%s under %d anchors: error %v, want %v", c.image, len(c.anchors), err, c.want)
 		}
 	}
@@ -96,7 +98,11 @@ func TestRealAuthoritiesShareANameAndTrustNobodyElse(t *testing.T) {
 func TestCertificatesThatAreRefused(t *testing.T) {
 	a := loadAuthority(t, "authority.json")
 	key := &terminalKey(t).PublicKey
-	elliptical, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,14 +132,16 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 		}, cardauth.ErrUntrusted},
 		{"RSA of 1024 bits", &weakKey().PublicKey, nil, cardauth.ErrUntrusted},
 		{"RSA with exponent 3", &rsa.PublicKey{N: key.N, E: 3}, nil, cardauth.ErrUntrusted},
-		{"not RSA", &elliptical.PublicKey, nil, cardauth.ErrUntrusted},
+		{"RSA of 4096 bits", &rsa.PublicKey{N: new(big.Int).Lsh(key.N, 2048), E: 65537}, nil, cardauth.ErrUntrusted},
+		{"ECDSA on P-256", &p256.PublicKey, nil, cardauth.ErrUntrusted},
+		{"ECDSA on P-384", &p384.PublicKey, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := verify(t, a.issue(t, c.key, c.change), at, a.ca)
 			if !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
-			if (got != nil) != (c.want == nil) {
+			if got.IsZero() != (c.want != nil) {
 				t.Errorf("key %v", got)
 			}
 		})
@@ -163,7 +171,7 @@ func TestCertificateMustContinueItsHead(t *testing.T) {
 		{"trailing bytes", head, append(bytes.Clone(good), 0), cardauth.ErrUntrusted},
 		{"a changed signature", head, flipped, cardauth.ErrUntrusted},
 	} {
-		if key, err := cardauth.VerifyCertificate(c.head, c.der, []*x509.Certificate{a.ca}, at); !errors.Is(err, c.want) || key != nil {
+		if key, err := cardauth.VerifyCertificate(c.head, c.der, []*x509.Certificate{a.ca}, at); !errors.Is(err, c.want) || !key.IsZero() {
 			t.Errorf("%s: error %v, want %v", c.name, err, c.want)
 		}
 	}

@@ -1,10 +1,12 @@
 package cardauth
 
 import (
-	"crypto/sha256"
+	"crypto"
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 )
 
 // challengeLabel keeps our challenges apart from everything else a card might
@@ -34,18 +36,27 @@ func (c *Challenge) Fresh(rand io.Reader) error {
 	return nil
 }
 
-// Digest is SHA-256 over the label and every field, each with its length as
-// four bytes, big-endian, before it.
-func (c Challenge) Digest() [sha256.Size]byte {
-	h := sha256.New()
+// Digest is the hash h, that of the scheme the card signs with, over the label
+// and every field, each with its length as four bytes, big-endian, before it.
+// It is nil when h is not available.
+func (c Challenge) Digest(h crypto.Hash) []byte {
+	if !h.Available() {
+		return nil
+	}
+	d := h.New()
 	for _, field := range [][]byte{
 		[]byte(challengeLabel), []byte(c.Scope), []byte(c.Terminal),
 		[]byte(c.Purpose), []byte(c.Ticket), c.Nonce[:],
 	} {
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], uint32(len(field)))
-		h.Write(n[:])
-		h.Write(field)
+		d.Write(n[:])
+		d.Write(field)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return d.Sum(nil)
+}
+
+// VerifiedBy checks that key signed the challenge under the scheme.
+func (c Challenge) VerifiedBy(key cardkey.Key, s cardkey.Scheme, signature []byte) error {
+	return key.Verify(s, c.Digest(s.Hash()), signature)
 }

@@ -84,7 +84,7 @@ func TestCVCertificateHasItsParts(t *testing.T) {
 			if c.issuer != "" && (string(issuer[:]) != c.issuer || string(subject[:]) != c.subject) {
 				t.Errorf("issuer %q, subject %q", issuer, subject)
 			}
-			if c.key != nil && !got.PublicKey().Equal(c.key) {
+			if c.key != nil && !got.PublicKey().Equal(cardKey(t, c.key)) {
 				t.Error("another key")
 			}
 		})
@@ -97,7 +97,7 @@ func TestCVCertificateHeadersAreExact(t *testing.T) {
 	for _, part := range []struct {
 		tag          string
 		offset, size int
-	}{{"7F21", 0, 5}, {"5F4E", 5, 5}, {"tag 90", 42, 5}, {"tag 91", 47, 4}, {"5F37", 307, 5}} {
+	}{{"7F21", 0, 5}, {"5F4E", 5, 5}, {"tags 90 and 91", 42, 9}, {"5F37", 307, 5}} {
 		for i := part.offset; i < part.offset+part.size; i++ {
 			b := bytes.Clone(good)
 			b[i] ^= 0x01
@@ -190,8 +190,8 @@ func FuzzParseCVCertificate(f *testing.F) {
 		if !bytes.Equal(c.Bytes(), b) || !bytes.Equal(append(bytes.Clone(c.BodyObject()), c.SignatureObject()...), b) {
 			t.Fatalf("%X parses and gives back %X", b, c.Bytes())
 		}
-		if n := c.PublicKey().N.BitLen(); n != 2048 {
-			t.Fatalf("modulus of %d bits", n)
+		if c.PublicKey().IsZero() {
+			t.Fatal("no public key")
 		}
 	})
 }

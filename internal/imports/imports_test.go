@@ -107,7 +107,7 @@ func check(rules []rule, all []pkg) (violations []string) {
 				}
 			}
 			for _, d := range p.Deps {
-				if matches(r.deps, d) || r.others && !standard(d) {
+				if matches(r.deps, d) || r.others && !standard(d) && !matches(r.who, d) {
 					found[fmt.Sprintf("%s depends on %s: %s", p.ImportPath, d, r.why)] = true
 				}
 			}

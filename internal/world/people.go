@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
@@ -46,7 +47,7 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 
 	m.list(alice, "ticket-alice", nil)
 	m.list(bob, "ticket-bob", nil)
-	m.list(chain, "ticket-chain", func(r *whitelist.Row) { r.AuthKey, r.CardKey = nil, nil })
+	m.list(chain, "ticket-chain", func(r *whitelist.Row) { r.AuthKey, r.CardKey = cardkey.Key{}, cardkey.Key{} })
 	m.list(sim, "ticket-sim", nil)
 	m.list(revoked, "ticket-revoked", func(r *whitelist.Row) { r.Status = whitelist.Revoked })
 	m.list(late, "ticket-late", func(r *whitelist.Row) { r.Entitlements[0].NotAfter = w.Now.Add(-time.Minute) })

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -66,7 +67,7 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 		content []byte
 	}{
 		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"ca.pem", ca}, {"list.cose", list},
-		{"intermediate.cvc", w.TerminalCertificates[0]}, {"terminal.cvc", w.TerminalCertificates[1]},
+		{"surface-keys.json", w.surfaceKeys()}, {"intermediate.cvc", w.TerminalCertificates[0]}, {"terminal.cvc", w.TerminalCertificates[1]},
 		{"config.toml", []byte(text)},
 	} {
 		err = errors.Join(err, os.WriteFile(in(f.name), f.content, 0o600))
@@ -96,7 +97,11 @@ wrapper = %q
 keys = ["list.pub.pem"]
 
 [anchors]
-files = ["ca.pem"]
+files        = ["ca.pem"]
+surface_keys = "surface-keys.json"
+
+[tap_use]
+first_use = true   # a real terminal leaves this at false (docs/protocol.md says what it does not prove)
 
 [external_auth]
 key          = %q
@@ -143,7 +148,7 @@ func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *termi
 		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
-		Anchors: s.World.Anchors(),
+		Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
 	}
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,
@@ -194,4 +199,25 @@ func (w *World) ExternalAuthKey(signer crypto.Signer) (*jpki.TerminalKey, error)
 // Anchors are the CA certificates that a terminal of this world trusts.
 func (w *World) Anchors() []*x509.Certificate {
 	return []*x509.Certificate{w.Authority.CACertificate()}
+}
+
+// SurfaceAuthorities are the keys under which a terminal of this world trusts
+// age records.
+func (w *World) SurfaceAuthorities() []cardauth.CVAuthority {
+	id, public := w.Authority.SurfaceCA()
+	key, err := cardkey.New(public)
+	if err != nil {
+		panic("world: " + err.Error()) // every authority has an RSA-2048 key
+	}
+	return []cardauth.CVAuthority{{ID: cardauth.CVKeyID(id), Key: key}}
+}
+
+// surfaceKeys is the same as a key file.
+func (w *World) surfaceKeys() []byte {
+	id, public := w.Authority.SurfaceCA()
+	return fmt.Appendf(nil, `{
+  "about": "card-surface authority of the test world",
+  "keys": [{"hierarchy": "test", "key_id_hex": "%x", "printable": "%s/%s", "modulus_hex": "%x"}]
+}
+`, id, id[:7], id[9:12], public.N)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
@@ -88,15 +89,18 @@ func (w *World) Row(img *vcard.Image, entitlement string) (whitelist.Listed, err
 	if err != nil {
 		return whitelist.Listed{}, err
 	}
-	return whitelist.Listed{
-		Head: head.Bytes(),
-		Row: whitelist.Row{
-			Status:       whitelist.Active,
-			Entitlements: []whitelist.Entitlement{{ID: entitlement}},
-			AuthKey:      img.AuthenticationKey(),
-			CardKey:      img.CardKey(),
-		},
-	}, nil
+	row := whitelist.Row{Status: whitelist.Active, Entitlements: []whitelist.Entitlement{{ID: entitlement}}}
+	if key := img.AuthenticationKey(); key != nil {
+		if row.AuthKey, err = cardkey.New(key); err != nil {
+			return whitelist.Listed{}, err
+		}
+	}
+	if key := img.CardKey(); key != nil {
+		if row.CardKey, err = cardkey.New(key); err != nil {
+			return whitelist.Listed{}, err
+		}
+	}
+	return whitelist.Listed{Head: head.Bytes(), Row: row}, nil
 }
 
 // List writes a signed list of the rows, with the world's manifest.

@@ -59,9 +59,9 @@ func BenchmarkAgentShare(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := loadSession(b, filepath.Join(traceDir, name+".txt"))
 			img := image(b, s.image)
-			registeredKey := img.CardKey()
+			registeredKey := cardKey(b, img)
 			if s.method == jpki.ExternalAuth {
-				registeredKey = img.AuthenticationKey()
+				registeredKey = authenticationKey(b, img)
 			}
 			anchors := []*x509.Certificate{authority(b, "authority.json").CACertificate()}
 			d := newTerminal(b).dialogue(b, jpki.DefaultProfile())
@@ -71,7 +71,7 @@ func BenchmarkAgentShare(b *testing.B) {
 				if err := challenge.Fresh(bytes.NewReader(s.challenge.Nonce[:])); err != nil {
 					b.Fatal(err)
 				}
-				want := jpki.Expected{Method: s.method, Digest: challenge.Digest()}
+				want := jpki.Expected{Method: s.method, Challenge: challenge}
 				e, _, err := tap(b, d, &trace.Replay{Pairs: s.pairs}, func(head cardauth.Head) (jpki.Expected, error) {
 					if s.check {
 						want.CheckCertificate = func(der []byte) (err error) {
@@ -84,7 +84,7 @@ func BenchmarkAgentShare(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				proof := cardauth.Proof{Head: e.Head, Digest: want.Digest, Signature: e.Signature, Scheme: e.Scheme}
+				proof := cardauth.Proof{Head: e.Head, Challenge: challenge, Signature: e.Signature, Scheme: e.Scheme}
 				if _, err := cardauth.Verify(proof, key, at); err != nil {
 					b.Fatal(err)
 				}

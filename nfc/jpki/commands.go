@@ -4,17 +4,19 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
 // Instructions of ISO/IEC 7816-4:2020 that every card has alike, so they are in
 // no profile.
 const (
+	insVerify     = 0x20
 	insSelect     = 0xA4
 	insReadBinary = 0xB0
 )
@@ -22,9 +24,11 @@ const (
 // readSize is the most that READ BINARY gives in short length, in bytes.
 const readSize = 256
 
-// sha256Prefix is what stands before a SHA-256 digest in a DigestInfo
-// (RFC 8017 §9.2, note 1).
-var sha256Prefix = [...]byte{0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
+// digestInfoPrefix is what stands before a digest in a DigestInfo (RFC 8017
+// §9.2, note 1). What is not here cannot be asked of a card.
+var digestInfoPrefix = map[crypto.Hash][]byte{
+	crypto.SHA256: {0x30, 0x31, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
+}
 
 // selectDF selects an application by its DF name, asking for no response
 // data (ISO/IEC 7816-4:2020 §11.2.2).
@@ -73,14 +77,23 @@ func (s *session) readHead() error {
 	}
 }
 
-// readRest reads what is missing of the certificate: in one command where
-// reader and card take extended length, which is tried once for each slot,
-// else by 256 bytes.
+// readRest reads what is missing of the certificate.
 func (s *session) readRest() error {
-	file := s.d.profile.Files.AuthenticationCertificate
-	size := s.evidence.Head.CertificateSize()
-	for len(s.certificate) < size {
-		at := len(s.certificate)
+	certificate, err := s.readUpTo(s.d.profile.Files.AuthenticationCertificate, s.certificate, s.evidence.Head.CertificateSize())
+	if err != nil {
+		return wrap("reading the certificate", err, ErrUnsupported)
+	}
+	s.certificate = certificate
+	return nil
+}
+
+// readUpTo reads an EF, of which have was read before, up to size bytes: in one
+// command where reader and card take extended length, which is tried once for
+// each slot, else by 256 bytes. Files carry filler behind their content, which
+// is left out.
+func (s *session) readUpTo(file FileID, have []byte, size int) ([]byte, error) {
+	for len(have) < size {
+		at := len(have)
 		ne := size - at
 		long := ne > readSize && s.d.longReads(s.slot)
 		if !long {
@@ -92,25 +105,25 @@ func (s *session) readRest() error {
 			continue
 		}
 		if err != nil {
-			return wrap("reading the certificate", err, ErrUnsupported)
+			return nil, err
 		}
 		if len(data) == 0 {
-			return fmt.Errorf("reading the certificate: %w: the file ends after %d of %d bytes", ErrUnsupported, at, size)
+			return nil, fmt.Errorf("%w: the file ends after %d of %d bytes", ErrUnsupported, at, size)
 		}
-		s.certificate = append(s.certificate, data...)
+		have = append(have, data...)
 	}
-	s.certificate = s.certificate[:size] // files carry filler behind the certificate
-	return nil
+	return have[:size], nil
 }
 
 // refusesLength reports whether err is how a reader or a card says that it
-// does not take extended length.
+// does not take extended length: any status word, save those that name another
+// cause.
 func refusesLength(err error) bool {
 	if errors.Is(err, nfc.ErrExtendedLength) {
 		return true
 	}
 	_, isStatus := errors.AsType[*nfc.StatusError](err)
-	return isStatus
+	return isStatus && !errors.Is(err, nfc.ErrNotFound) && !errors.Is(err, nfc.ErrSecurityStatus)
 }
 
 func (d *Dialogue) longReads(slot string) bool {
@@ -175,13 +188,15 @@ func (s *session) authenticate(challenge []byte) error {
 		return context.Cause(s.ctx) // too late to be of use: sign nothing
 	}
 	x := &s.d.profile.ExternalAuth.Authenticate
-	digest := sha256.Sum256(challenge)
-	var opts crypto.SignerOpts = crypto.SHA256
-	if x.Scheme == cardauth.PSSSHA256 {
-		opts = &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash}
+	hash := x.Scheme.Hash()
+	digest := hash.New()
+	digest.Write(challenge)
+	var opts crypto.SignerOpts = hash
+	if x.Scheme == cardkey.PSSSHA256 {
+		opts = &rsa.PSSOptions{Hash: hash, SaltLength: rsa.PSSSaltLengthEqualsHash}
 	}
 	s.evidence.TerminalSignatures++
-	signature, err := s.d.terminal.signer.Sign(s.d.rand, digest[:], opts)
+	signature, err := s.d.terminal.signer.Sign(s.d.rand, digest.Sum(nil), opts)
 	if err != nil {
 		return fmt.Errorf("signing the card's challenge: %w: %w", ErrTerminalKey, err)
 	}
@@ -193,11 +208,12 @@ func (s *session) authenticate(challenge []byte) error {
 // order, whatever the card.
 var ErrTerminalKey = errors.New("terminal key failed")
 
-// sign has the card sign our digest.
-func (s *session) sign(how Sign, digest [sha256.Size]byte) error {
-	data := digest[:]
+// sign has the card sign our challenge.
+func (s *session) sign(how Sign, challenge cardauth.Challenge) error {
+	hash := how.Scheme.Hash()
+	data := challenge.Digest(hash)
 	if how.Input == DigestInfo {
-		data = append(sha256Prefix[:len(sha256Prefix):len(sha256Prefix)], digest[:]...)
+		data = slices.Concat(digestInfoPrefix[hash], data)
 	}
 	signature, err := s.ch.Do(s.ctx, how.Command.command(data, readSize))
 	if err != nil {

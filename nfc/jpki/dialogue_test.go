@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
@@ -34,7 +35,7 @@ func TestTapCostsNoMoreThanThis(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			term, img := newTerminal(t), image(t, "good.json")
-			var certified *rsa.PublicKey
+			var certified cardkey.Key
 			resolve := registered(c.method)
 			if c.check {
 				resolve = chained(t, c.method, &certified)
@@ -50,7 +51,7 @@ func TestTapCostsNoMoreThanThis(t *testing.T) {
 			if term.signer.signatures != c.signatures || e.TerminalSignatures != c.signatures {
 				t.Errorf("the terminal's key made %d signatures, evidence says %d, want %d", term.signer.signatures, e.TerminalSignatures, c.signatures)
 			}
-			if c.check && !certified.Equal(img.AuthenticationKey()) {
+			if c.check && !certified.Equal(authenticationKey(t, img)) {
 				t.Error("another key was certified")
 			}
 		})
@@ -76,7 +77,7 @@ func TestTerminalSignsNothingForAnUnlistedCard(t *testing.T) {
 
 func TestTerminalSignsNothingForAWrongCA(t *testing.T) {
 	term := newTerminal(t)
-	var key *rsa.PublicKey
+	var key cardkey.Key
 	_, stats, err := term.tap(t, newCard(t, image(t, "forged.json"), vcard.Options{}), chained(t, jpki.ExternalAuth, &key))
 	if !errors.Is(err, cardauth.ErrUntrusted) {
 		t.Errorf("error %v", err)
@@ -94,8 +95,8 @@ func TestCopiedCardProvesNothing(t *testing.T) {
 			t.Fatalf("%s: %v", method, err)
 		}
 		img := image(t, "good.json")
-		for _, key := range []*rsa.PublicKey{img.CardKey(), img.AuthenticationKey()} {
-			proof := cardauth.Proof{Head: e.Head, Digest: digest, Signature: e.Signature, Scheme: e.Scheme}
+		for _, key := range []cardkey.Key{cardKey(t, img), authenticationKey(t, img)} {
+			proof := cardauth.Proof{Head: e.Head, Challenge: challenge, Signature: e.Signature, Scheme: e.Scheme}
 			if _, err := cardauth.Verify(proof, key, at); !errors.Is(err, cardauth.ErrNotGenuine) {
 				t.Errorf("%s: error %v", method, err)
 			}
@@ -117,7 +118,7 @@ func TestCardsThatDifferProveThemselves(t *testing.T) {
 			for _, method := range methods {
 				t.Run(fmt.Sprintf("%s/%s/%v", name, method, check), func(t *testing.T) {
 					img := image(t, "good.json")
-					var key *rsa.PublicKey
+					var key cardkey.Key
 					resolve := registered(method)
 					if check {
 						resolve = chained(t, method, &key)
@@ -256,7 +257,7 @@ func TestDialoguesRunAtTheSameTime(t *testing.T) {
 	const lanes = 4
 	for i := range lanes {
 		card := newCard(t, img, vcard.Options{NoExtendedLength: i%2 == 0})
-		resolve := chained(t, jpki.TapUse, new(*rsa.PublicKey))
+		resolve := chained(t, jpki.TapUse, new(cardkey.Key))
 		go func() {
 			_, err := d.Run(t.Context(), "slot", nfc.NewChannel(card), resolve)
 			errs <- err
@@ -275,7 +276,7 @@ func TestNoPINIsEverSent(t *testing.T) {
 	for _, name := range []string{"good.json", "android.json", "iphone.json", "sim.json", "forged.json"} {
 		for _, method := range methods {
 			r := &recorder{Transmitter: newCard(t, image(t, name), vcard.Options{})}
-			_, _, _ = term.tap(t, r, chained(t, method, new(*rsa.PublicKey)))
+			_, _, _ = term.tap(t, r, chained(t, method, new(cardkey.Key)))
 			if len(r.commands) == 0 {
 				t.Fatal("nothing was sent")
 			}

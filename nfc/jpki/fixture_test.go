@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
@@ -28,7 +28,7 @@ const cardDir = "../../testdata/cards"
 // at is an instant at which the valid certificates of testdata/cards are valid.
 var at = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-var digest = sha256.Sum256([]byte("challenge of a test"))
+var challenge = cardauth.Challenge{Scope: "arena", Terminal: "gate-1-left", Purpose: cardauth.PurposeGate}
 
 var methods = []jpki.Method{jpki.TapUse, jpki.ExternalAuth}
 
@@ -149,29 +149,52 @@ func tap(t testing.TB, d *jpki.Dialogue, medium nfc.Transmitter, resolve jpki.Re
 
 // registered resolves every head as that of a person whose keys are registered.
 func registered(method jpki.Method) jpki.Resolve {
-	return func(cardauth.Head) (jpki.Expected, error) { return jpki.Expected{Method: method, Digest: digest}, nil }
+	return func(cardauth.Head) (jpki.Expected, error) {
+		return jpki.Expected{Method: method, Challenge: challenge}, nil
+	}
 }
 
 // chained resolves every head as that of a person whose certificate is to be
 // verified, and puts the certified key into key.
-func chained(t testing.TB, method jpki.Method, key **rsa.PublicKey) jpki.Resolve {
+func chained(t testing.TB, method jpki.Method, key *cardkey.Key) jpki.Resolve {
 	anchors := []*x509.Certificate{authority(t, "authority.json").CACertificate()}
 	return func(head cardauth.Head) (jpki.Expected, error) {
-		return jpki.Expected{Method: method, Digest: digest, CheckCertificate: func(der []byte) (err error) {
+		return jpki.Expected{Method: method, Challenge: challenge, CheckCertificate: func(der []byte) (err error) {
 			*key, err = cardauth.VerifyCertificate(head, der, anchors, at)
 			return err
 		}}, nil
 	}
 }
 
+// cardKey and authenticationKey are what the row of a registered card has.
+func cardKey(t testing.TB, img *vcard.Image) cardkey.Key {
+	t.Helper()
+	return newKey(t, img.CardKey())
+}
+
+func authenticationKey(t testing.TB, img *vcard.Image) cardkey.Key {
+	t.Helper()
+	return newKey(t, img.AuthenticationKey())
+}
+
+func newKey(t testing.TB, public crypto.PublicKey) cardkey.Key {
+	t.Helper()
+	key, err := cardkey.New(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // prove verifies the evidence with the key that the image's row would hold.
 func prove(t testing.TB, e jpki.Evidence, img *vcard.Image) {
 	t.Helper()
-	key := img.CardKey()
+	registered := cardKey
 	if e.Method == jpki.ExternalAuth {
-		key = img.AuthenticationKey()
+		registered = authenticationKey
 	}
-	proof := cardauth.Proof{Head: e.Head, Digest: digest, Signature: e.Signature, Scheme: e.Scheme}
+	key := registered(t, img)
+	proof := cardauth.Proof{Head: e.Head, Challenge: challenge, Signature: e.Signature, Scheme: e.Scheme}
 	holder, err := cardauth.Verify(proof, key, at)
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,11 @@
 // Package jpki speaks with the JPKI and card-surface applications of a My
-// Number card, without a PIN.
+// Number card.
 //
 // It promises the fewest commands that prove a card by the configured method,
 // and that the terminal's key answers no challenge of a card whose
-// certificate head its caller has not resolved. It decides nothing: what a
-// card said comes back as Evidence, which is not yet a Holder.
+// certificate head its caller has not resolved. A tap sends no PIN; the one
+// exception is the birth date at first use, which the caller hands in. It decides
+// nothing: what a card said comes back as Evidence, which is not yet a Holder.
 //
 // Facts: card-facts.md §2, §3, §5, §6 (known, likely and modelled are kept
 // apart there; everything not known is in the Profile).
@@ -13,8 +14,6 @@ package jpki
 import (
 	"context"
 	"crypto"
-	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
@@ -57,23 +57,46 @@ type Resolve func(head cardauth.Head) (Expected, error)
 // Expected is what the card has to prove. It carries no row of the list: only
 // which way to go and what to sign.
 type Expected struct {
-	Method Method
-	Digest [sha256.Size]byte // digest of our challenge, for the card to sign
+	Method    Method
+	Challenge cardauth.Challenge // for the card to sign
 
 	// CheckCertificate, when not nil, is given the whole certificate before
-	// the terminal's key is used: method A without a registered key.
+	// the terminal's key, or a birth date, is used: method A without a
+	// registered key, and first use.
 	CheckCertificate func(der []byte) error
+
+	// FirstUse, when not nil, is what method B does instead of relying on a
+	// registered card key.
+	FirstUse *FirstUse
+}
+
+// FirstUse is what it takes to learn a card's own key from its age record
+// (card-facts §5). The card is given the birth date: whoever presents a copy of
+// somebody's certificate, and of the free files of any card, learns it.
+type FirstUse struct {
+	BirthDate cardauth.BirthDate
+
+	// CheckSigner is given EF 0004, the certificate of whoever signed the
+	// record, before the card is given the birth date.
+	CheckSigner func(cvc []byte) error
+
+	// CheckRecord is given EF 0001, the age record.
+	CheckRecord func(record []byte) error
 }
 
 // Evidence is what a card said. Nothing in it is verified.
 type Evidence struct {
 	Method    Method
 	Head      cardauth.Head
-	Signature []byte // over Expected.Digest
-	Scheme    cardauth.Scheme
+	Signature []byte // over the digest of Expected.Challenge
+	Scheme    cardkey.Scheme
 
 	// TerminalSignatures counts what the terminal's key signed: 0 or 1.
 	TerminalSignatures int
+
+	// BirthDateRefused says that the card answered the birth date with 63xx:
+	// it is that of somebody else, and is never presented to this card again.
+	BirthDateRefused bool
 
 	Timings Timings
 }
@@ -101,8 +124,8 @@ func NewTerminalKey(signer crypto.Signer, certificates ...cardauth.CVCertificate
 			return nil, fmt.Errorf("external authentication: certificate %d: %w", i+1, err)
 		}
 	}
-	public, ok := signer.Public().(*rsa.PublicKey)
-	if !ok || !public.Equal(certificates[len(certificates)-1].PublicKey()) {
+	public, err := cardkey.New(signer.Public())
+	if err != nil || !public.Equal(certificates[len(certificates)-1].PublicKey()) {
 		return nil, errors.New("external authentication: the last certificate certifies another key than the terminal holds")
 	}
 	return &TerminalKey{signer: signer, certificates: certificates}, nil
@@ -131,6 +154,9 @@ func NewDialogue(profile Profile, terminal *TerminalKey, rand io.Reader) (*Dialo
 
 // CanExternalAuth reports whether method A is available.
 func (d *Dialogue) CanExternalAuth() bool { return d.terminal != nil }
+
+// CanFirstUse reports whether the card profile has first use.
+func (d *Dialogue) CanFirstUse() bool { return d.profile.FirstUse != nil }
 
 // Run proves the card on ch, which has just been powered in slot. What the
 // card said so far is returned with every error.
@@ -184,14 +210,20 @@ func (s *session) run(resolve Resolve) error {
 	return fmt.Errorf("resolve asked for unknown method %q", want.Method)
 }
 
-// tapUse is method B with a registered card key (card-facts §5, steps 3, 4).
+// tapUse is method B (card-facts §5): with a registered card key steps 3 and 4,
+// at first use the record that certifies the key in between.
 func (s *session) tapUse(want Expected) error {
 	p := &s.d.profile
 	t := &s.evidence.Timings
 	if err := timed(&t.Select, func() error { return s.selectDF("card-surface AP", p.Applications.CardSurface) }); err != nil {
 		return err
 	}
-	return timed(&t.Sign, func() error { return s.sign(p.TapUse.Sign, want.Digest) })
+	if want.FirstUse != nil {
+		if err := timed(&t.Read, func() error { return s.firstUse(*want.FirstUse) }); err != nil {
+			return err
+		}
+	}
+	return timed(&t.Sign, func() error { return s.sign(p.TapUse.Sign, want.Challenge) })
 }
 
 // externalAuth is method A (card-facts §6, steps 2 to 7, in the profile's
@@ -215,7 +247,7 @@ func (s *session) externalAuth(want Expected) error {
 		case StepAuthenticate:
 			err = timed(&t.Auth, func() error { return s.authenticate(challenge) })
 		case StepSign:
-			err = timed(&t.Sign, func() error { return s.sign(x.Sign, want.Digest) })
+			err = timed(&t.Sign, func() error { return s.sign(x.Sign, want.Challenge) })
 		}
 		if err != nil {
 			return err

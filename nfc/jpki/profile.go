@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 )
 
@@ -21,6 +21,7 @@ type Profile struct {
 	Applications Applications         `toml:"applications"`
 	Files        Files                `toml:"files"`
 	TapUse       TapUseCommands       `toml:"tap_use"`
+	FirstUse     *FirstUseFiles       `toml:"first_use"` // nil: such cards have no first use
 	ExternalAuth ExternalAuthCommands `toml:"external_auth"`
 }
 
@@ -41,6 +42,13 @@ type TapUseCommands struct {
 	Sign Sign `toml:"sign"`
 }
 
+// FirstUseFiles are EF identifiers of the card-surface AP that first use needs.
+type FirstUseFiles struct {
+	SignerCertificate FileID `toml:"signer_certificate"`
+	BirthDate         FileID `toml:"birth_date"` // a PIN
+	AgeRecord         FileID `toml:"age_record"`
+}
+
 // ExternalAuthCommands are those of method A, external authentication.
 type ExternalAuthCommands struct {
 	Order                []Step       `toml:"order"`
@@ -55,15 +63,15 @@ type ExternalAuthCommands struct {
 
 // A Sign is a command by which the card signs our digest.
 type Sign struct {
-	Command Header          `toml:"command"`
-	Input   Input           `toml:"input"`
-	Scheme  cardauth.Scheme `toml:"scheme"`
+	Command Header         `toml:"command"`
+	Input   Input          `toml:"input"`
+	Scheme  cardkey.Scheme `toml:"scheme"`
 }
 
 // An Authenticate is the command that carries the terminal's signature.
 type Authenticate struct {
-	Command Header          `toml:"command"`
-	Scheme  cardauth.Scheme `toml:"scheme"`
+	Command Header         `toml:"command"`
+	Scheme  cardkey.Scheme `toml:"scheme"`
 }
 
 // A Header is the header of a command APDU, CLA INS P1 P2, written as
@@ -162,8 +170,10 @@ func ParseProfile(text []byte) (Profile, error) {
 func (p Profile) check() error {
 	x := p.ExternalAuth
 	switch {
-	case p.Format != 1:
-		return fmt.Errorf("format is %d, this version reads 1", p.Format)
+	case p.Format != 1 && p.Format != 2:
+		return fmt.Errorf("format is %d, this version reads 1 and 2", p.Format)
+	case p.Format == 1 && p.FirstUse != nil:
+		return errors.New("first_use is of format 2")
 	case p.Name == "":
 		return errors.New("name is missing")
 	case !p.Applications.JPKI.valid():
@@ -202,19 +212,33 @@ func (p Profile) check() error {
 		if s.sign.Input != DigestInfo && s.sign.Input != Digest {
 			return fmt.Errorf("%s.input is %q, want %q or %q", s.name, s.sign.Input, DigestInfo, Digest)
 		}
-		if err := checkScheme(s.sign.Scheme); err != nil {
+		if err := checkScheme(s.sign.Scheme, cardkey.PKCS1v15SHA256, cardkey.PSSSHA256, cardkey.ECDSAP384SHA384); err != nil {
 			return fmt.Errorf("%s.scheme %w", s.name, err)
 		}
+		if s.sign.Input == DigestInfo && digestInfoPrefix[s.sign.Scheme.Hash()] == nil {
+			return fmt.Errorf("%s.input is %q, which scheme %q does not have", s.name, DigestInfo, s.sign.Scheme)
+		}
 	}
-	if err := checkScheme(x.Authenticate.Scheme); err != nil {
+	// The terminal's certificates are card-verifiable ones, which hold RSA keys.
+	if err := checkScheme(x.Authenticate.Scheme, cardkey.PKCS1v15SHA256, cardkey.PSSSHA256); err != nil {
 		return fmt.Errorf("external_auth.authenticate.scheme %w", err)
+	}
+	if f := p.FirstUse; f != nil {
+		for _, file := range []struct {
+			key string
+			id  FileID
+		}{{"signer_certificate", f.SignerCertificate}, {"birth_date", f.BirthDate}, {"age_record", f.AgeRecord}} {
+			if file.id.SFI() == 0 {
+				return fmt.Errorf("first_use.%s is missing or has no short EF identifier", file.key)
+			}
+		}
 	}
 	return checkOrder(x.Order)
 }
 
-func checkScheme(s cardauth.Scheme) error {
-	if s != cardauth.PKCS1v15SHA256 && s != cardauth.PSSSHA256 {
-		return fmt.Errorf("is %q, want %q or %q", s, cardauth.PKCS1v15SHA256, cardauth.PSSSHA256)
+func checkScheme(s cardkey.Scheme, known ...cardkey.Scheme) error {
+	if !slices.Contains(known, s) {
+		return fmt.Errorf("is %q, want one of %q", s, known)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestBuiltInProfileIsTheDocumentedOne(t *testing.T) {
 	if _, err := jpki.ParseProfile([]byte(builtin(t))); err != nil {
 		t.Fatal(err)
 	}
-	if jpki.DefaultProfile().Name != "jpki-builtin-1" {
+	if jpki.DefaultProfile().Name != "jpki-builtin-2" {
 		t.Errorf("name %q", jpki.DefaultProfile().Name)
 	}
 	doc, err := os.ReadFile("../../docs/card-profile.md")
@@ -94,9 +94,13 @@ func TestProfilesThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
 		"unknown key":                {"certificate_count = 2", "certificate_cuont = 2", `LINE: unknown key "external_auth.certificate_cuont"`},
 		"unknown table":              {"[files]", "[file]", "unknown key"},
-		"key twice":                  {"format = 1", "format = 1\nformat = 1", "format"},
-		"other format":               {"format = 1", "format = 2", "format is 2"},
-		"empty name":                 {`"jpki-builtin-1"`, `""`, "name"},
+		"key twice":                  {"format = 2", "format = 2\nformat = 2", "format"},
+		"other format":               {"format = 2", "format = 3", "format is 3"},
+		"first use in format 1":      {"format = 2", "format = 1", "first_use is of format 2"},
+		"first use without a file":   {"age_record         = 0x0001", "", "first_use.age_record"},
+		"first use by no short id":   {"birth_date         = 0x0011", "birth_date = 0x003F", "first_use.birth_date"},
+		"DigestInfo for ECDSA":       {"step 2\nscheme  = \"rsassa-pkcs1-v1_5-sha256\"", "\nscheme = \"ecdsa-p384-sha384\"", "tap_use.sign.input"},
+		"empty name":                 {`"jpki-builtin-2"`, `""`, "name"},
 		"DF name of 4 bytes":         {`"D392F000260100000001"`, `"D392F000"`, "applications.jpki has 4 bytes"},
 		"DF name of 17 bytes":        {`"D3921000310001010402"`, `"` + strings.Repeat("A0", 17) + `"`, "applications.card_surface has 17 bytes"},
 		"DF name of half a byte":     {`"D392F000260100000001"`, `"D392F00026010000000"`, "LINE: "},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
@@ -63,7 +63,7 @@ func TestLongHeadIsReadOn(t *testing.T) {
 func TestShortReadsArePutTogether(t *testing.T) {
 	for _, most := range []int{1, 2, 100, 255} {
 		img := image(t, "good.json")
-		var key *rsa.PublicKey
+		var key cardkey.Key
 		e, stats, err := newTerminal(t).tap(t, shortReads(t, newCard(t, img, vcard.Options{}), most), chained(t, jpki.ExternalAuth, &key))
 		if err != nil {
 			t.Fatalf("%d bytes at a time: %v", most, err)
@@ -106,7 +106,7 @@ func TestReadsThatGoNowhereEnd(t *testing.T) {
 				}
 				return c.answer(int(capdu[2])<<8 | int(capdu[3]))
 			})
-			_, stats, err := term.tap(t, medium, chained(t, jpki.ExternalAuth, new(*rsa.PublicKey)))
+			_, stats, err := term.tap(t, medium, chained(t, jpki.ExternalAuth, new(cardkey.Key)))
 			if !errors.Is(err, jpki.ErrUnsupported) {
 				t.Errorf("error %v, want %v", err, jpki.ErrUnsupported)
 			}
@@ -144,7 +144,7 @@ func TestExtendedReadIsTriedOncePerSlot(t *testing.T) {
 				r := &recorder{Transmitter: &nfctest.Faulty{Medium: newCard(t, img, vcard.Options{}), Bend: func(_ context.Context, _ int, capdu []byte) ([]byte, error, bool) {
 					return refusal.rapdu, refusal.err, refused && isExtendedRead(capdu)
 				}}}
-				var key *rsa.PublicKey
+				var key cardkey.Key
 				e, err := d.Run(t.Context(), c.slot, nfc.NewChannel(r), chained(t, jpki.TapUse, &key))
 				if err != nil {
 					t.Fatalf("tap %d: %v", i+1, err)
@@ -170,7 +170,7 @@ func TestExtendedReadIsTriedOncePerSlot(t *testing.T) {
 // Some cards give 256 bytes whatever Le says: the read goes on behind them.
 func TestExtendedReadThatGivesLessIsContinued(t *testing.T) {
 	img := image(t, "good.json")
-	var key *rsa.PublicKey
+	var key cardkey.Key
 	e, stats, err := newTerminal(t).tap(t, shortReads(t, newCard(t, img, vcard.Options{}), 256), chained(t, jpki.TapUse, &key))
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestExtendedReadThatGivesLessIsContinued(t *testing.T) {
 func TestRemovalIsNoRefusalOfLength(t *testing.T) {
 	d := newTerminal(t).dialogue(t, jpki.DefaultProfile())
 	tapWith := func(m nfc.Transmitter) error {
-		_, _, err := tap(t, d, m, chained(t, jpki.TapUse, new(*rsa.PublicKey)))
+		_, _, err := tap(t, d, m, chained(t, jpki.TapUse, new(cardkey.Key)))
 		return err
 	}
 	if err := tapWith(nfctest.Pulled(good(t), 3)); !errors.Is(err, nfc.ErrRemoved) {
@@ -221,7 +221,7 @@ func TestFillerIsNoPartOfTheCertificate(t *testing.T) {
 		f.Content, f.Size = der, len(der)+500
 		checked := false
 		resolve := func(cardauth.Head) (jpki.Expected, error) {
-			return jpki.Expected{Method: jpki.TapUse, Digest: digest, CheckCertificate: func(got []byte) error {
+			return jpki.Expected{Method: jpki.TapUse, Challenge: challenge, CheckCertificate: func(got []byte) error {
 				checked = true
 				if !bytes.Equal(got, der) {
 					t.Errorf("%d bytes, want the %d of the certificate", len(got), len(der))

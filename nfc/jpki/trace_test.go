@@ -2,7 +2,7 @@ package jpki_test
 
 import (
 	"bytes"
-	"crypto/rsa"
+	"crypto"
 	"crypto/x509"
 	"encoding/hex"
 	"os"
@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/trace"
@@ -96,16 +97,16 @@ func TestDialogueSpeaksAsTheTraces(t *testing.T) {
 	anchors := []*x509.Certificate{authority(t, "authority.json").CACertificate()}
 	sessions(t, func(t *testing.T, s session) {
 		img := image(t, s.image)
-		digest := s.challenge.Digest()
-		if !bytes.Equal(digest[:], s.digest) {
+		digest := s.challenge.Digest(crypto.SHA256)
+		if !bytes.Equal(digest, s.digest) {
 			t.Fatalf("digest of the challenge is %X, want %X", digest, s.digest)
 		}
-		keys := map[jpki.Method]*rsa.PublicKey{jpki.TapUse: img.CardKey(), jpki.ExternalAuth: img.AuthenticationKey()}
+		keys := map[jpki.Method]cardkey.Key{jpki.TapUse: cardKey(t, img), jpki.ExternalAuth: authenticationKey(t, img)}
 		key := keys[s.method]
 		resolve := func(head cardauth.Head) (jpki.Expected, error) {
-			want := jpki.Expected{Method: s.method, Digest: digest}
+			want := jpki.Expected{Method: s.method, Challenge: s.challenge}
 			if s.check {
-				key = nil
+				key = cardkey.Key{}
 				want.CheckCertificate = func(der []byte) (err error) {
 					key, err = cardauth.VerifyCertificate(head, der, anchors, at)
 					return err
@@ -121,7 +122,7 @@ func TestDialogueSpeaksAsTheTraces(t *testing.T) {
 		if !replay.Done() {
 			t.Error("not every command of the trace was sent")
 		}
-		proof := cardauth.Proof{Head: e.Head, Digest: digest, Signature: e.Signature, Scheme: e.Scheme}
+		proof := cardauth.Proof{Head: e.Head, Challenge: s.challenge, Signature: e.Signature, Scheme: e.Scheme}
 		holder, err := cardauth.Verify(proof, key, at)
 		if err != nil {
 			t.Fatal(err)

@@ -48,6 +48,7 @@ type Event struct {
 	RowsSHA256         string                `json:"rows_sha256,omitempty"` // of the list, hexadecimal
 	ElapsedMS          int64                 `json:"elapsed_ms,omitempty"`
 	TerminalSignatures int                   `json:"terminal_signatures,omitempty"`
+	BirthDateRefused   bool                  `json:"birth_date_refused,omitempty"`
 	Warnings           []terminal.Reason     `json:"warnings,omitempty"`
 	Version            string                `json:"version,omitempty"` // of the agent
 }
@@ -91,7 +92,7 @@ func decisionEvent(kind Kind, d terminal.Decision) *Event {
 		CardID: d.CardID, Entitlement: d.Entitlement, HolderCheck: d.HolderCheck,
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		ElapsedMS: d.Elapsed.Milliseconds(), TerminalSignatures: d.TerminalSignatures,
-		Warnings: d.Warnings,
+		BirthDateRefused: d.BirthDateRefused, Warnings: d.Warnings,
 	}
 }
 

@@ -60,6 +60,9 @@ func (j *Journal) recover(ctx context.Context) (err error) {
 	if err := checkDurable(ctx, tx); err != nil {
 		return err
 	}
+	if _, err := tx.ExecContext(ctx, refusalSchema); err != nil {
+		return err
+	}
 	var last int64
 	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM events`).Scan(&last); err != nil {
 		return err

@@ -126,6 +126,17 @@ func (j *Journal) Uses(ctx context.Context, entitlement string) (uint32, error) 
 	return n, nil
 }
 
+// BirthDateRefused reports whether an event says that the card refused the
+// birth date of its row. It reads one entry of an index, never the events.
+func (j *Journal) BirthDateRefused(ctx context.Context, cardID string) (bool, error) {
+	var refused bool
+	err := j.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM events WHERE `+isRefusal+` AND bytes ->> 'card_id' = ?)`, cardID).Scan(&refused)
+	if err != nil {
+		return false, fail(j.path, "looking for a refused birth date", err)
+	}
+	return refused, nil
+}
+
 // lock takes the lock that keeps a second agent out. It lies beside the
 // database: closing a descriptor of the database itself would drop the locks
 // that SQLite holds on it (POSIX fcntl locks).

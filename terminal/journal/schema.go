@@ -65,6 +65,17 @@ CREATE TABLE folded (
 );
 `
 
+// refusalSchema is an index that SQLite keeps by itself, of the few events that
+// hold a refused birth date. A journal made before there was one gets it when
+// it is opened.
+const refusalSchema = `
+CREATE INDEX IF NOT EXISTS events_birth_date_refused ON events (bytes ->> 'card_id') WHERE ` + isRefusal + `;
+`
+
+// isRefusal finds such an event by its text, which is exact: a quotation mark
+// inside a JSON string has a backslash before it.
+const isRefusal = `instr(bytes, '"birth_date_refused":true') > 0`
+
 // States of an admission.
 //
 //	reserved ──Commit──▶ committed

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -69,7 +70,7 @@ func open(t testing.TB, dir string) *Store {
 func head(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "head %07d", n), 20) }
 
 // rsaKey returns a 2048-bit public key with no known factors.
-func rsaKey(n int) *rsa.PublicKey {
+func rsaKey(n int) cardkey.Key {
 	var b []byte
 	for i := range 8 {
 		h := sha256.Sum256(fmt.Appendf(nil, "modulus %d.%d", n, i))
@@ -77,7 +78,11 @@ func rsaKey(n int) *rsa.PublicKey {
 	}
 	b[0] |= 0x80
 	b[len(b)-1] |= 1
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(b), E: 65537}
+	k, err := cardkey.New(&rsa.PublicKey{N: new(big.Int).SetBytes(b), E: 65537})
+	if err != nil {
+		panic(err)
+	}
+	return k
 }
 
 func row(n int) whitelist.Row {
