@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
@@ -65,6 +67,8 @@ type authority struct {
 	caKey        *rsa.PrivateKey
 	intermediate *rsa.PrivateKey
 	root         *rsa.PrivateKey
+	surface      *rsa.PrivateKey // certifies the key that signs age records,
+	record       *rsa.PrivateKey // which is this one
 }
 
 func loadAuthority(t testing.TB, name string) authority {
@@ -78,6 +82,8 @@ func loadAuthority(t testing.TB, name string) authority {
 		CAKey        []byte `json:"ca_key"`
 		Root         []byte `json:"terminal_root_key"`
 		Intermediate []byte `json:"intermediate_key"`
+		Surface      []byte `json:"surface_ca_key"`
+		Record       []byte `json:"record_key"`
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
 		t.Fatal(err)
@@ -86,7 +92,17 @@ func loadAuthority(t testing.TB, name string) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return authority{ca, rsaKey(t, f.CAKey), rsaKey(t, f.Intermediate), rsaKey(t, f.Root)}
+	return authority{ca, rsaKey(t, f.CAKey), rsaKey(t, f.Intermediate), rsaKey(t, f.Root), rsaKey(t, f.Surface), rsaKey(t, f.Record)}
+}
+
+// surfaceAuthorities is what a terminal that accepts a's cards is told.
+func (a authority) surfaceAuthorities(t testing.TB) []cardauth.CVAuthority {
+	t.Helper()
+	key, err := cardkey.New(&a.surface.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []cardauth.CVAuthority{{ID: cardauth.CVKeyID([]byte("6000023\x08\x05001\x00\x00\x00\x00")), Key: key}}
 }
 
 func rsaKey(t testing.TB, pkcs8 []byte) *rsa.PrivateKey {

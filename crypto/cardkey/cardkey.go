@@ -39,7 +39,7 @@ var kinds = [...]struct {
 	}},
 	{"ECDSA on P-384", func(public crypto.PublicKey) bool {
 		k, ok := public.(*ecdsa.PublicKey)
-		if !ok || k == nil || k.Curve != elliptic.P384() {
+		if !ok || k == nil || k.Curve != elliptic.P384() || k.X == nil || k.Y == nil {
 			return false
 		}
 		_, err := k.ECDH() // refuses a point that is not on the curve

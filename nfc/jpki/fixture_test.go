@@ -166,6 +166,41 @@ func chained(t testing.TB, method jpki.Method, key *cardkey.Key) jpki.Resolve {
 	}
 }
 
+// firstUse is that of a person born on that day, under the authorities of
+// testdata/cards. It puts the key of the card's age record into key.
+func firstUse(t testing.TB, born string, key *cardkey.Key) *jpki.FirstUse {
+	t.Helper()
+	date, err := cardauth.ParseBirthDate(born)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, public := authority(t, "authority.json").SurfaceCA()
+	authorities := []cardauth.CVAuthority{{ID: cardauth.CVKeyID(id), Key: newKey(t, public)}}
+	var signer cardauth.CVCertificate
+	return &jpki.FirstUse{
+		BirthDate: date,
+		CheckSigner: func(cvc []byte) (err error) {
+			signer, err = cardauth.VerifyCVCertificate(cvc, authorities)
+			return err
+		},
+		CheckRecord: func(record []byte) (err error) {
+			*key, err = cardauth.VerifyAgeRecord(record, signer, date)
+			return err
+		},
+	}
+}
+
+// first resolves every head as that of a person of that birth date whose keys
+// are not registered.
+func first(t testing.TB, born string, key *cardkey.Key) jpki.Resolve {
+	chain := chained(t, jpki.TapUse, new(cardkey.Key))
+	return func(head cardauth.Head) (jpki.Expected, error) {
+		want, err := chain(head)
+		want.FirstUse = firstUse(t, born, key)
+		return want, err
+	}
+}
+
 // cardKey and authenticationKey are what the row of a registered card has.
 func cardKey(t testing.TB, img *vcard.Image) cardkey.Key {
 	t.Helper()

@@ -28,8 +28,9 @@ type session struct {
 	challenge cardauth.Challenge
 	digest    []byte
 	random    []byte
-	check     bool // the certificate is verified
-	refuses   bool // READ BINARY in extended length
+	check     bool   // the certificate is verified
+	born      string // birth date of the row: first use
+	refuses   bool   // READ BINARY in extended length
 }
 
 func loadSession(t testing.TB, file string) session {
@@ -69,6 +70,8 @@ func loadSession(t testing.TB, file string) session {
 			s.digest = unhex(value)
 		case "random":
 			s.random = unhex(value)
+		case "birth date":
+			s.born = value
 		case "check":
 			s.check = true
 		case "refuses":
@@ -111,6 +114,9 @@ func TestDialogueSpeaksAsTheTraces(t *testing.T) {
 					key, err = cardauth.VerifyCertificate(head, der, anchors, at)
 					return err
 				}
+			}
+			if s.born != "" {
+				want.FirstUse = firstUse(t, s.born, &key)
 			}
 			return want, nil
 		}

@@ -81,8 +81,11 @@ def pss(key, digest, salt):
 def key_id(name, number):
     return name.encode() + b"\x08\x05" + number.encode() + b"\0" * 4
 
+def public_key(key):
+    return bytes.fromhex("9003010001" "91820100") + key["n"].to_bytes(256, "big")
+
 def cv_body(issuer, subject, key):
-    return issuer + subject + bytes.fromhex("9003010001" "91820100") + key["n"].to_bytes(256, "big")
+    return issuer + subject + public_key(key)
 
 ROOT, INTERMEDIATE, TERMINAL = key_id("6000090", "001"), key_id("6000091", "001"), key_id("6000092", "001")
 

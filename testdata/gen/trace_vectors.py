@@ -5,7 +5,7 @@ The reader side must send exactly these commands, and the virtual card give exac
 these responses, so that the two cannot be wrong together. Needs nothing but
 Python 3. Run it from the top of the repository.
 """
-import os, textwrap
+import base64, os, textwrap
 from cardlib import *
 from challenge_vectors import digest
 
@@ -40,6 +40,30 @@ def write(name, title, method, pairs, header=""):
 # What is read of 000A is the certificate alone: the file's filler is asked for only by Le = 00.
 assert int.from_bytes(cert[2:4], "big") + 4 == len(cert)
 
+# First use: the age record, made here from its parts, and the certificate of who signed it.
+BORN, ERA = "19900401", "020401"  # Heisei 2
+def object_(tag, value):
+    return bytes.fromhex(tag) + (bytes([len(value)]) if len(value) < 128 else b"\x82" + len(value).to_bytes(2, "big")) + value
+surface_ca_key, record_key = (rsa_key(base64.b64decode(authority[k])) for k in ("surface_ca_key", "record_key"))
+signed = object_("DF11", BORN.encode()) + object_("DF12", public_key(card_key))
+record = object_("FF10", signed + object_("DF13", pkcs1(record_key, digest_info(sha256(signed)))))
+body = cv_body(key_id("6000023", "001"), key_id("6000101", "001"), record_key)
+signer = object_("7F21", object_("5F4E", body) + object_("5F37", pkcs1(surface_ca_key, digest_info(sha256(body)))))
+assert (len(record), len(signer)) == (547, 568)
+
+def read(file_id, value, short):
+    """READ BINARY of an EF by its short identifier: in one command, or by 256 bytes."""
+    first = f"00B0{0x80 | file_id:02X}00"
+    if not short:
+        return [(first + f"00{len(value):04X}", value.hex() + "9000")]
+    return [((first if at == 0 else f"00B0{at:04X}") + f"{min(256, len(value) - at) & 0xFF:02X}", value[at:at + 256].hex() + "9000")
+            for at in range(0, len(value), 256)]
+
+def first_use(rest, short):
+    return (select + READ_HEAD + rest + [(SELECT_SURFACE, "9000")] + read(0x04, signer, short)
+            + [("00200091", "63CA"), ("00200091" "06" + ERA.encode().hex(), "9000")] + read(0x01, record, short)
+            + [("802A0000" "33" + digest_info(DIGEST).hex() + "00", pkcs1(card_key, digest_info(DIGEST)).hex() + "9000")])
+
 os.makedirs(OUT, exist_ok=True)
 select = [(SELECT_JPKI, "9000")]
 write("tap-use.txt", "Method B with a registered card key: four commands.", "tap-use",
@@ -58,3 +82,9 @@ write("external-auth-short-reads.txt",
       "external-auth",
       select + READ_HEAD + [("00B00100" "00" + REST, "6700")] + SHORT_READS + TERMINAL_AUTHENTICATES + CARD_SIGNS,
       f"random: {RANDOM.hex()}\ncheck: certificate\nrefuses: READ BINARY in extended length")
+write("first-use.txt", "First use of method B: certificate, signer's certificate and age record, each rest in one read of extended length.", "tap-use",
+      first_use([("00B00100" "00" + REST, cert[256:].hex() + "9000")], short=False),
+      f"birth date: {BORN}\ncheck: certificate")
+write("first-use-short-reads.txt", "First use of method B, where READ BINARY is refused in extended length: everything comes by 256 bytes.", "tap-use",
+      first_use([("00B00100" "00" + REST, "6700")] + SHORT_READS, short=True),
+      f"birth date: {BORN}\ncheck: certificate\nrefuses: READ BINARY in extended length")
