@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,6 +85,7 @@ type replayReport struct {
 	Reader   string    `json:"reader"`
 	Dialogue string    `json:"dialogue"`
 	Profile  string    `json:"profile"`
+	Now      string    `json:"replayed_with"` // card profile
 
 	Same bool `json:"same"`
 	replayOutcome
@@ -112,7 +114,7 @@ type replayDifference struct {
 
 // replay has the dialogue of a trace.
 func replay(ctx context.Context, f trace.File, profile jpki.Profile) (replayReport, error) {
-	r := replayReport{Agent: f.Agent, Recorded: f.Recorded, Reader: f.Reader, Dialogue: f.Dialogue, Profile: f.Profile}
+	r := replayReport{Agent: f.Agent, Recorded: f.Recorded, Reader: f.Reader, Dialogue: f.Dialogue, Profile: f.Profile, Now: profile.Name}
 	if o := f.Outcome; o != nil {
 		r.Then = &replayOutcome{terminal.Reason(o.Reason), o.Detail, o.Commands, o.Bytes}
 	}
@@ -143,7 +145,7 @@ func newReplaySpeaker(f trace.File, profile jpki.Profile) (*speaker, error) {
 	if !slices.Contains(dialogues, f.Dialogue) {
 		return nil, fmt.Errorf("its dialogue is %q, this version replays %q", f.Dialogue, dialogues)
 	}
-	if f.Profile != profile.Name {
+	if f.Profile != profile.Name && !(isBuiltin(f.Profile) && isBuiltin(profile.Name)) {
 		return nil, fmt.Errorf("it was recorded with card profile %q, this is %q: give the one with --profile", f.Profile, profile.Name)
 	}
 	s := &speaker{dialogue: f.Dialogue, at: f.Recorded}
@@ -199,6 +201,10 @@ func newReplaySpeaker(f trace.File, profile jpki.Profile) (*speaker, error) {
 	}}
 	return s, nil
 }
+
+// isBuiltin knows the profiles that this program had and has. A trace of an
+// older one may be replayed: that is how a change of it shows.
+func isBuiltin(profile string) bool { return strings.HasPrefix(profile, "jpki-builtin-") }
 
 // replayedRow is the card's row, as far as it was recorded.
 func replayedRow(f trace.File, known trace.Known) (row whitelist.Row, err error) {
@@ -285,6 +291,9 @@ func (s standIn) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 func (r replayReport) print(w io.Writer) {
 	line := func(name, value string) { fmt.Fprintf(w, "%-9s %s\n", name, value) }
 	line("trace", fmt.Sprintf("%s, %s, of gate-agent %s", r.Dialogue, r.Recorded.Format(time.RFC3339), r.Agent))
+	if r.Now != r.Profile {
+		line("profile", fmt.Sprintf("recorded with %s, now %s", r.Profile, r.Now))
+	}
 	if r.Then != nil {
 		line("recorded", r.Then.String())
 	} else {

@@ -323,9 +323,15 @@ func (t *tracer) find(ctx context.Context, head []byte) (whitelist.Row, trace.Ro
 	row, state, err := t.lookup(ctx, head)
 	known := trace.Known{Row: state}
 	if state == trace.RowListed {
-		known.CardKey, known.AuthenticationKey = row.CardKey.SPKI(), row.AuthKey.SPKI()
-		known.FirstUse = t.FirstUse && row.CardKey.IsZero() && row.BirthDate != ""
-		if known.FirstUse || t.dialogue == string(jpki.ExternalAuth) && row.AuthKey.IsZero() {
+		key, methodA := row.CardKey, t.dialogue == string(jpki.ExternalAuth)
+		if methodA {
+			key = row.AuthKey
+			known.AuthenticationKey = key.SPKI()
+		} else {
+			known.CardKey = key.SPKI()
+		}
+		known.FirstUse = t.FirstUse && key.IsZero() && row.BirthDate != ""
+		if known.FirstUse || methodA && key.IsZero() {
 			for _, a := range t.Anchors {
 				known.Anchors = append(known.Anchors, a.Raw)
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -360,6 +361,41 @@ func TestReplayNamesWhatDiffers(t *testing.T) {
 	_, r = replayed(t, strings.Join(lines[:last.Line], ""))
 	if r.Same || r.Then != nil || r.Difference != nil {
 		t.Errorf("a broken trace is replayed as %+v", r)
+	}
+}
+
+// A later version may have another built-in profile; one of an operator is for
+// nobody to guess.
+func TestReplayWantsTheProfileOfTheTrace(t *testing.T) {
+	s, config := installed(t)
+	_, text := same(t, config, string(jpki.TapUse), card(t, s.people[0].Image, 0), terminal.OK)
+	name := jpki.DefaultProfile().Name
+	if _, r := replayed(t, strings.Replace(text, "# profile: "+name, "# profile: jpki-builtin-0", 1)); !r.Same || r.Profile == r.Now {
+		t.Errorf("an older built-in profile is replayed as %+v", r)
+	}
+	f, err := trace.ParseFile(strings.NewReader(strings.Replace(text, "# profile: "+name, "# profile: hall-7", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replay(t.Context(), f, jpki.DefaultProfile()); err == nil || !strings.Contains(err.Error(), "--profile") {
+		t.Errorf("another profile: %v", err)
+	}
+	own := jpki.DefaultProfile()
+	own.Name = "hall-7"
+	if r, err := replay(t.Context(), f, own); err != nil || !r.Same {
+		t.Errorf("with its own profile: %+v, %v", r, err)
+	}
+}
+
+func TestEveryMemberOfAReplayReportIsDocumented(t *testing.T) {
+	text := page(t, "cli.md")
+	for _, typ := range []reflect.Type{reflect.TypeFor[replayReport](), reflect.TypeFor[replayOutcome](), reflect.TypeFor[replayDifference]()} {
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if name != "" && !strings.Contains(text, "`"+name+"`") {
+				t.Errorf("docs/cli.md lacks the member %s of card replay --json", name)
+			}
+		}
 	}
 }
 
