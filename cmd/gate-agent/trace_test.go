@@ -254,6 +254,44 @@ func TestCardPulledAtEveryCommandReplaysTheSame(t *testing.T) {
 	}
 }
 
+// Cards that cannot do it, each in its own way, and readers too.
+func TestCardThatCannotDoItReplaysTheSame(t *testing.T) {
+	s, config := installed(t)
+	const b, a = string(jpki.TapUse), string(jpki.ExternalAuth)
+	people := map[string]*vcard.Image{}
+	for _, p := range s.people {
+		people[p.Name] = p.Image
+	}
+	// refuses answers so to a command whose header begins so.
+	refuses := func(img *vcard.Image, header string, sw ...byte) nfctest.Medium {
+		return &nfctest.Faulty{Medium: card(t, img, 0), Bend: func(_ context.Context, _ int, capdu []byte) ([]byte, error, bool) {
+			return sw, nil, strings.HasPrefix(fmt.Sprintf("%X", capdu), header)
+		}}
+	}
+	chain := people["listed, key not registered"]
+	for name, c := range map[string]struct {
+		dialogue string
+		card     nfctest.Medium
+		want     terminal.Reason
+	}{
+		"SIM, no card-surface AP":       {b, card(t, people["listed, SIM of a phone"], 0), terminal.CardUnsupported},
+		"phone, method A":               {a, card(t, people["phone that wants its PIN"], 0), terminal.PINRequired},
+		"no JPKI-AP":                    {dialogueRead, refuses(chain, "00A4040C0AD392", 0x6A, 0x82), terminal.CardUnsupported},
+		"no certificate of terminals":   {a, refuses(chain, "80A206", 0x6D, 0x00), terminal.CardUnsupported},
+		"no second certificate":         {a, refuses(chain, "80A200", 0x69, 0x88), terminal.CardUnsupported},
+		"terminal refused":              {a, refuses(chain, "008200", 0x63, 0x00), terminal.AuthFailed},
+		"no extended length":            {a, refuses(chain, "00B0010000052F", 0x67, 0x00), terminal.OK},
+		"no extended length, read":      {dialogueRead, refuses(chain, "00B001000004", 0x67, 0x00), terminal.OK},
+		"half an answer":                {b, refuses(chain, "00A4", 0x90), terminal.CardUnsupported},
+		"an answer of nothing":          {b, refuses(chain, "00B08A"), terminal.CardRemoved},
+		"birth date with one try":       {b, refuses(s.first, "00200091", 0x63, 0xC1), terminal.AuthFailed},
+		"an age record of nothing":      {b, refuses(s.first, "00B081", 0x90, 0x00), terminal.CardUnsupported},
+		"an age record that is no such": {b, refuses(s.first, "00B081", append(make([]byte, 547), 0x90, 0x00)...), terminal.AuthFailed},
+	} {
+		t.Run(name, func(t *testing.T) { same(t, config, c.dialogue, c.card, c.want) })
+	}
+}
+
 // A birth date that a card refused is never presented to it again, by whoever.
 func TestRefusedBirthDateIsRecordedAndNotPresentedAgain(t *testing.T) {
 	s, config := installed(t)
