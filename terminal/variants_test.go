@@ -112,7 +112,8 @@ func TestEverySortOfCardGetsItsAnswer(t *testing.T) {
 		{"no precise diagnosis", word(0x6F, 0x00), b, builtin, deny, terminal.CardUnsupported, 2}, // the first command is repeated
 	} {
 		t.Run(fmt.Sprintf("%s/%s", c.name, c.method), func(t *testing.T) {
-			r := newRig(t, methods(c.method), func(r *rig, _ *terminal.Config, p *terminal.Parts) {
+			r := newRig(t, methods(c.method), func(r *rig, config *terminal.Config, p *terminal.Parts) {
+				config.FirstUse = c.profile.FirstUse != nil
 				key, err := r.ExternalAuthKey(r.signer)
 				if err != nil {
 					t.Fatal(err)
@@ -157,6 +158,7 @@ func TestChainsOfEverySortOfCard(t *testing.T) {
 						c.Anchors = slices.Delete(slices.Clone(anchors), own, own+1)
 					}
 					if kind == vcard.KindNextGeneration {
+						c.FirstUse = false // the draft has none
 						var err error
 						if p.Dialogue, err = r.Dialogue(draftProfile(t)); err != nil {
 							t.Fatal(err)

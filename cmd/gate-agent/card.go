@@ -21,7 +21,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand(), cardTraceCommand(), cardReplayCommand())
 }
 
 func cardReadCommand() *cobra.Command {
@@ -142,12 +142,7 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 		return report, cli.UsageError(err.Error())
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
-	card, err := lane.Next(ctx)
-	if errors.Is(err, errNoCard) {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		return report, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, w.slots).text)
-	}
+	card, err := nextCard(ctx, lane, w.slots)
 	if err != nil {
 		return report, err
 	}
@@ -170,6 +165,18 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 	}
 	report.judge(w, info)
 	return report, nil
+}
+
+// nextCard waits for a card. Where none comes it says which readers were looked
+// at.
+func nextCard(ctx context.Context, lane *pcsc.Lane, slots []string) (nfc.Card, error) {
+	card, err := lane.Next(ctx)
+	if errors.Is(err, errNoCard) {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return nil, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, slots).text)
+	}
+	return card, err
 }
 
 // judge fills in what the certificate says, and whether to believe it.

@@ -160,16 +160,33 @@ func (c *config) openJournal() (*journal.Journal, error) {
 	return j, nil
 }
 
+func (c *config) openProfile() (jpki.Profile, error) {
+	if c.Card.Profile == "" {
+		return jpki.DefaultProfile(), nil
+	}
+	profile, err := readProfile(c.path(c.Card.Profile))
+	if err != nil {
+		return profile, configError{fmt.Errorf("card.profile: %w", err)}
+	}
+	return profile, nil
+}
+
+func readProfile(path string) (jpki.Profile, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return jpki.Profile{}, err
+	}
+	profile, err := jpki.ParseProfile(text)
+	if err != nil {
+		return profile, fmt.Errorf("%s: %w", path, err)
+	}
+	return profile, nil
+}
+
 func (c *config) openDialogue() (*jpki.Dialogue, error) {
-	profile := jpki.DefaultProfile()
-	if c.Card.Profile != "" {
-		text, err := readFile(c.path(c.Card.Profile))
-		if err != nil {
-			return nil, configError{fmt.Errorf("card.profile: %w", err)}
-		}
-		if profile, err = jpki.ParseProfile(text); err != nil {
-			return nil, configError{fmt.Errorf("card.profile: %s: %w", c.Card.Profile, err)}
-		}
+	profile, err := c.openProfile()
+	if err != nil {
+		return nil, err
 	}
 	key, err := c.openTerminalKey()
 	if err != nil {

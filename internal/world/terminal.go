@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -64,7 +65,7 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	for _, anchor := range w.Anchors() {
 		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
 	}
-	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), uri("external-auth.key"))
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.Contains(methods, string(jpki.TapUse)), uri("external-auth.key"))
 	for _, f := range []struct {
 		name    string
 		content []byte
@@ -104,7 +105,7 @@ files        = ["ca.pem"]
 surface_keys = "surface-keys.json"
 
 [tap_use]
-first_use = true   # a real terminal leaves this at false (docs/protocol.md says what it does not prove)
+first_use = %v   # a real terminal leaves this at false (docs/protocol.md says what it does not prove)
 
 [external_auth]
 key          = %q
