@@ -96,6 +96,17 @@ var certificates = []Adversary{
 			c.tbs[publicKey] = s.spki(&key.PublicKey)
 			c.sign(s.Authority)
 		})},
+	{"key-of-another-kind", "has a certified key on P-384, as later cards will, and signs with it where the profile says RSA", ExternalAuth, authFailed, 0, false,
+		func(s *stage) vcard.Device {
+			key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			s.fail(err)
+			certificate := s.misissue(func(c *certificate) { c.tbs[publicKey] = s.spki(&key.PublicKey); c.sign(s.Authority) })
+			return s.show(certificate, makes(func(c command) []byte {
+				signature, err := ecdsa.SignASN1(rand.Reader, key, c.data[len(c.data)-32:])
+				s.fail(err)
+				return signature
+			}))
+		}},
 	{"expired-certificate", "is genuine, listed and a year too old", TapUse, certExpired, 0, false,
 		misissued(func(s *stage, c *certificate) { c.valid(s, -5, -1); c.sign(s.Authority) })},
 	{"certificate-of-next-year", "is genuine, listed and valid from next year on", TapUse, certExpired, 0, false,
@@ -206,29 +217,35 @@ func forged(change func(*stage, *certificate)) func(*stage) vcard.Device {
 	}
 }
 
-// misissued shows a certificate that got onto the list as it is. The key that
-// answers is the attacker's, and so is the certificate's unless it says otherwise.
+// misissued shows a certificate that got onto the list as it is, and answers with
+// the attacker's key.
 func misissued(change func(*stage, *certificate)) func(*stage) vcard.Device {
-	return shows(func(s *stage) []byte {
-		c := s.take(s.Unregistered.AuthenticationCertificate())
-		c.tbs[publicKey] = s.spki(&s.key.PublicKey)
-		number := make([]byte, 4) // no two of one number
-		rand.Read(number)
-		number[0] = number[0]&0x3F | 0x40
-		c.tbs[serial] = object(0x02, number)
-		c.sign(s.Authority)
-		change(s, c)
-		return c.assemble()
-	})
+	return shows(func(s *stage) []byte { return s.misissue(func(c *certificate) { change(s, c) }) })
 }
 
-// shows is a card that accepts any terminal, with a certificate that is on the
-// list, and the attacker's key.
+// misissue makes a certificate of the trusted authority for the attacker's key,
+// unless change says otherwise.
+func (s *stage) misissue(change func(*certificate)) []byte {
+	c := s.take(s.Unregistered.AuthenticationCertificate())
+	c.tbs[publicKey] = s.spki(&s.key.PublicKey)
+	number := make([]byte, 4) // no two of one number
+	rand.Read(number)
+	number[0] = number[0]&0x3F | 0x40
+	c.tbs[serial] = object(0x02, number)
+	c.sign(s.Authority)
+	change(c)
+	return c.assemble()
+}
+
 func shows(certificate func(*stage) []byte) func(*stage) vcard.Device {
-	return func(s *stage) vcard.Device {
-		card := s.emulate(s.withCertificate(s.Unregistered, s.listed(certificate(s))))
-		return assisted(card, on(presenting, status(0x9000)), on(authenticate, status(0x9000)), on(sign, s.signs(s.key)))
-	}
+	return func(s *stage) vcard.Device { return s.show(certificate(s), s.signs(s.key)) }
+}
+
+// show is a card that accepts any terminal, with a certificate that gets onto the
+// list, and an answer to the signature command.
+func (s *stage) show(certificate []byte, signature answer) vcard.Device {
+	card := s.emulate(s.withCertificate(s.Unregistered, s.listed(certificate)))
+	return assisted(card, on(presenting, status(0x9000)), on(authenticate, status(0x9000)), on(sign, signature))
 }
 
 // weak shows a certificate of the trusted authority with an RSA key of that size
