@@ -160,7 +160,11 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 		Certificate:        info.Certificate, CACertificate: info.CACertificate, SurfaceCertificate: info.SurfaceCertificate,
 		Commands: stats.Commands, Bytes: stats.Bytes,
 	}
-	if info.PINRequired {
+	switch {
+	case info.PINRequired:
+		return report, nil
+	case info.Certificate == nil:
+		report.TrustError = noCertificate
 		return report, nil
 	}
 	report.judge(w, info)
@@ -178,6 +182,10 @@ func nextCard(ctx context.Context, lane *pcsc.Lane, slots []string) (nfc.Card, e
 	}
 	return card, err
 }
+
+// noCertificate is said of a 住基カード, and of a My Number card whose holder
+// wanted none.
+const noCertificate = "the card has no user-authentication certificate, so no gate admits it"
 
 // judge fills in what the certificate says, and whether to believe it.
 func (r *cardReport) judge(w cardWith, info jpki.Info) {
@@ -217,6 +225,10 @@ func (r cardReport) print(w io.Writer) {
 	line("card-surface AP", yes[r.CardSurface])
 	if r.PINRequired {
 		line("certificate", "behind the PIN: a phone registers at a kiosk")
+		return
+	}
+	if r.Certificate == nil {
+		line("certificate", "none: "+noCertificate)
 		return
 	}
 	line("certificate serial", r.Serial)

@@ -94,8 +94,11 @@ func reasonOf(err error) terminal.Reason {
 
 func describeInfo(info jpki.Info) string {
 	text := fmt.Sprintf("%s, certificate of %d bytes", info.Token, len(info.Certificate))
-	if info.PINRequired {
+	switch {
+	case info.PINRequired:
 		text = info.Token + ", certificate behind the PIN"
+	case info.Certificate == nil:
+		text = info.Token + ", no certificate"
 	}
 	if info.CardSurface {
 		return text + ", card-surface application"

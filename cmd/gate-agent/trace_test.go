@@ -194,8 +194,11 @@ func TestEverybodysTraceReplaysTheSame(t *testing.T) {
 			t.Errorf("%s got %d signatures of the terminal's key", p.Name, n)
 		}
 		want := terminal.OK
-		if p.PullAt > 0 {
+		switch {
+		case p.PullAt > 0:
 			want = terminal.CardRemoved
+		case len(p.Image.Applications) == 0:
+			want = terminal.CardUnsupported
 		}
 		same(t, config, dialogueRead, card(t, p.Image, p.PullAt), want)
 	}

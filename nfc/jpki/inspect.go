@@ -25,7 +25,7 @@ const (
 type Info struct {
 	Token              string // label of the token, such as JPKIAPICCTOKEN2
 	CertificatesMarked []byte // 3 bytes: which certificates it says it carries
-	Certificate        []byte // user-authentication certificate, DER
+	Certificate        []byte // user-authentication certificate, DER; some cards have none
 	PINRequired        bool   // the certificate is behind the PIN
 	CACertificate      []byte // DER
 	CardSurface        bool   // it has the card-surface AP
@@ -59,7 +59,8 @@ func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (I
 	switch info.PINRequired = errors.Is(err, ErrPINRequired); {
 	case err == nil:
 		info.Certificate = s.certificate
-	case !info.PINRequired:
+	case info.PINRequired:
+	case !errors.Is(err, ErrUnsupported) || errors.Is(err, nfc.ErrMalformed):
 		return info, err
 	}
 	if err := s.selectDF("card-surface AP", d.profile.Applications.CardSurface); err != nil {

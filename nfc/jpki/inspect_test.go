@@ -121,6 +121,18 @@ func TestInspectGivesNoHalfCertificate(t *testing.T) {
 	}
 }
 
+// A card without the certificate still tells what it is.
+func TestInspectOfACardWithoutACertificate(t *testing.T) {
+	for name, token := range map[string]string{
+		"no-certificate.json": "JPKIAPICCTOKEN2", "empty-certificate.json": "JPKIAPICCTOKEN2", "juki.json": "JPKIAPICCTOKEN",
+	} {
+		info, err := inspect(t, newCard(t, image(t, name), vcard.Options{}))
+		if err != nil || info.Certificate != nil || info.PINRequired || info.Token != token || info.CardSurface != (name != "juki.json") {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+}
+
 // What is no certificate, or too long for one, is not read.
 func TestInspectPassesOverOtherCACertificates(t *testing.T) {
 	for name, content := range map[string][]byte{
