@@ -51,7 +51,7 @@ func besiege(t *testing.T, lanes int, adversaries ...adversary.Adversary) []worl
 	return outcomes
 }
 
-func TestEveryAdversaryIsDeniedForItsReason(t *testing.T) {
+func TestEveryAdversaryGetsItsReason(t *testing.T) {
 	for _, o := range besiege(t, 6, adversary.All()...) {
 		if fault := o.Fault(); fault != "" {
 			t.Errorf("%s: %s", o.Name, fault)
