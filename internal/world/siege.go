@@ -21,10 +21,6 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// Grace is how long after its deadline a gate may still take to say that a tap
-// was too late.
-const Grace = 250 * time.Millisecond
-
 // A Siege is adversaries on their way to a gate of the world, and the rows of the
 // people whose cards they abuse.
 type Siege struct {
@@ -317,7 +313,7 @@ func (g *guard) meet(ctx context.Context, deadline time.Duration, t *adversary.A
 	select {
 	case o.Decision = <-g.decisions:
 		o.Took = took()
-		o.Late = o.Decision.Elapsed > deadline+Grace || o.Took > deadline+Grace+g.post.Lag()
+		o.Late = o.Decision.Elapsed > deadline+terminal.Grace || o.Took > deadline+terminal.Grace+g.post.Lag()
 	case <-time.After(deadline + patience):
 		o.Took, o.Late = took(), true
 	case <-ctx.Done():
