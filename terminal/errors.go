@@ -26,6 +26,9 @@ var ErrNoKey = errors.New("the card is registered without the key of the configu
 // ReasonOf names why an error denies. Whatever is not known here is a fault
 // of ours, and the gate is out of order.
 func ReasonOf(err error) Reason {
+	if bad, ok := errors.AsType[*nfc.CardError](err); ok && !errors.Is(bad, nfc.ErrRemoved) {
+		return CardUnsupported // it is mute, or no card
+	}
 	for _, m := range [...]struct {
 		err    error
 		reason Reason

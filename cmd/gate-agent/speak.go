@@ -86,9 +86,6 @@ func reasonOf(err error) terminal.Reason {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return terminal.ReadTimeout
 	}
-	if bad, ok := errors.AsType[*nfc.CardError](err); ok && !errors.Is(bad, nfc.ErrRemoved) {
-		return terminal.CardUnsupported // as the gate says of a mute card
-	}
 	return terminal.ReasonOf(err)
 }
 
