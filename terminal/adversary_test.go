@@ -40,8 +40,7 @@ func besiege(t *testing.T, lanes int, adversaries ...adversary.Adversary) []worl
 		t.Fatal(err)
 	}
 	var outcomes []world.Outcome
-	err = site.Besiege(t.Context(), siege, lanes, func() (world.Post, error) { return world.InProcess(), nil },
-		func(o world.Outcome) { outcomes = append(outcomes, o) })
+	err = site.Besiege(t.Context(), siege, lanes, world.InProcess, func(o world.Outcome) { outcomes = append(outcomes, o) })
 	if err != nil && !slices.ContainsFunc(outcomes, world.Outcome.Admitted) {
 		t.Error(err)
 	}
