@@ -24,6 +24,7 @@ var dialogues = []struct {
 	commands int
 }{
 	{jpki.TapUse, "listed", 4},
+	{jpki.TapUse, "listed, first use", 9},
 	{jpki.ExternalAuth, "listed", 10},
 	{jpki.ExternalAuth, "listed, key not registered", 11}, // reads the whole certificate
 }
@@ -81,7 +82,7 @@ func TestSecondCardDuringTheDialogue(t *testing.T) {
 // Another card answers from some command on: the head of one person, the
 // signature of another.
 func TestSwappedCard(t *testing.T) {
-	for _, d := range dialogues[:2] {
+	for _, d := range dialogues[:3] {
 		for at := 3; at <= d.commands; at++ {
 			t.Run(fmt.Sprintf("%s/command %d", d.method, at), func(t *testing.T) {
 				r := newRig(t, methods(d.method))
@@ -97,7 +98,11 @@ func TestSwappedCard(t *testing.T) {
 						answer, err := other.Transmit(ctx, capdu)
 						return answer, err, n >= at
 					}))
-				r.wantShut(t, got, terminal.AuthFailed)
+				want := terminal.AuthFailed
+				if d.commands == 9 && at == 3 { // the certificate is of two people
+					want = terminal.CertUntrusted
+				}
+				r.wantShut(t, got, want)
 			})
 		}
 	}
@@ -105,7 +110,7 @@ func TestSwappedCard(t *testing.T) {
 
 // A recorder keeps the last signature that a card has made for us.
 func TestReplayedSignature(t *testing.T) {
-	for _, d := range dialogues[:2] {
+	for _, d := range dialogues[:3] {
 		t.Run(string(d.method), func(t *testing.T) {
 			r := newRig(t, methods(d.method))
 			img := r.card(t, d.name, d.method)
@@ -131,7 +136,7 @@ func TestReplayedSignature(t *testing.T) {
 
 // The card signs something, only not our challenge.
 func TestSignatureOverAnotherChallenge(t *testing.T) {
-	for _, d := range dialogues[:2] {
+	for _, d := range dialogues[:3] {
 		t.Run(string(d.method), func(t *testing.T) {
 			r := newRig(t, methods(d.method))
 			genuine := card(t, r.card(t, d.name, d.method), vcard.Options{})

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -104,8 +103,6 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	}
 	if c.FirstUse {
 		switch {
-		case !slices.Contains(c.Methods, jpki.TapUse):
-			return nil, fmt.Errorf("lane: first use needs method %q", jpki.TapUse)
 		case !p.Dialogue.CanFirstUse():
 			return nil, errors.New("lane: the card profile has no first use")
 		case len(c.Anchors) == 0 || len(c.SurfaceAuthorities) == 0:

@@ -35,6 +35,7 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 	alice := m.card(perso.CardOptions{})
 	bob := m.card(perso.CardOptions{})
 	chain := m.card(perso.CardOptions{})
+	first := m.card(perso.CardOptions{BirthDate: BirthDate})
 	sim := m.card(perso.CardOptions{Kind: vcard.KindSIM})
 	stranger := m.card(perso.CardOptions{})
 	revoked := m.card(perso.CardOptions{})
@@ -48,6 +49,9 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 	m.list(alice, "ticket-alice", nil)
 	m.list(bob, "ticket-bob", nil)
 	m.list(chain, "ticket-chain", func(r *whitelist.Row) { r.AuthKey, r.CardKey = cardkey.Key{}, cardkey.Key{} })
+	m.list(first, "ticket-first", func(r *whitelist.Row) {
+		r.AuthKey, r.CardKey, r.BirthDate = cardkey.Key{}, cardkey.Key{}, BirthDate.Format("20060102")
+	})
 	m.list(sim, "ticket-sim", nil)
 	m.list(revoked, "ticket-revoked", func(r *whitelist.Row) { r.Status = whitelist.Revoked })
 	m.list(late, "ticket-late", func(r *whitelist.Row) { r.Entitlements[0].NotAfter = w.Now.Add(-time.Minute) })
@@ -61,6 +65,7 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 		{"listed", b, alice, 0, terminal.Admit, terminal.OK},
 		{"listed", a, bob, 0, terminal.Admit, terminal.OK},
 		{"listed, key not registered", a, chain, 0, terminal.Admit, terminal.OK},
+		{"listed, first use", b, first, 0, terminal.Admit, terminal.OK},
 		{"listed, SIM of a phone", a, sim, 0, terminal.Admit, terminal.OK},
 		{"not listed", b, stranger, 0, terminal.Deny, terminal.NotListed},
 		{"not listed", a, stranger, 0, terminal.Deny, terminal.NotListed},

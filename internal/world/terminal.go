@@ -135,8 +135,8 @@ func (w *World) Open(dir string) (_ *Site, err error) {
 	return s, err
 }
 
-// Lane makes a lane with a simulated gate. It uses both methods and lets
-// nobody compare person and card, unless change says otherwise.
+// Lane makes a lane with a simulated gate. It uses both methods and first use,
+// and lets nobody compare person and card, unless change says otherwise.
 func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *terminal.Parts)) (*terminal.Lane, *gate.Simulator, error) {
 	dialogue, err := s.World.Dialogue(jpki.DefaultProfile())
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *termi
 		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
-		Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
+		FirstUse: true, Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
 	}
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,

@@ -28,6 +28,10 @@ const (
 	Gate     = "gate-1"
 )
 
+// BirthDate is that of the person whose card is not registered, and of nobody
+// else in a world.
+var BirthDate = time.Date(1985, 7, 20, 0, 0, 0, 0, time.UTC)
+
 // A World is everything outside the terminal.
 type World struct {
 	Now       time.Time

@@ -30,7 +30,7 @@ func (s *session) firstUse(f FirstUse) error {
 	}
 	record, err := s.readUpTo(files.AgeRecord, nil, cardauth.AgeRecordSize)
 	if err != nil {
-		return wrap("reading the age record", err, ErrUnsupported)
+		return wrap("reading the age record", err, ErrRefused) // it has just been opened
 	}
 	return f.CheckRecord(record)
 }

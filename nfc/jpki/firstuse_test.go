@@ -129,7 +129,7 @@ func TestBirthDateIsPresentedOnceAtMost(t *testing.T) {
 				return []byte{0x90, 0x00}
 			}
 			return nil
-		}, want: jpki.ErrUnsupported, presented: 1, left: 10}, // the card itself keeps the record shut
+		}, want: jpki.ErrRefused, presented: 1, left: 10}, // the card itself keeps the record shut
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.image == "" {
