@@ -141,9 +141,8 @@ const (
 // lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
 const lastSecond = 253402300799
 
-// check enforces what docs/registration.md says of the form. What the parts
-// mean is for Verify.
-func (r Record) check() error {
+// CheckNames checks what is known of a record before there is a card.
+func (r Record) CheckNames() error {
 	for _, t := range []struct {
 		name, text string
 		least, max int
@@ -159,6 +158,15 @@ func (r Record) check() error {
 	}
 	if r.Hierarchy != Production && r.Hierarchy != Test {
 		return fmt.Errorf("%w: hierarchy is neither %q nor %q", ErrMalformed, Production, Test)
+	}
+	return nil
+}
+
+// check enforces what docs/registration.md says of the form. What the parts
+// mean is for Verify.
+func (r Record) check() error {
+	if err := r.CheckNames(); err != nil {
+		return err
 	}
 	if s := r.At.Unix(); s <= 0 || s > lastSecond {
 		return fmt.Errorf("%w: at is not between 1970 and 9999", ErrMalformed)

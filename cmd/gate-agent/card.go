@@ -21,7 +21,7 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card, or register it"}, cardReadCommand(), cardRegisterCommand())
 }
 
 func cardReadCommand() *cobra.Command {

@@ -48,6 +48,11 @@ is no error: both may come later.`,
 		if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
 			return err
 		}
+		if c.Identity.Key != "" {
+			if _, err := c.openIdentity(); err != nil {
+				return err
+			}
+		}
 		if _, err := c.openSource(); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -160,16 +161,25 @@ func (c *config) openJournal() (*journal.Journal, error) {
 	return j, nil
 }
 
+func (c *config) openProfile() (jpki.Profile, error) {
+	if c.Card.Profile == "" {
+		return jpki.DefaultProfile(), nil
+	}
+	text, err := readFile(c.path(c.Card.Profile))
+	if err != nil {
+		return jpki.Profile{}, configError{fmt.Errorf("card.profile: %w", err)}
+	}
+	profile, err := jpki.ParseProfile(text)
+	if err != nil {
+		return jpki.Profile{}, configError{fmt.Errorf("card.profile: %s: %w", c.Card.Profile, err)}
+	}
+	return profile, nil
+}
+
 func (c *config) openDialogue() (*jpki.Dialogue, error) {
-	profile := jpki.DefaultProfile()
-	if c.Card.Profile != "" {
-		text, err := readFile(c.path(c.Card.Profile))
-		if err != nil {
-			return nil, configError{fmt.Errorf("card.profile: %w", err)}
-		}
-		if profile, err = jpki.ParseProfile(text); err != nil {
-			return nil, configError{fmt.Errorf("card.profile: %s: %w", c.Card.Profile, err)}
-		}
+	profile, err := c.openProfile()
+	if err != nil {
+		return nil, err
 	}
 	key, err := c.openTerminalKey()
 	if err != nil {
@@ -211,11 +221,26 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 	return key, nil
 }
 
+// openIdentity opens the key with which this terminal signs what it reports.
+func (c *config) openIdentity() (crypto.Signer, error) {
+	if c.Identity.Key == "" {
+		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs what it registers (docs/registration.md)")}
+	}
+	signer, err := keystore.OpenSigner(c.Identity.Key, keystore.Identity)
+	if err != nil {
+		return nil, configError{fmt.Errorf("identity.key: %w", err)}
+	}
+	return signer, nil
+}
+
 // custody says, for each key medium in use, what it protects against.
 func (c *config) custody() ([]string, error) {
 	uris := []string{c.ScopeKey.Wrapper}
 	if slices.Contains(c.Methods, jpki.ExternalAuth) {
 		uris = append(uris, c.ExternalAuth.Key)
+	}
+	if c.Identity.Key != "" {
+		uris = append(uris, c.Identity.Key)
 	}
 	var said []string
 	var failed error

@@ -92,8 +92,8 @@ func (e *TriesError) Unwrap() error { return ErrRefused }
 
 // Signed is a signature of the card.
 type Signed struct {
-	Signature []byte
 	Scheme    cardkey.Scheme
+	Signature []byte
 }
 
 // Registered is what a card said to its registration. The registrar has checked
@@ -251,7 +251,7 @@ func (s *session) present(secret Secret, pin FileID, value []byte) error {
 // signed has the card sign a challenge.
 func (s *session) signed(how Sign, challenge cardauth.Challenge) (Signed, error) {
 	err := s.sign(how, challenge)
-	return Signed{s.evidence.Signature, s.evidence.Scheme}, err
+	return Signed{s.evidence.Scheme, s.evidence.Signature}, err
 }
 
 // ask asks the holder until the answer is one that a card can take. The card is
