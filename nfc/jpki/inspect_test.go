@@ -2,6 +2,8 @@ package jpki_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -135,3 +137,53 @@ func TestInspectPassesOverOtherCACertificates(t *testing.T) {
 		}
 	}
 }
+
+// FuzzInspect: whatever a card answers, the look at it ends, sends no value of
+// a PIN, and holds no more than the files can have.
+func FuzzInspect(f *testing.F) {
+	var genuine []byte
+	card := good(f)
+	_, err := newTerminal(f).dialogue(f, jpki.DefaultProfile()).Inspect(f.Context(), "slot", nfc.NewChannel(transmit(func(ctx context.Context, capdu []byte) ([]byte, error) {
+		rapdu, err := card.Transmit(ctx, capdu)
+		genuine = append(binary.BigEndian.AppendUint16(genuine, uint16(len(rapdu))), rapdu...)
+		return rapdu, err
+	})))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(genuine)
+	f.Add([]byte{0, 3, 0xAA, 0x61, 0xFF})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		d, err := jpki.NewDialogue(jpki.DefaultProfile(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, commands := script, 0
+		info, _ := d.Inspect(t.Context(), "slot", nfc.NewChannel(transmit(func(_ context.Context, capdu []byte) ([]byte, error) {
+			if commands++; len(capdu) > 5 && capdu[1] == 0x20 {
+				t.Fatalf("VERIFY: %X", capdu)
+			}
+			if len(rest) < 2 {
+				rest = script // begins again
+			}
+			if len(rest) < 2 {
+				return nil, nil
+			}
+			n := int(binary.BigEndian.Uint16(rest))
+			rest = rest[2:]
+			answer := rest[:min(n, len(rest))]
+			rest = rest[len(answer):]
+			return answer, nil
+		})))
+		if commands > 16000 {
+			t.Fatalf("%d commands", commands)
+		}
+		if n := len(info.Certificate) + len(info.CACertificate) + len(info.SurfaceCertificate) + len(info.Token); n > 3*cardauth.MaxCertificate {
+			t.Fatalf("%d bytes", n)
+		}
+	})
+}
+
+type transmit func(context.Context, []byte) ([]byte, error)
+
+func (f transmit) Transmit(ctx context.Context, capdu []byte) ([]byte, error) { return f(ctx, capdu) }
