@@ -250,8 +250,10 @@ func (s *session) present(secret Secret, pin FileID, value []byte) error {
 
 // signed has the card sign a challenge.
 func (s *session) signed(how Sign, challenge cardauth.Challenge) (Signed, error) {
-	err := s.sign(how, challenge)
-	return Signed{s.evidence.Scheme, s.evidence.Signature}, err
+	if err := s.sign(how, challenge); err != nil {
+		return Signed{}, err
+	}
+	return Signed{s.evidence.Scheme, s.evidence.Signature}, nil
 }
 
 // ask asks the holder until the answer is one that a card can take. The card is
