@@ -75,7 +75,7 @@ func (t Trust) verify(msg []byte, now time.Time) (Registration, error) {
 
 	reg := Registration{record: r}
 	if reg.head, err = cardauth.ParseHead(r.Certificate); err != nil {
-		return Registration{}, err
+		return Registration{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if reg.authKey, err = cardauth.VerifyCertificate(reg.head, r.Certificate, t.Anchors, r.At); err != nil {
 		return Registration{}, err
