@@ -66,12 +66,13 @@ The record names a credential and its holder's birth date: it is personal data.`
 		record, report, err := d.register(cmd.Context(), wait)
 		if err != nil {
 			said := registerWords(err)
-			d.tty.say("%s\n%s", said.JA, said.EN)
+			person.say("%s\n%s", said.JA, said.EN)
 			return registerError(err)
 		}
 		if err := file.Keep(record); err != nil {
 			return err
 		}
+		person.say("登録しました。カードをお取りください。\nRegistered. Take your card.")
 		if report.File = out; asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 		}

@@ -188,6 +188,7 @@ func TestRegisteringACardWithItsPIN(t *testing.T) {
 	c.answers(thePIN, "19850231")
 	c.sees("The birth date is 8 digits, YYYYMMDD. Nothing was sent to the card.")
 	c.answers(thePIN, theBirthDate)
+	c.sees("Registered. Take your card.")
 	if code := c.end(); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
@@ -348,6 +349,71 @@ func TestRecordReplacesNoFile(t *testing.T) {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	c.nothing()
+}
+
+// What is missing is named before anybody types, and no VERIFY carries a value.
+func TestRegistrationNamesWhatIsNotConfigured(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		edits [][2]string
+		args  []string
+		card  bool // it takes a card to find out
+		says  string
+		code  int
+	}{
+		{"no identity key", [][2]string{{"[identity]\nkey = ", "# "}}, nil, false, "identity.key is missing: name the key with which this terminal signs what it registers", 3},
+		{"key for another purpose", [][2]string{{"identity.key;", "external-auth.key;"}}, nil, false, `identity.key: opening identity key`, 3},
+		{"no card-surface authorities", [][2]string{{`surface_keys = "surface-keys.json"`, ""}, {"first_use = true", ""}}, nil, true, "anchors.surface_keys is missing, and this card has a key of its own to verify", 3},
+		{"no anchors", [][2]string{{`["ca.pem"]`, "[]"}}, nil, true, "no trust anchor is configured", 4},
+		{"ticket of two lines", nil, []string{"--ticket", "T\n1"}, false, "the ticket has a character that cannot be printed", 2},
+		{"no reader", nil, []string{"--wait", "100ms", "--reader", "Absent*"}, false, `pcscd has no reader of the name ["Absent*"]`, 1},
+		{"folder that is not there", nil, []string{"--out", "/nonexistent/record"}, false, "no such file or directory", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newReaders(t), install(t, t.TempDir())
+			for _, e := range c.edits {
+				s.edit(t, e[0], e[1])
+			}
+			clerk := register(t, s, r, c.args...)
+			var card *card
+			if c.card {
+				card = r.insert(newcomer(t, 2), how{})
+			}
+			clerk.sees(c.says)
+			if code := clerk.end(); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			clerk.nothing()
+			if strings.Contains(clerk.screen.String(), "not shown") {
+				t.Error("a PIN was asked for")
+			}
+			if card != nil {
+				card.remove()
+				if tries := card.tries(); !bytes.Equal(tries, []byte{0xC2, 0xCA}) {
+					t.Errorf("tries %X", tries)
+				}
+			}
+		})
+	}
+}
+
+// Of two cards nobody can say whose PIN it would be.
+func TestTwoCardsAreNotRegistered(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), install(t, t.TempDir())
+	cards := []*card{r.insert(newcomer(t, 3), how{}), r.insert(newcomer(t, 3), how{slot: 1})}
+	time.Sleep(time.Second) // pcscd looks for cards every 400 ms
+	clerk := register(t, s, r)
+	clerk.sees("More than one card. Present one alone.")
+	if code := clerk.end(); code != 4 {
+		t.Errorf("exit code %d, want 4", code)
+	}
+	clerk.nothing()
+	for _, c := range cards {
+		c.remove()
+	}
 }
 
 func TestRegistrationNeedsATerminal(t *testing.T) {
