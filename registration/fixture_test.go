@@ -77,7 +77,7 @@ func trusting(t testing.TB, hierarchy string) Trust {
 		t.Fatal(err)
 	}
 	return Trust{
-		Keys: keys, Hierarchy: Test, Anchors: []*x509.Certificate{a.CACertificate()},
+		Keys: keys, Hierarchy: Test, Anchors: []*x509.Certificate{a.CACertificate(), a.SIMCACertificate(), a.NextCACertificate()},
 		SurfaceAuthorities: []cardauth.CVAuthority{{ID: cardauth.CVKeyID(id), Key: key}}, MaxAge: time.Hour,
 	}
 }

@@ -14,11 +14,14 @@ import (
 var (
 	errMultipleCards = errors.New("more than one card in the field")
 	errBirthDate     = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
-	errNoKey         = errors.New("the card is registered without the key of the configured method: register it again")
 	errList          = errors.New("list cannot be used")
 	errJournal       = errors.New("journal cannot be written")
 	errGate          = errors.New("gate did not open")
 )
+
+// ErrNoKey says that a card did all that it was asked, and that nobody knows a
+// key to check its answer with.
+var ErrNoKey = errors.New("the card is registered without the key of the configured method: register it again")
 
 // ReasonOf names why an error denies. Whatever is not known here is a fault
 // of ours, and the gate is out of order.
@@ -37,7 +40,7 @@ func ReasonOf(err error) Reason {
 		{jpki.ErrTerminalKey, OutOfOrder},
 		{ErrUsesChanged, AlreadyUsed},
 		{whitelist.ErrNotListed, NotListed},
-		{errNoKey, NotListed},
+		{ErrNoKey, NotListed},
 		{nfc.ErrRemoved, CardRemoved},
 		{jpki.ErrPINRequired, PINRequired},
 		{jpki.ErrUnsupported, CardUnsupported},

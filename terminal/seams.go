@@ -27,13 +27,12 @@ type List interface {
 // A Journal makes durable what the gate decided. Every method that writes
 // returns only when a power cut can no longer undo it.
 type Journal interface {
+	// A decision with BirthDateRefused, once recorded, is one.
+	Refusals
+
 	// Uses counts the entries of an entitlement that stand: reserved or
 	// committed, and not annulled.
 	Uses(ctx context.Context, entitlement string) (uint32, error)
-
-	// BirthDateRefused reports whether a decision about that card was recorded
-	// with BirthDateRefused.
-	BirthDateRefused(ctx context.Context, cardID string) (bool, error)
 
 	// Record writes a decision that does not open the gate.
 	Record(ctx context.Context, d Decision) error

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gate-agent/gate-agent/crypto/cardauth"
-	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // errDeadline ends a tap that took too long.
@@ -138,66 +135,16 @@ func (t *tap) prove(ctx context.Context) error {
 	clock, floor := d.Instant, l.Journal.Latest()
 	d.Instant = instantOf(clock, floor, list)
 
-	// What the card has to prove, once its head is known.
-	var row whitelist.Row
-	var key cardkey.Key
-	challenge := cardauth.Challenge{Scope: l.Scope, Terminal: l.Terminal, Purpose: cardauth.PurposeGate}
-	if err := challenge.Fresh(l.Rand); err != nil {
-		return err
-	}
-	resolve := func(head cardauth.Head) (jpki.Expected, error) {
-		d.CardID = view.CardID(head.Bytes()).String()
-		// Before the list: an expired certificate is worth no signature.
-		if err := cardauth.CheckValidity(head, d.Instant); err != nil {
-			return jpki.Expected{}, err
-		}
-		var err error
-		if row, err = view.Lookup(ctx, head.Bytes()); err != nil {
-			if !errors.Is(err, whitelist.ErrNotListed) {
-				err = fmt.Errorf("%w: %w", errList, err)
-			}
-			return jpki.Expected{}, err
-		}
-		w := l.choose(row)
-		want := jpki.Expected{Method: w.method, Challenge: challenge}
-		key = w.key
-		if w.chain { // first: what follows is for a certificate of a pinned authority only
-			want.CheckCertificate = func(der []byte) error {
-				certified, err := cardauth.VerifyCertificate(head, der, l.Anchors, d.Instant)
-				if w.method == jpki.ExternalAuth {
-					key = certified
-				}
-				return err
-			}
-		}
-		if w.firstUse {
-			want.FirstUse, err = t.firstUse(ctx, row, &key)
-		}
-		return want, err
-	}
-
 	channel := nfc.NewChannel(t.card)
 	d.Stages.Detect = time.Since(t.card.Detected())
-	evidence, err := l.Dialogue.Run(ctx, t.card.Slot(), channel, resolve)
-	d.note(evidence, channel.Stats())
-	if err != nil {
-		return err
-	}
-
-	if key.IsZero() {
-		return errNoKey
-	}
-	start := time.Now()
-	holder, err := cardauth.Verify(cardauth.Proof{
-		Head: evidence.Head, Challenge: challenge, Signature: evidence.Signature, Scheme: evidence.Scheme,
-	}, key, d.Instant)
-	d.Stages.Verify = time.Since(start)
+	proved, err := l.prover().Prove(ctx, t.card.Slot(), channel, view, d.Instant)
+	d.note(proved, channel.Stats())
 	if err != nil {
 		return err
 	}
 	t.facts = Facts{
-		Instant: d.Instant, Clock: clock, Gate: l.GateName, Holder: holder, Row: row, List: list,
-		Floor: floor, HolderCheck: l.holderCheck(evidence.Method),
+		Instant: d.Instant, Clock: clock, Gate: l.GateName, Holder: proved.Holder, Row: proved.Row, List: list,
+		Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
 	}
 	return t.alone(ctx) // a second card may have come meanwhile
 }
@@ -215,60 +162,13 @@ func (t *tap) alone(ctx context.Context) error {
 	return nil
 }
 
-// A way is how a row's holder is to be proved.
-type way struct {
-	method   jpki.Method
-	key      cardkey.Key // zero: the dialogue has to bring one
-	chain    bool        // the whole certificate is verified
-	firstUse bool
-}
-
-// choose returns the first configured method for which the row has a key, or
-// what it takes to learn one: for method A the certificate, for method B, where
-// first use is configured, the birth date. Where neither is there, the dialogue
-// goes on without: it tells a card that cannot do it from one to be registered
-// again, and nothing of the row.
-func (l *Lane) choose(row whitelist.Row) way {
-	for _, m := range l.Methods {
-		switch {
-		case m == jpki.TapUse && !row.CardKey.IsZero():
-			return way{method: m, key: row.CardKey}
-		case m == jpki.TapUse && l.FirstUse && row.BirthDate != "":
-			return way{method: m, chain: true, firstUse: true}
-		case m == jpki.ExternalAuth:
-			return way{method: m, key: row.AuthKey, chain: row.AuthKey.IsZero()}
-		}
+// prover is what the lane has a card prove itself with.
+func (l *Lane) prover() *Prover {
+	return &Prover{
+		Scope: l.Scope, Terminal: l.Terminal, Methods: l.Methods, FirstUse: l.FirstUse,
+		Anchors: l.Anchors, SurfaceAuthorities: l.SurfaceAuthorities,
+		Dialogue: l.Dialogue, Refusals: l.Journal, Rand: l.Rand,
 	}
-	return way{method: jpki.TapUse}
-}
-
-// firstUse is what a card without a registered card key has to show, which
-// leaves that key in key. A card that refused the birth date once is never
-// given it again (card-facts §3, PIN rule): the list has somebody else's.
-func (t *tap) firstUse(ctx context.Context, row whitelist.Row, key *cardkey.Key) (*jpki.FirstUse, error) {
-	refused, err := t.lane.Journal.BirthDateRefused(ctx, t.decision.CardID)
-	if err != nil {
-		return nil, fmt.Errorf("%w: looking for a refused birth date: %w", errJournal, err)
-	}
-	if refused {
-		return nil, errBirthDate
-	}
-	born, err := cardauth.ParseBirthDate(row.BirthDate)
-	if err != nil {
-		return nil, fmt.Errorf("%w: row: %w", errList, err)
-	}
-	var signer cardauth.CVCertificate
-	return &jpki.FirstUse{
-		BirthDate: born,
-		CheckSigner: func(cvc []byte) (err error) {
-			signer, err = cardauth.VerifyCVCertificate(cvc, t.lane.SurfaceAuthorities)
-			return err
-		},
-		CheckRecord: func(record []byte) (err error) {
-			*key, err = cardauth.VerifyAgeRecord(record, signer, born)
-			return err
-		},
-	}, nil
 }
 
 func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
@@ -279,9 +179,11 @@ func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
 }
 
 // note keeps what the dialogue reports, however far it came.
-func (d *Decision) note(e jpki.Evidence, s nfc.Stats) {
+func (d *Decision) note(p Proved, s nfc.Stats) {
+	e := p.Evidence
+	d.CardID = p.CardID
 	d.Method, d.TerminalSignatures, d.BirthDateRefused = e.Method, e.TerminalSignatures, e.BirthDateRefused
 	d.Commands, d.Bytes = s.Commands, s.Bytes
 	d.Stages.Select, d.Stages.Read, d.Stages.Resolve = e.Timings.Select, e.Timings.Read, e.Timings.Resolve
-	d.Stages.Auth, d.Stages.Sign = e.Timings.Auth, e.Timings.Sign
+	d.Stages.Auth, d.Stages.Sign, d.Stages.Verify = e.Timings.Auth, e.Timings.Sign, p.Verify
 }

@@ -21,7 +21,8 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card, or register it"}, cardReadCommand(), cardRegisterCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card, or register it"},
+		cardReadCommand(), cardRegisterCommand(), cardTraceCommand(), cardReplayCommand())
 }
 
 func cardReadCommand() *cobra.Command {
@@ -142,12 +143,7 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 		return report, cli.UsageError(err.Error())
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
-	card, err := lane.Next(ctx)
-	if errors.Is(err, errNoCard) {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		return report, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, w.slots).text)
-	}
+	card, err := nextCard(ctx, lane, w.slots)
 	if err != nil {
 		return report, err
 	}
@@ -165,12 +161,32 @@ func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
 		Certificate:        info.Certificate, CACertificate: info.CACertificate, SurfaceCertificate: info.SurfaceCertificate,
 		Commands: stats.Commands, Bytes: stats.Bytes,
 	}
-	if info.PINRequired {
+	switch {
+	case info.PINRequired:
+		return report, nil
+	case info.Certificate == nil:
+		report.TrustError = noCertificate
 		return report, nil
 	}
 	report.judge(w, info)
 	return report, nil
 }
+
+// nextCard waits for a card. Where none comes it says which readers were looked
+// at.
+func nextCard(ctx context.Context, lane *pcsc.Lane, slots []string) (nfc.Card, error) {
+	card, err := lane.Next(ctx)
+	if errors.Is(err, errNoCard) {
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return nil, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, slots).text)
+	}
+	return card, err
+}
+
+// noCertificate is said of a 住基カード, and of a My Number card whose holder
+// wanted none.
+const noCertificate = "the card has no user-authentication certificate, so no gate admits it"
 
 // judge fills in what the certificate says, and whether to believe it.
 func (r *cardReport) judge(w cardWith, info jpki.Info) {
@@ -210,6 +226,10 @@ func (r cardReport) print(w io.Writer) {
 	line("card-surface AP", yes[r.CardSurface])
 	if r.PINRequired {
 		line("certificate", "behind the PIN: a phone registers at a kiosk")
+		return
+	}
+	if r.Certificate == nil {
+		line("certificate", "none: "+noCertificate)
 		return
 	}
 	line("certificate serial", r.Serial)

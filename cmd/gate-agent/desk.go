@@ -78,7 +78,9 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
 	d.tty.say("カードを置いて、終わるまでそのままにしてください。\nPut the card on the reader and leave it there to the end.")
-	card, err := awaitCard(ctx, lane, wait, d.slots)
+	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errNoCard, wait))
+	defer cancel()
+	card, err := nextCard(waiting, lane, d.slots)
 	if err != nil {
 		return nil, report, err
 	}
@@ -103,19 +105,6 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 		report.CardKey = reg.CardKey().String()
 	}
 	return record, report, nil
-}
-
-// awaitCard waits for a card, and for no second one.
-func awaitCard(ctx context.Context, lane *pcsc.Lane, wait time.Duration, slots []string) (nfc.Card, error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errNoCard, wait))
-	defer cancel()
-	card, err := lane.Next(waiting)
-	if errors.Is(err, errNoCard) {
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		return nil, fmt.Errorf("%w (readers: %s)", err, describeReaders(bound, lane, slots).text)
-	}
-	return card, err
 }
 
 var errMultipleCards = errors.New("more than one card on the readers")

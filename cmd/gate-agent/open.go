@@ -165,13 +165,21 @@ func (c *config) openProfile() (jpki.Profile, error) {
 	if c.Card.Profile == "" {
 		return jpki.DefaultProfile(), nil
 	}
-	text, err := readFile(c.path(c.Card.Profile))
+	profile, err := readProfile(c.path(c.Card.Profile))
 	if err != nil {
-		return jpki.Profile{}, configError{fmt.Errorf("card.profile: %w", err)}
+		return profile, configError{fmt.Errorf("card.profile: %w", err)}
+	}
+	return profile, nil
+}
+
+func readProfile(path string) (jpki.Profile, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return jpki.Profile{}, err
 	}
 	profile, err := jpki.ParseProfile(text)
 	if err != nil {
-		return jpki.Profile{}, configError{fmt.Errorf("card.profile: %s: %w", c.Card.Profile, err)}
+		return profile, fmt.Errorf("%s: %w", path, err)
 	}
 	return profile, nil
 }

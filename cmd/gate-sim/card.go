@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,16 +27,21 @@ func cardNewCommand() *cobra.Command {
 	var authority, out, kind, birth string
 	var years int
 	cmd := &cobra.Command{
-		Use:     "new --authority FILE --out FILE [--kind card|phone-android|phone-iphone|sim]",
-		Short:   "Make a virtual card, and the test authority when there is none yet",
-		Example: "  gate-sim card new --authority authority.json --out alice.json",
+		Use:   "new --authority FILE --out FILE [--kind KIND]",
+		Short: "Make a virtual card, and the test authority when there is none yet",
+		Long: `New makes a virtual card of a kind (docs/cards.md says what each has), one of
+
+  ` + kindNames("\n  ") + `
+
+Those from emv on are not JPKI cards and have nothing of the authority.`,
+		Example: "  gate-sim card new --authority authority.json --out alice.json\n  gate-sim card new --out suica.json --kind felica",
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&authority, "authority", "authority.json", "test authority; made when the file does not exist")
 	cmd.Flags().StringVar(&out, "out", "", "where the card image goes; an existing file is not replaced")
-	cmd.Flags().StringVar(&kind, "kind", string(vcard.KindCard), "card, phone-android, phone-iphone or sim")
+	cmd.Flags().StringVar(&kind, "kind", string(vcard.KindCard), "which sort of card: see above")
 	cmd.Flags().StringVar(&birth, "birth-date", "1990-04-01", "birth date of the holder, YYYY-MM-DD")
-	cmd.Flags().IntVar(&years, "years", 5, "years from now for which the certificate is valid; negative: expired so long ago")
+	cmd.Flags().IntVar(&years, "years", 5, "years from now for which the certificate is valid, 10 by default for next-generation; negative: expired so long ago")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "" {
 			return cli.UsageError("give --out FILE")
@@ -44,19 +50,32 @@ func cardNewCommand() *cobra.Command {
 		if err != nil {
 			return cli.UsageError(fmt.Sprintf("--birth-date %q: want YYYY-MM-DD", birth))
 		}
-		kinds := []vcard.Kind{vcard.KindCard, vcard.KindPhoneAndroid, vcard.KindPhoneIPhone, vcard.KindSIM}
-		if !slices.Contains(kinds, vcard.Kind(kind)) {
-			return cli.UsageError(fmt.Sprintf("--kind %q: want one of %q", kind, kinds))
+		i := slices.IndexFunc(cardKinds, func(k cardKind) bool { return k.name == kind })
+		if i < 0 {
+			return cli.UsageError(fmt.Sprintf("--kind %q: want one of %s", kind, kindNames(", ")))
 		}
-		a, err := openAuthority(authority)
-		if err != nil {
-			return err
+		k := cardKinds[i]
+		of := ""
+		var img *vcard.Image
+		if k.foreign {
+			img, err = perso.Foreign(k.kind)
+		} else {
+			var a *perso.Authority
+			if a, err = openAuthority(authority); err != nil {
+				return err
+			}
+			of = " of the test authority in " + authority
+			if k.kind == vcard.KindNextGeneration && !cmd.Flags().Changed("years") {
+				years = 10
+			}
+			opt := perso.CardOptions{Kind: k.kind, BirthDate: born, NotAfter: time.Now().AddDate(years, 0, 0), NoCertificate: k.noCertificate}
+			if years < 0 {
+				opt.NotBefore = opt.NotAfter.AddDate(-1, 0, 0)
+			}
+			if img, err = a.Card(opt); err == nil {
+				img, err = perso.Block(img, k.blocked...)
+			}
 		}
-		opt := perso.CardOptions{Kind: vcard.Kind(kind), BirthDate: born, NotAfter: time.Now().AddDate(years, 0, 0)}
-		if years < 0 {
-			opt.NotBefore = opt.NotAfter.AddDate(-1, 0, 0)
-		}
-		img, err := a.Card(opt)
 		if err != nil {
 			return err
 		}
@@ -67,10 +86,48 @@ func cardNewCommand() *cobra.Command {
 		if err := writeNew(out, b); err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: a %s of the test authority in %s\n", out, img.Kind, authority)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: a %s%s\n", out, kind, of)
 		return nil
 	}
 	return cmd
+}
+
+// A cardKind is what card new makes.
+type cardKind struct {
+	name          string
+	kind          vcard.Kind
+	noCertificate perso.Absence
+	blocked       []vcard.FileID
+	foreign       bool // no card of the authority
+}
+
+// cardKinds are the kinds of vcard, and plastic cards in a special state.
+var cardKinds = []cardKind{
+	{name: "card", kind: vcard.KindCard},
+	{name: "card-no-certificate", kind: vcard.KindCard, noCertificate: perso.NoFile},
+	{name: "card-empty-certificate", kind: vcard.KindCard, noCertificate: perso.FillerOnly},
+	{name: "card-blocked-pin", kind: vcard.KindCard, blocked: []vcard.FileID{0x0018, 0x001B}},
+	{name: "card-blocked-birth-date", kind: vcard.KindCard, blocked: []vcard.FileID{0x0011}},
+	{name: "next-generation", kind: vcard.KindNextGeneration},
+	{name: "juki", kind: vcard.KindJuki},
+	{name: "phone-android", kind: vcard.KindPhoneAndroid},
+	{name: "phone-iphone", kind: vcard.KindPhoneIPhone},
+	{name: "sim", kind: vcard.KindSIM},
+	{name: "emv", kind: vcard.KindEMV, foreign: true},
+	{name: "driving-licence", kind: vcard.KindLicence, foreign: true},
+	{name: "passport", kind: vcard.KindPassport, foreign: true},
+	{name: "foreign", kind: vcard.KindForeign, foreign: true},
+	{name: "felica", kind: vcard.KindFeliCa, foreign: true},
+	{name: "mifare-classic", kind: vcard.KindClassic, foreign: true},
+	{name: "mifare-ultralight", kind: vcard.KindUltralight, foreign: true},
+}
+
+func kindNames(separator string) string {
+	var names []string
+	for _, k := range cardKinds {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, separator)
 }
 
 // openAuthority reads a test authority, or makes one.
@@ -131,6 +188,9 @@ func cardShowCommand() *cobra.Command {
 			}
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "%s, ATR %X\n", img.Kind, []byte(img.ATR))
+			if img.Answer != nil {
+				fmt.Fprintf(w, "answers %X to everything\n", []byte(img.Answer))
+			}
 			if c, err := x509.ParseCertificate(img.AuthenticationCertificate()); err == nil {
 				fmt.Fprintf(w, "certificate %X, %s to %s\n", c.SerialNumber, c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly))
 			}
@@ -147,10 +207,10 @@ func cardShowCommand() *cobra.Command {
 					fmt.Fprintf(w, "  EF %v  PIN %q, %s\n", p.ID, p.Value, tries)
 				}
 				for _, k := range app.Keys {
-					fmt.Fprintf(w, "  EF %v  RSA-%d private key  use: %s\n", k.ID, k.Private.N.BitLen(), conditions(k.Use))
+					fmt.Fprintf(w, "  EF %v  %v private key  use: %s\n", k.ID, k.Private, conditions(k.Use))
 				}
 				if app.InternalKey != nil {
-					fmt.Fprintf(w, "  the card's own RSA-%d key, for internal authentication\n", app.InternalKey.N.BitLen())
+					fmt.Fprintf(w, "  the card's own %v key, for internal authentication\n", app.InternalKey)
 				}
 			}
 			return nil

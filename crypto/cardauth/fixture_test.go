@@ -37,7 +37,7 @@ func image(t testing.TB, name string) *vcard.Image {
 	return img
 }
 
-// certificates gives the authentication certificate of every image in testdata/cards.
+// certificates gives the authentication certificates of the images in testdata/cards.
 func certificates(t testing.TB) map[string][]byte {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(cardDir, "*.json"))
@@ -50,11 +50,11 @@ func certificates(t testing.TB) map[string][]byte {
 		if name == "authority.json" || name == "foreign-authority.json" {
 			continue
 		}
-		if found[name] = image(t, name).AuthenticationCertificate(); found[name] == nil {
-			t.Fatalf("%s has no certificate", name)
+		if der := image(t, name).AuthenticationCertificate(); der != nil { // not every medium has one
+			found[name] = der
 		}
 	}
-	if len(found) == 0 {
+	if found["good.json"] == nil {
 		t.Fatalf("no card images in %s", cardDir)
 	}
 	return found

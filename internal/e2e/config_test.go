@@ -56,7 +56,7 @@ func TestConfigurationErrorsNameTheKey(t *testing.T) {
 		{"[anchors]", "source = \"ftp://here\"\n\n[anchors]", `list.source: source "ftp://here": want file:PATH`},
 		{`driver = "simulator"`, `driver = "gpio"`, `gate.driver is "gpio": this version drives only the "simulator"`},
 		{"[scope_key]", "[reader]\nslots = [\"[\"]\n\n[scope_key]", "reader.slots: "},
-		{"files = ", "pins = [\"12\"]\nfiles = ", `anchors.pins has "12": want the SHA-256`},
+		{"files        =", "pins = [\"12\"]\nfiles =", `anchors.pins has "12": want the SHA-256`},
 		{`"ca.pem"`, `"absent.pem"`, "anchors.files: open "},
 		{`"ca.pem"`, `"config.toml"`, "anchors: "},
 		{`"list.pub.pem"`, `"absent.pem"`, "list.keys: open "},

@@ -36,13 +36,16 @@ var secrets = sync.OnceValue(func() []secret {
 	bytes := func(what string, b []byte) {
 		add(what, hex.EncodeToString(b), base64.StdEncoding.EncodeToString(b), fmt.Sprint(b))
 	}
-	key := func(what string, k *rsa.PublicKey) {
-		if k != nil {
+	key := func(what string, public any) {
+		if k, ok := public.(*rsa.PublicKey); ok {
 			add(what, k.N.Text(16)[:32], k.N.String()[:32], base64.StdEncoding.EncodeToString(k.N.Bytes())[:32])
 		}
 	}
 	for _, p := range w.people {
 		der := p.Image.AuthenticationCertificate()
+		if der == nil {
+			continue // a medium that has none
+		}
 		certificate, err := x509.ParseCertificate(der)
 		if err != nil {
 			panic(err) // the town made it

@@ -19,6 +19,9 @@ func TestEverybodyGetsTheirAnswer(t *testing.T) {
 			w := theTown(t)
 			r, s := newReaders(t), ready(t)
 			s.edit(t, `["tap-use", "external-auth"]`, `["`+string(method)+`"]`)
+			if method == jpki.ExternalAuth {
+				s.edit(t, "first_use = true", "first_use = false") // it is one of tap-use
+			}
 			a := start(t, s, r)
 			admitted := 0
 			for _, p := range w.people {

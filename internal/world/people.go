@@ -42,6 +42,11 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 	late := m.card(perso.CardOptions{})
 	expired := m.card(perso.CardOptions{NotBefore: w.Now.AddDate(-1, 0, 0), NotAfter: w.Now.AddDate(0, 0, -1)})
 	phone := m.card(perso.CardOptions{Kind: vcard.KindPhoneAndroid})
+	otherSIM := m.card(perso.CardOptions{Kind: vcard.KindSIM})
+	juki := m.card(perso.CardOptions{Kind: vcard.KindJuki})
+	suica := m.make(func() (*vcard.Image, error) { return perso.Foreign(vcard.KindFeliCa) })
+	// Alice has mistyped her PIN and her password, and comes all the same.
+	blocked := m.make(func() (*vcard.Image, error) { return perso.Block(alice, 0x0018, 0x001B) })
 	copied := m.make(func() (*vcard.Image, error) { return perso.Copy(alice, m.key(), m.key()) })
 	copiedBob := m.make(func() (*vcard.Image, error) { return perso.Copy(bob, m.key(), m.key()) })
 	forged := m.make(func() (*vcard.Image, error) { return w.Foreign.Forge(chain, perso.CardOptions{}) })
@@ -53,6 +58,7 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 		r.AuthKey, r.CardKey, r.BirthDate = cardkey.Key{}, cardkey.Key{}, BirthDate.Format("20060102")
 	})
 	m.list(sim, "ticket-sim", nil)
+	m.list(otherSIM, "ticket-other-sim", func(r *whitelist.Row) { r.AuthKey = cardkey.Key{} })
 	m.list(revoked, "ticket-revoked", func(r *whitelist.Row) { r.Status = whitelist.Revoked })
 	m.list(late, "ticket-late", func(r *whitelist.Row) { r.Entitlements[0].NotAfter = w.Now.Add(-time.Minute) })
 	m.list(expired, "ticket-expired", nil)
@@ -67,6 +73,8 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 		{"listed, key not registered", a, chain, 0, terminal.Admit, terminal.OK},
 		{"listed, first use", b, first, 0, terminal.Admit, terminal.OK},
 		{"listed, SIM of a phone", a, sim, 0, terminal.Admit, terminal.OK},
+		{"listed, SIM, by its own CA", a, otherSIM, 0, terminal.Admit, terminal.OK},
+		{"listed, PIN blocked", b, blocked, 0, terminal.Admit, terminal.OK},
 		{"not listed", b, stranger, 0, terminal.Deny, terminal.NotListed},
 		{"not listed", a, stranger, 0, terminal.Deny, terminal.NotListed},
 		{"revoked", b, revoked, 0, terminal.Deny, terminal.Revoked},
@@ -78,6 +86,8 @@ func (w *World) People() ([]Person, []whitelist.Listed, error) {
 		{"card pulled away", b, alice, 4, terminal.Deny, terminal.CardRemoved},
 		{"card pulled away", a, bob, 7, terminal.Deny, terminal.CardRemoved},
 		{"phone that wants its PIN", b, phone, 0, terminal.Deny, terminal.PINRequired},
+		{"resident registration card", a, juki, 0, terminal.Deny, terminal.CardUnsupported},
+		{"FeliCa, such as Suica", b, suica, 0, terminal.Deny, terminal.CardUnsupported},
 	}, m.rows, nil
 }
 

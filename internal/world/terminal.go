@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -67,8 +68,11 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Authority.CACertificate().Raw})
-	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), uri("external-auth.key"), uri("identity.key"))
+	var ca []byte
+	for _, anchor := range w.Anchors() {
+		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
+	}
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.Contains(methods, string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"))
 	for _, f := range []struct {
 		name    string
 		content []byte
@@ -108,7 +112,7 @@ files        = ["ca.pem"]
 surface_keys = "surface-keys.json"
 
 [tap_use]
-first_use = true   # a real terminal leaves this at false (docs/protocol.md says what it does not prove)
+first_use = %v   # a real terminal leaves this at false (docs/protocol.md says what it does not prove)
 
 [external_auth]
 key          = %q
@@ -206,9 +210,10 @@ func (w *World) ExternalAuthKey(signer crypto.Signer) (*jpki.TerminalKey, error)
 	return jpki.NewTerminalKey(signer, certificates...)
 }
 
-// Anchors are the CA certificates that a terminal of this world trusts.
+// Anchors are the CA certificates that a terminal of this world trusts: of the
+// cards, of the SIMs, and of the next generation of cards.
 func (w *World) Anchors() []*x509.Certificate {
-	return []*x509.Certificate{w.Authority.CACertificate()}
+	return []*x509.Certificate{w.Authority.CACertificate(), w.Authority.SIMCACertificate(), w.Authority.NextCACertificate()}
 }
 
 // SurfaceAuthorities are the keys under which a terminal of this world trusts

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"testing"
 
@@ -141,26 +142,56 @@ func TestCardsThatDifferProveThemselves(t *testing.T) {
 	}
 }
 
-func TestPhonesAndSIMs(t *testing.T) {
+// Each image of testdata/cards that is no plain card, with what its dialogue ends
+// with by either method, and after how many commands.
+func TestEverySortOfCard(t *testing.T) {
+	text, err := os.ReadFile("../../testdata/profiles/next-generation.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft, err := jpki.ParseProfile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	builtin := jpki.DefaultProfile()
+	type end struct {
+		err      error
+		commands int
+	}
 	for _, c := range []struct {
-		image  string
-		method jpki.Method
-		want   error
+		image       string
+		profile     jpki.Profile
+		tap, extern end
 	}{
-		{"android.json", jpki.TapUse, jpki.ErrPINRequired},
-		{"android.json", jpki.ExternalAuth, jpki.ErrPINRequired},
-		{"iphone.json", jpki.TapUse, jpki.ErrPINRequired},
-		{"iphone.json", jpki.ExternalAuth, jpki.ErrPINRequired},
-		{"sim.json", jpki.TapUse, jpki.ErrUnsupported},
-		{"sim.json", jpki.ExternalAuth, nil},
+		{"android.json", builtin, end{jpki.ErrPINRequired, 2}, end{jpki.ErrPINRequired, 2}},
+		{"iphone.json", builtin, end{jpki.ErrPINRequired, 2}, end{jpki.ErrPINRequired, 2}},
+		{"sim.json", builtin, end{jpki.ErrUnsupported, 3}, end{nil, 10}},
+		{"juki.json", builtin, end{jpki.ErrUnsupported, 2}, end{jpki.ErrUnsupported, 2}},
+		{"no-certificate.json", builtin, end{jpki.ErrUnsupported, 2}, end{jpki.ErrUnsupported, 2}},
+		{"empty-certificate.json", builtin, end{jpki.ErrUnsupported, 2}, end{jpki.ErrUnsupported, 2}},
+		{"blocked-pin.json", builtin, end{nil, 4}, end{nil, 10}},
+		{"blocked-birth-date.json", builtin, end{nil, 4}, end{nil, 10}},
+		{"next-generation.json", draft, end{nil, 4}, end{nil, 10}},
+		{"next-generation.json", builtin, end{jpki.ErrRefused, 4}, end{jpki.ErrRefused, 10}},
+		{"good.json", draft, end{jpki.ErrRefused, 4}, end{jpki.ErrRefused, 10}},
+		{"emv.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"licence.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"passport.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"foreign.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"felica.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"mifare-classic.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
+		{"mifare-ultralight.json", builtin, end{jpki.ErrUnsupported, 1}, end{jpki.ErrUnsupported, 1}},
 	} {
-		img := image(t, c.image)
-		e, _, err := newTerminal(t).tap(t, newCard(t, img, vcard.Options{}), registered(c.method))
-		if !errors.Is(err, c.want) {
-			t.Errorf("%s, %s: error %v, want %v", c.image, c.method, err, c.want)
-		}
-		if err == nil {
-			prove(t, e, img)
+		for method, want := range map[jpki.Method]end{jpki.TapUse: c.tap, jpki.ExternalAuth: c.extern} {
+			img := image(t, c.image)
+			d := newTerminal(t).dialogue(t, c.profile)
+			e, stats, err := tap(t, d, newCard(t, img, vcard.Options{}), registered(method))
+			if !errors.Is(err, want.err) || stats.Commands != want.commands {
+				t.Errorf("%s, %s, %s: %d commands, error %v, want %d, %v", c.image, c.profile.Name, method, stats.Commands, err, want.commands, want.err)
+			}
+			if err == nil {
+				prove(t, e, img)
+			}
 		}
 	}
 }
@@ -214,7 +245,7 @@ func TestTerminalKeysThatACardWouldRefuse(t *testing.T) {
 	img := image(t, "good.json")
 	var other crypto.Signer
 	for _, k := range img.Application(vcard.AIDJPKI()).Keys {
-		other = k.Private.PrivateKey
+		other = k.Private.Signer
 	}
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

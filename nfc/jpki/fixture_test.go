@@ -157,7 +157,8 @@ func registered(method jpki.Method) jpki.Resolve {
 // chained resolves every head as that of a person whose certificate is to be
 // verified, and puts the certified key into key.
 func chained(t testing.TB, method jpki.Method, key *cardkey.Key) jpki.Resolve {
-	anchors := []*x509.Certificate{authority(t, "authority.json").CACertificate()}
+	a := authority(t, "authority.json")
+	anchors := []*x509.Certificate{a.CACertificate(), a.SIMCACertificate(), a.NextCACertificate()}
 	return func(head cardauth.Head) (jpki.Expected, error) {
 		return jpki.Expected{Method: method, Challenge: challenge, CheckCertificate: func(der []byte) (err error) {
 			*key, err = cardauth.VerifyCertificate(head, der, anchors, at)

@@ -26,7 +26,7 @@ const (
 type Info struct {
 	Token              string // label of the token, such as JPKIAPICCTOKEN2
 	CertificatesMarked []byte // 3 bytes: which certificates it says it carries
-	Certificate        []byte // user-authentication certificate, DER
+	Certificate        []byte // user-authentication certificate, DER; some cards have none
 	PINRequired        bool   // the certificate is behind the PIN
 	CACertificate      []byte // DER
 	CardSurface        bool   // it has the card-surface AP
@@ -77,7 +77,8 @@ func (s *session) inspectJPKI() (info Info, err error) {
 	switch info.PINRequired = errors.Is(err, ErrPINRequired); {
 	case err == nil:
 		info.Certificate = s.certificate
-	case !info.PINRequired:
+	case info.PINRequired:
+	case !errors.Is(err, ErrUnsupported) || errors.Is(err, nfc.ErrMalformed):
 		return info, err
 	}
 	return info, nil

@@ -20,7 +20,7 @@ func inspect(t testing.TB, medium nfc.Transmitter) (jpki.Info, error) {
 }
 
 func TestInspectTellsWhatACardGivesFreely(t *testing.T) {
-	ca := authority(t, "authority.json").CACertificate().Raw
+	a := authority(t, "authority.json")
 	for _, c := range []struct {
 		image, token string
 		pin, surface bool
@@ -54,7 +54,11 @@ func TestInspectTellsWhatACardGivesFreely(t *testing.T) {
 				if want := img.AuthenticationCertificate(); c.pin && info.Certificate != nil || !c.pin && !bytes.Equal(info.Certificate, want) {
 					t.Errorf("certificate of %d bytes", len(info.Certificate))
 				}
-				if !bytes.Equal(info.CACertificate, ca) {
+				ca := a.CACertificate()
+				if c.image == "sim.json" { // its own
+					ca = a.SIMCACertificate()
+				}
+				if !bytes.Equal(info.CACertificate, ca.Raw) {
 					t.Errorf("CA certificate of %d bytes", len(info.CACertificate))
 				}
 				if info.CardSurface != c.surface || (info.SurfaceCertificate != nil) != c.surface {
@@ -114,6 +118,18 @@ func TestInspectGivesNoHalfCertificate(t *testing.T) {
 	}
 	if !info.PINRequired || info.Certificate != nil {
 		t.Errorf("PIN required: %v, certificate of %d bytes", info.PINRequired, len(info.Certificate))
+	}
+}
+
+// A card without the certificate still tells what it is.
+func TestInspectOfACardWithoutACertificate(t *testing.T) {
+	for name, token := range map[string]string{
+		"no-certificate.json": "JPKIAPICCTOKEN2", "empty-certificate.json": "JPKIAPICCTOKEN2", "juki.json": "JPKIAPICCTOKEN",
+	} {
+		info, err := inspect(t, newCard(t, image(t, name), vcard.Options{}))
+		if err != nil || info.Certificate != nil || info.PINRequired || info.Token != token || info.CardSurface != (name != "juki.json") {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,9 @@ func NewTerminalKey(signer crypto.Signer, certificates ...cardauth.CVCertificate
 	}
 	return &TerminalKey{signer: signer, certificates: certificates}, nil
 }
+
+// Certificates are what the terminal presents, in their order.
+func (k *TerminalKey) Certificates() []cardauth.CVCertificate { return slices.Clone(k.certificates) }
 
 // A Dialogue holds what every session of one lane needs. Its methods may be
 // called from several goroutines.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
+	"github.com/gate-agent/gate-agent/nfc"
 )
 
 // A Profile says with which files and commands a kind of card is spoken to.
@@ -90,6 +91,12 @@ func (h *Header) UnmarshalText(b []byte) error {
 	}
 	*h = Header{v[0], v[1], v[2], v[3]}
 	return nil
+}
+
+// IsTerminalSignature reports whether a command's data is what the terminal's
+// key has signed.
+func (p Profile) IsTerminalSignature(c nfc.Command) bool {
+	return p.ExternalAuth.Authenticate.Command == Header{c.CLA, c.INS, c.P1, c.P2}
 }
 
 // An Input says what a Sign command is given.

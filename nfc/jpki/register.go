@@ -130,6 +130,9 @@ func (s *session) register(challenge cardauth.Challenge, r Registrar, got *Regis
 		return err
 	}
 	if !got.PINRequired {
+		if got.Certificate == nil {
+			return fmt.Errorf("reading the certificate: %w: it has none", ErrUnsupported)
+		}
 		if err := r.CheckCertificate(got.Certificate, got.CACertificate); err != nil {
 			return err
 		}

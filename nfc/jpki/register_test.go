@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -44,7 +45,7 @@ func typed(t testing.TB, pin, birthDate string) jpki.Answer {
 
 func (d *desk) registrar(t testing.TB) jpki.Registrar {
 	a := authority(t, "authority.json")
-	anchors := []*x509.Certificate{a.CACertificate()}
+	anchors := []*x509.Certificate{a.CACertificate(), a.SIMCACertificate(), a.NextCACertificate()}
 	id, public := a.SurfaceCA()
 	surface := []cardauth.CVAuthority{{ID: cardauth.CVKeyID(id), Key: newKey(t, public)}}
 	var signer cardauth.CVCertificate
@@ -342,10 +343,15 @@ func TestCheatsAreRegisteredNowhere(t *testing.T) {
 			app := img.Application(vcard.AIDSurface())
 			app.Files = app.Files[:2]
 		}, want: jpki.ErrUnsupported},
-		{name: "no certificate", image: "good.json", change: func(img *vcard.Image) {
-			app := img.Application(vcard.AIDJPKI())
-			app.Files = slices.DeleteFunc(app.Files, func(f vcard.File) bool { return f.ID == 0x000A })
-		}, want: jpki.ErrUnsupported},
+		{name: "no file for a certificate", image: "no-certificate.json", want: jpki.ErrUnsupported},
+		{name: "no certificate in the file", image: "empty-certificate.json", want: jpki.ErrUnsupported},
+		{name: "a blocked PIN", image: "blocked-pin.json", want: jpki.ErrRefused},
+		{name: "a blocked birth date", image: "blocked-birth-date.json", want: jpki.ErrRefused},
+		{name: "住基カード", image: "juki.json", want: jpki.ErrUnsupported},
+		{name: "a payment card", image: "emv.json", want: jpki.ErrUnsupported},
+		{name: "a driving licence", image: "licence.json", want: jpki.ErrUnsupported},
+		{name: "a passport", image: "passport.json", want: jpki.ErrUnsupported},
+		{name: "a transit card", image: "felica.json", want: jpki.ErrUnsupported},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			img := image(t, c.image)
@@ -560,6 +566,33 @@ func TestRefusalOfTheCallerEndsTheDialogue(t *testing.T) {
 			t.Errorf("%s: %v, presented %q", name, err, presented(t, r))
 		}
 	}
+}
+
+// The next generation of cards is another profile and other schemes, no other
+// dialogue. Its draft has no first use: nothing certifies the card's own key.
+func TestRegisterNextGeneration(t *testing.T) {
+	img := image(t, "next-generation.json")
+	d := holder(t)
+	got, _, err := d.registerWith(t, nextGeneration(t), newCard(t, img, vcard.Options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.CardSurface || got.Authentication.Scheme != cardkey.ECDSAP384SHA384 || !d.authKey.Equal(authenticationKey(t, img)) {
+		t.Errorf("card surface %v, scheme %s", got.CardSurface, got.Authentication.Scheme)
+	}
+}
+
+func nextGeneration(t testing.TB) jpki.Profile {
+	t.Helper()
+	text, err := os.ReadFile("../../testdata/profiles/next-generation.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile, err := jpki.ParseProfile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return profile
 }
 
 // A kind of card whose profile has no first use has no key of its own to show.

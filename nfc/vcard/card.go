@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ type Options struct {
 type Card struct {
 	atr   []byte
 	apps  []*application
+	mute  *statusWord // the answer to everything; nil: commands are executed
 	opt   Options
 	power power
 	fresh bool // no command since power-up
@@ -103,6 +105,10 @@ func New(img *Image, opt Options) (*Card, error) {
 		opt.Rand = rand.Reader
 	}
 	c := &Card{atr: bytes.Clone(img.ATR), opt: opt}
+	if img.Answer != nil {
+		sw := statusWord(binary.BigEndian.Uint16(img.Answer))
+		c.mute = &sw
+	}
 	for _, a := range img.Applications {
 		app := &application{
 			aid:         bytes.Clone(a.AID),
@@ -189,6 +195,9 @@ func (c *Card) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
 // execute runs one command and shapes its response.
 func (c *Card) execute(capdu []byte) result {
 	c.work = 0
+	if c.mute != nil {
+		return only(*c.mute)
+	}
 	fresh := c.fresh
 	c.fresh = false
 	if fresh && c.opt.FirstCommandFails {

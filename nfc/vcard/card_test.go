@@ -47,7 +47,7 @@ func TestTapUseTakesFourCommands(t *testing.T) {
 	digest := sha256.Sum256([]byte("challenge"))
 	info := digestInfo(digest)
 	signature := send(t, card, []byte{0x80, 0x2A, 0x00, 0x00, byte(len(info))}, info, []byte{0x00})
-	if err := rsa.VerifyPKCS1v15(img.CardKey(), crypto.SHA256, digest[:], signature); err != nil {
+	if err := rsa.VerifyPKCS1v15(img.CardKey().(*rsa.PublicKey), crypto.SHA256, digest[:], signature); err != nil {
 		t.Error(err)
 	}
 }
@@ -61,7 +61,7 @@ func TestSignaturesVerify(t *testing.T) {
 	message := []byte("any message")
 	digest := sha256.Sum256(message)
 	pss := &rsa.PSSOptions{SaltLength: 32}
-	pub := img.AuthenticationKey()
+	pub := img.AuthenticationKey().(*rsa.PublicKey)
 	pkcs1 := func(sig []byte) error { return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig) }
 	for p1, c := range map[byte]struct {
 		data   []byte

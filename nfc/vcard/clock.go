@@ -11,7 +11,7 @@ import (
 // the defaults and only counts. A negative duration stands for none.
 type Clock struct {
 	BitRate            int           // bit/s: 106000, 212000, 424000; default 106000
-	KeyOperation       time.Duration // private RSA-2048 operation; default 300 ms
+	KeyOperation       time.Duration // private key operation, RSA-2048 or P-384; default 300 ms
 	PublicKeyOperation time.Duration // public RSA-2048 operation; default 20 ms
 	Turnaround         time.Duration // reader and card, for each command; default 2 ms
 

@@ -7,7 +7,8 @@
 // signature commands, and the two PIN-less methods. What no public source tells
 // is modelled, and each such choice is named beside the code that makes it.
 //
-// A card is personalised from an [Image]; package perso makes images. The card
+// A card is personalised from an [Image]; package perso makes images, of other
+// cards and media too, which have other applications or none. The card
 // parses commands with code of its own, so that a mistake of the reader side
 // cannot hide in a shared parser.
 //

@@ -2,8 +2,7 @@ package vcard
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/x509"
+	"crypto"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
@@ -20,13 +19,32 @@ const imageFormat = "gate-agent virtual card v1"
 // follows from its files and access conditions alone; the kind is for people.
 type Kind string
 
-// The kinds of card-facts §1 and §9.
+// The kinds of card-facts §1, §7 and §9, and what else people hold to a reader.
 const (
-	KindCard         Kind = "card"          // plastic My Number card
-	KindPhoneAndroid Kind = "phone-android" // secure element of an Android phone
-	KindPhoneIPhone  Kind = "phone-iphone"  // secure element of an iPhone
-	KindSIM          Kind = "sim"           // SIM with the JPKI applet (2016 trial)
+	KindCard           Kind = "card"            // plastic My Number card
+	KindNextGeneration Kind = "next-generation" // My Number card of the next generation, as a draft
+	KindJuki           Kind = "juki"            // 住基カード, the resident registration card before it
+	KindPhoneAndroid   Kind = "phone-android"   // secure element of an Android phone
+	KindPhoneIPhone    Kind = "phone-iphone"    // secure element of an iPhone
+	KindSIM            Kind = "sim"             // SIM with the JPKI applet (2016 trial)
+
+	KindEMV      Kind = "emv"             // payment card
+	KindLicence  Kind = "driving-licence" // 運転免許証
+	KindPassport Kind = "passport"        // travel document of ICAO Doc 9303
+	KindForeign  Kind = "foreign"         // any other smart card
+
+	KindFeliCa     Kind = "felica"            // FeliCa, such as Suica
+	KindClassic    Kind = "mifare-classic"    // MIFARE Classic 1K
+	KindUltralight Kind = "mifare-ultralight" // MIFARE Ultralight
 )
+
+// Kinds are all kinds, in the order above.
+func Kinds() []Kind {
+	return []Kind{
+		KindCard, KindNextGeneration, KindJuki, KindPhoneAndroid, KindPhoneIPhone, KindSIM,
+		KindEMV, KindLicence, KindPassport, KindForeign, KindFeliCa, KindClassic, KindUltralight,
+	}
+}
 
 // Image is everything that is personalised into a card. In a file it is JSON:
 // identifiers are hexadecimal, contents and keys (PKCS #8) are base64.
@@ -34,6 +52,11 @@ type Image struct {
 	Kind         Kind
 	ATR          Hex
 	Applications []Application
+
+	// Answer is the status word that every command gets from a medium without
+	// applications: a smart card that knows nothing of ours, or a storage medium,
+	// for which the reader answers. Nil: commands are executed.
+	Answer Hex
 }
 
 // Application is one DF with its EFs.
@@ -130,50 +153,12 @@ func (h *Hex) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// PrivateKey is an RSA private key that is base64 of PKCS #8 DER in JSON.
-type PrivateKey struct{ *rsa.PrivateKey }
-
-func (k *PrivateKey) MarshalJSON() ([]byte, error) {
-	if k.PrivateKey == nil {
-		return nil, errors.New("private key is missing")
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(k.PrivateKey)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(der)
-}
-
-func (k *PrivateKey) UnmarshalJSON(b []byte) error {
-	var der []byte
-	if err := json.Unmarshal(b, &der); err != nil {
-		return fmt.Errorf("private key: %w", err)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return fmt.Errorf("private key: %w", err)
-	}
-	rsaKey, ok := key.(*rsa.PrivateKey)
-	if !ok {
-		return fmt.Errorf("private key: %T is not an RSA key", key)
-	}
-	k.PrivateKey = rsaKey
-	return nil
-}
-
-// public returns the public half, nil of a missing key.
-func (k *PrivateKey) public() *rsa.PublicKey {
-	if k == nil || k.PrivateKey == nil {
-		return nil
-	}
-	return &k.PublicKey
-}
-
 // imageFile is the JSON form.
 type imageFile struct {
 	Format       string        `json:"format"`
 	Kind         Kind          `json:"kind"`
 	ATR          Hex           `json:"atr"`
+	Answer       Hex           `json:"answer,omitempty"`
 	Applications []Application `json:"applications"`
 }
 
@@ -192,7 +177,7 @@ func ParseImage(b []byte) (*Image, error) {
 	if f.Format != imageFormat {
 		return nil, fmt.Errorf("card image: format is %q, want %q", f.Format, imageFormat)
 	}
-	img := &Image{Kind: f.Kind, ATR: f.ATR, Applications: f.Applications}
+	img := &Image{Kind: f.Kind, ATR: f.ATR, Applications: f.Applications, Answer: f.Answer}
 	if err := img.check(); err != nil {
 		return nil, err
 	}
@@ -204,7 +189,7 @@ func (img *Image) Encode() ([]byte, error) {
 	if err := img.check(); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(imageFile{imageFormat, img.Kind, img.ATR, img.Applications}, "", "  ")
+	b, err := json.MarshalIndent(imageFile{imageFormat, img.Kind, img.ATR, img.Answer, img.Applications}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("card image: %w", err)
 	}
@@ -250,7 +235,7 @@ func (img *Image) AuthenticationCertificate() []byte {
 
 // AuthenticationKey returns the public half of the key that signs for EF 0017,
 // nil when the image has none. On an honest card it is the certificate's key.
-func (img *Image) AuthenticationKey() *rsa.PublicKey {
+func (img *Image) AuthenticationKey() crypto.PublicKey {
 	app := img.Application(aidJPKI)
 	if app == nil {
 		return nil
@@ -265,7 +250,7 @@ func (img *Image) AuthenticationKey() *rsa.PublicKey {
 
 // CardKey returns the public half of the card-surface key, nil when the image
 // has none.
-func (img *Image) CardKey() *rsa.PublicKey {
+func (img *Image) CardKey() crypto.PublicKey {
 	app := img.Application(aidSurface)
 	if app == nil {
 		return nil

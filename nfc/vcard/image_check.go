@@ -11,12 +11,21 @@ const maxFileSize = 0x7FFF
 
 // check refuses an image that no card could carry. The error names the member.
 func (img *Image) check() error {
-	if !slices.Contains([]Kind{KindCard, KindPhoneAndroid, KindPhoneIPhone, KindSIM}, img.Kind) {
+	if !slices.Contains(Kinds(), img.Kind) {
 		return fmt.Errorf("card image: kind: unknown %q", img.Kind)
 	}
 	// ISO/IEC 7816-3:2006 §8.1: 2 to 33 characters, TS is 3B or 3F.
 	if n := len(img.ATR); n < 2 || n > 33 || img.ATR[0] != 0x3B && img.ATR[0] != 0x3F {
 		return fmt.Errorf("card image: atr: not an answer to reset")
+	}
+	if img.Answer != nil {
+		// 9000 would be a lie, 61xx and 6Cxx a promise that nothing keeps.
+		if n := len(img.Answer); n != 2 || img.Answer[0] < 0x62 || img.Answer[0] > 0x6F || img.Answer[0] == 0x6C {
+			return fmt.Errorf("card image: answer: no status word of refusal")
+		}
+		if len(img.Applications) > 0 {
+			return fmt.Errorf("card image: answer: there are applications to answer")
+		}
 	}
 	for i := range img.Applications {
 		if err := img.Applications[i].check(); err != nil {
@@ -104,17 +113,6 @@ func (a *Application) check() error {
 		if err := a.InternalKey.check(); err != nil {
 			return fmt.Errorf("internal_key: %w", err)
 		}
-	}
-	return nil
-}
-
-func (k *PrivateKey) check() error {
-	if k == nil || k.PrivateKey == nil {
-		return fmt.Errorf("missing")
-	}
-	// Every key of card-facts is RSA-2048, and a response must fit Le = 256.
-	if bits := k.N.BitLen(); bits != 2048 {
-		return fmt.Errorf("%d bits, want 2048", bits)
 	}
 	return nil
 }

@@ -81,6 +81,20 @@ func TestBadImageIsRefusedByName(t *testing.T) {
 			t.Errorf("%s: error %v does not name %s", c.new, err, c.complaint)
 		}
 	}
+	for _, c := range []struct{ answer, applications, complaint string }{
+		{"6A81", "[]", ""},
+		{"9000", "[]", "answer"},
+		{"6100", "[]", "answer"},
+		{"6C10", "[]", "answer"},
+		{"6A8100", "[]", "answer"},
+		{"", "[]", "answer"},
+		{"6A81", `[{"aid": "0102030405"}]`, "answer"},
+	} {
+		text := `{"format": "gate-agent virtual card v1", "kind": "felica", "atr": "3B00", "answer": "` + c.answer + `", "applications": ` + c.applications + `}`
+		if _, err := vcard.ParseImage([]byte(text)); (err == nil) != (c.complaint == "") || err != nil && !strings.Contains(err.Error(), c.complaint) {
+			t.Errorf("answer %q: %v", c.answer, err)
+		}
+	}
 	if _, err := vcard.ParseImage(append(b, "{}"...)); err == nil {
 		t.Error("a second JSON value is accepted")
 	}
@@ -117,6 +131,7 @@ func FuzzParseImage(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(`{"format": "gate-agent virtual card v1", "kind": "card", "atr": "3B00", "applications": [{"aid": "0102030405"}]}`))
+	f.Add([]byte(`{"format": "gate-agent virtual card v1", "kind": "felica", "atr": "3B00", "answer": "6A81"}`))
 	f.Add([]byte(`{"format": "gate-agent virtual card v1", "kind": "sim", "atr": "3B00", "applications": [{"aid": "0102030405", "keys": [{"id": "0017", "private": null}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		img, err := vcard.ParseImage(b)

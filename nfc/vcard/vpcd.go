@@ -17,7 +17,22 @@ const (
 	vpcdATR   = 4
 )
 
-// Serve lets the card speak the protocol of vpcd, the virtual reader of
+// A Device is what lies on a virtual reader: a Card, or whatever else a test
+// wants there. Transmit answers a command APDU; [ErrUnpowered] says that there
+// is no power to do it with, and any other error ends the session without an
+// answer.
+type Device interface {
+	PowerOn()
+	PowerOff()
+	Reset()
+	ATR() []byte
+	Transmit(ctx context.Context, capdu []byte) ([]byte, error)
+}
+
+// Serve lets the card speak the protocol of vpcd: see the function of that name.
+func (c *Card) Serve(ctx context.Context, rw io.ReadWriter) error { return Serve(ctx, rw, c) }
+
+// Serve lets a device speak the protocol of vpcd, the virtual reader of
 // vsmartcard, in which the card is the client: messages of a 2-byte big-endian
 // length and a payload that is a control code or a command APDU. It returns nil
 // when the other side ends between two messages, and the error of ctx when that
@@ -26,7 +41,7 @@ const (
 // The caller dials, and closes. vpcd writes length and payload apart, so on
 // Linux the caller should set TCP_QUICKACK before each Read or lose some 40 ms
 // with every command.
-func (c *Card) Serve(ctx context.Context, rw io.ReadWriter) error {
+func Serve(ctx context.Context, rw io.ReadWriter, device Device) error {
 	if d, ok := rw.(interface{ SetReadDeadline(time.Time) error }); ok {
 		stop := context.AfterFunc(ctx, func() { _ = d.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
@@ -51,7 +66,7 @@ func (c *Card) Serve(ctx context.Context, rw io.ReadWriter) error {
 		if err != nil {
 			return fmt.Errorf("reading from vpcd: %w", err)
 		}
-		reply, err := c.message(ctx, message)
+		reply, err := answer(ctx, device, message)
 		if err != nil {
 			return err
 		}
@@ -65,24 +80,24 @@ func (c *Card) Serve(ctx context.Context, rw io.ReadWriter) error {
 	}
 }
 
-// message acts on one message and returns the reply, nil where vpcd expects none.
-func (c *Card) message(ctx context.Context, m []byte) ([]byte, error) {
+// answer acts on one message and returns the reply, nil where vpcd expects none.
+func answer(ctx context.Context, device Device, m []byte) ([]byte, error) {
 	if len(m) == 1 {
 		switch m[0] {
 		case vpcdOff:
-			c.PowerOff()
+			device.PowerOff()
 			return nil, nil
 		case vpcdOn:
-			c.PowerOn()
+			device.PowerOn()
 			return nil, nil
 		case vpcdReset:
-			c.Reset()
+			device.Reset()
 			return nil, nil
 		case vpcdATR:
-			return c.ATR(), nil
+			return device.ATR(), nil
 		}
 	}
-	rapdu, err := c.Transmit(ctx, m)
+	rapdu, err := device.Transmit(ctx, m)
 	if errors.Is(err, ErrUnpowered) {
 		// vpcd waits for an answer whatever it asked.
 		return only(swUnknown).bytes(), nil

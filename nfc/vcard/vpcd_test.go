@@ -69,6 +69,38 @@ func TestServeSpeaksVPCD(t *testing.T) {
 	}
 }
 
+// mute is a device that is no Card: every command gets one byte too few.
+type mute struct{ on, off, resets int }
+
+func (m *mute) PowerOn()    { m.on++ }
+func (m *mute) PowerOff()   { m.off++ }
+func (m *mute) Reset()      { m.resets++ }
+func (m *mute) ATR() []byte { return []byte{0x3B, 0x00} }
+
+func (m *mute) Transmit(_ context.Context, capdu []byte) ([]byte, error) {
+	if capdu[0] == 0xFF {
+		return nil, errors.New("broken")
+	}
+	return []byte{0x90}, nil
+}
+
+func TestServeTakesAnyDevice(t *testing.T) {
+	m := &mute{}
+	rw := &conversation{Reader: bytes.NewReader(frame([]byte{1}, []byte{4}, []byte{2}, []byte{0x00, 0xA4}, []byte{0}))}
+	if err := vcard.Serve(t.Context(), rw, m); err != nil {
+		t.Fatal(err)
+	}
+	if *m != (mute{1, 1, 1}) {
+		t.Errorf("power and reset: %+v", *m)
+	}
+	if want := frame([]byte{0x3B, 0x00}, []byte{0x90}); !bytes.Equal(rw.Buffer.Bytes(), want) {
+		t.Errorf("said %X, want %X", rw.Buffer.Bytes(), want)
+	}
+	if err := vcard.Serve(t.Context(), &conversation{Reader: bytes.NewReader(frame([]byte{0xFF, 0xCA}))}, m); err == nil {
+		t.Errorf("a device that fails: %v", err)
+	}
+}
+
 func TestServeReportsABrokenMessage(t *testing.T) {
 	for name, stream := range map[string][]byte{
 		"half a length":  {0x00},

@@ -374,7 +374,7 @@ with Vectors("first-command.txt", "A card that answers 6F00 to the first command
     v(SELECT_JPKI, "6F00")
     v(SELECT_JPKI, "9000")
 
-info = digest_info(sha256(b"gate-agent vector: 61xx"))
+info = info_internal = digest_info(sha256(b"gate-agent vector: 61xx"))
 signature = pkcs1(card_key, info)
 internal = "802A0000" "33" + info.hex() + "00"
 with Vectors("get-response.txt", "A card that keeps the answer of a case 4 command for GET RESPONSE.") as v:
@@ -437,3 +437,114 @@ with Vectors("sim.txt", "A SIM: free certificate, method A, no card-surface appl
     v("00840000" "20", challenge, "9000")
     v(external + response.hex(), "9000")
     v(sign, pkcs1(private(sim, "0017"), digest_info(sign_digest)), "9000")
+
+with Vectors("juki.txt", "The resident registration card: a signature certificate, and nothing that a gate could use.", "juki.json") as v:
+    v(SELECT_JPKI, "9000")
+    v("00B08600" "20", b"JPKIAPICCTOKEN".ljust(32), "9000")
+    v("00B08A00" "00", "6A82")
+    v("00B08800" "03", "6A82")
+    v("00A4020C" "02" "0016", "6A82")
+    v("802A0297" "20" + sign_digest.hex() + "00", "6A82")
+    v.note("The signature certificate is behind its password, of which an empty VERIFY tells the tries.")
+    v("00B08100" "00", "6982")
+    v("0020009B", "63C5")
+    v(SELECT_SURFACE, "6A82")
+
+for name, title in (("no-certificate", "there is no EF 000A"), ("empty-certificate", "EF 000A holds nothing but filler")):
+    with Vectors(name + ".txt", "A card without an authentication certificate: " + title + ".", name + ".json") as v:
+        v(SELECT_JPKI, "9000")
+        v("00B08600" "20", b"JPKIAPICCTOKEN2".ljust(32), "9000")
+        v.note("The directory says that the signature certificate alone is there.")
+        v("00B08800" "03", "8F0000", "9000")
+        v("00B08A00" "00", *(("6A82",) if name == "no-certificate" else (b"\xFF" * 256, "9000")))
+        v("802A0297" "20" + sign_digest.hex() + "00", "6A82")
+        v.note("The card itself still answers for its presence.")
+        v(SELECT_SURFACE, "9000")
+        key = rsa_key(base64.b64decode(app(load(name + ".json"), SURFACE)["internal_key"]))
+        v(internal, pkcs1(key, info_internal), "9000")
+
+with Vectors("blocked-pin.txt", "A card whose PIN and password are blocked: what needs neither goes on.", "blocked-pin.json") as v:
+    blocked = load("blocked-pin.json")
+    v.line("random " + challenge.hex().upper())
+    v(SELECT_JPKI, "9000")
+    v("00200098", "63C0")
+    v("00200098" "04" "31323334", "6984")
+    v("0020009B", "63C0")
+    v("0020009B" "06" "414243313233", "6984")
+    v("00B08A00" "00", content(blocked, JPKI, "000A")[:256], "9000")
+    v(sign, "6982")
+    v("00A4020C" "02" "0016", "9000")
+    certify(v)
+    v("00840000" "20", challenge, "9000")
+    v(external + response.hex(), "9000")
+    v(sign, pkcs1(private(blocked, "0017"), digest_info(sign_digest)), "9000")
+    v(SELECT_SURFACE, "9000")
+    v(internal, pkcs1(rsa_key(base64.b64decode(app(blocked, SURFACE)["internal_key"])), info_internal), "9000")
+
+with Vectors("blocked-birth-date.txt", "A card whose birth date was guessed wrong ten times.", "blocked-birth-date.json") as v:
+    blocked = load("blocked-birth-date.json")
+    v(SELECT_SURFACE, "9000")
+    v("00200091", "63C0")
+    v("00200091" "06" "303230343031", "6984")
+    v("00B08100" "00", "6982")
+    v("00B08400" "02", "7F21", "9000")
+    v(internal, pkcs1(rsa_key(base64.b64decode(app(blocked, SURFACE)["internal_key"])), info_internal), "9000")
+
+with Vectors("next-generation.txt", "A draft of the next generation: the same applications, with ECDSA on P-384. All of it is modelled.", "next-generation.json") as v:
+    draft = load("next-generation.json")
+    d, m = sha384(b"message"), b"message"
+    auth = ec_key(base64.b64decode(next(k for k in app(draft, JPKI)["keys"] if k["id"] == "0017")["private"]))
+    own = ec_key(base64.b64decode(app(draft, SURFACE)["internal_key"]))
+    v.line("random " + challenge.hex().upper())
+    v(SELECT_JPKI, "9000")
+    v("00B08600" "20", b"JPKIAPICCTOKEN3".ljust(32), "9000")
+    v("00B08800" "03", "008F00", "9000")
+    v("00B08A00" "00", content(draft, JPKI, "000A")[:256], "9000")
+    v.note("The terminal authenticates itself as before, with RSA; the card answers with P-384.")
+    v("802A0297" "30" + d.hex() + "00", "6982")
+    v("00A4020C" "02" "0016", "9000")
+    certify(v)
+    v("00840000" "20", challenge, "9000")
+    v(external + response.hex(), "9000")
+    v("802A0297" "30" + d.hex() + "00", ecdsa(auth, d), "9000")
+    v.note("01: a bare hash, which is the digest here. 03: the message.")
+    v("802A0197" "30" + d.hex() + "00", ecdsa(auth, d), "9000")
+    v("802A0397" "07" + m.hex() + "00", ecdsa(auth, d), "9000")
+    v.note("A SHA-256 digest, half a digest, one that is too long; no digest at all.")
+    for data in (sha256(m), d[:24], d + d[:16]):
+        for p1 in ("01", "02"):
+            v(f"802A{p1}97" + "%02X" % len(data) + data.hex() + "00", "6700")
+    v("802A0297" "00", "6700")
+    v.note("What only RSA has: a DigestInfo that is padded, PSS.")
+    v("802A0097" "33" + digest_info(sha256(m)).hex() + "00", "6A86")
+    v("802A0497" "30" + d.hex() + "00", "6A86")
+    v("802A0597" "07" + m.hex() + "00", "6A86")
+    v.note("The card's own key takes a hash, a digest or a message, and has no file beside it.")
+    v(SELECT_SURFACE, "9000")
+    v("802A0100" "30" + d.hex() + "00", ecdsa(own, d), "9000")
+    v("802A0200" "30" + d.hex() + "00", ecdsa(own, d), "9000")
+    v("802A0300" "07" + m.hex() + "00", ecdsa(own, d), "9000")
+    v("802A0100" "20" + sha256(m).hex() + "00", "6700")
+    v("802A0180" "30" + d.hex() + "00", "6A86")
+    v(internal, "6A86")
+    for sfi in ("81", "84"):
+        v(f"00B0{sfi}00" "00", "6A82")
+    v("00200091", "6A82")
+
+for name, aid in (("emv", "A0000000031010"), ("licence", "A0000002310100000000000000000000"), ("passport", "A0000002471001")):
+    with Vectors(name + ".txt", "A smart card with other applications: ours are not found, and nothing else happens.", name + ".json") as v:
+        v(SELECT_JPKI, "6A82")
+        v(SELECT_SURFACE, "6A82")
+        v("00B08A00" "00", "6A82")
+        v("802A0000" "01" "00" "00", "6A82")
+        v(f"00A4040C{len(aid) // 2:02X}" + aid, "9000")
+        v(SELECT_JPKI, "6A82")
+
+for name, sw in (("foreign", "6E00"), ("felica", "6A81"), ("mifare-classic", "6300"), ("mifare-ultralight", "6D00")):
+    with Vectors("answers-" + name + ".txt", "A medium that has one answer to everything, whatever it is sent.", name + ".json") as v:
+        for c in (SELECT_JPKI, "00B08A00" "00", "00200098", "00C0000000", "80CA9F7F00", "00", "00B08A00" "000000"):
+            v(c, sw)
+        v.line("reset")
+        v(SELECT_JPKI, sw)
+        v.line("power")
+        v(SELECT_JPKI, sw)

@@ -2,7 +2,7 @@ package perso
 
 import (
 	"bytes"
-	"crypto/rsa"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,7 +13,7 @@ import (
 
 // Copy is what somebody makes who has read every file of a card and could read
 // no key: the same files and PINs, other private keys.
-func Copy(victim *vcard.Image, authentication, card *rsa.PrivateKey) (*vcard.Image, error) {
+func Copy(victim *vcard.Image, authentication, card crypto.Signer) (*vcard.Image, error) {
 	img := clone(victim)
 	jpki := img.Application(vcard.AIDJPKI())
 	if jpki == nil {
@@ -21,11 +21,11 @@ func Copy(victim *vcard.Image, authentication, card *rsa.PrivateKey) (*vcard.Ima
 	}
 	for i := range jpki.Keys {
 		if jpki.Keys[i].ID == 0x0017 {
-			jpki.Keys[i].Private = &vcard.PrivateKey{PrivateKey: authentication}
+			jpki.Keys[i].Private = &vcard.PrivateKey{Signer: authentication}
 		}
 	}
 	if surface := img.Application(vcard.AIDSurface()); surface != nil {
-		surface.InternalKey = &vcard.PrivateKey{PrivateKey: card}
+		surface.InternalKey = &vcard.PrivateKey{Signer: card}
 	}
 	return img, nil
 }
@@ -61,7 +61,7 @@ func (a *Authority) Forge(victim *vcard.Image, opt CardOptions) (*vcard.Image, e
 // clone copies an image so deep that changing keys, files and PINs of the copy
 // leaves the original alone. Contents stay shared.
 func clone(img *vcard.Image) *vcard.Image {
-	c := &vcard.Image{Kind: img.Kind, ATR: img.ATR, Applications: slices.Clone(img.Applications)}
+	c := &vcard.Image{Kind: img.Kind, ATR: img.ATR, Applications: slices.Clone(img.Applications), Answer: img.Answer}
 	for i := range c.Applications {
 		app := &c.Applications[i]
 		app.Files = slices.Clone(app.Files)

@@ -10,6 +10,8 @@ package perso
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -24,12 +26,14 @@ import (
 
 const authorityFormat = "gate-agent test authority v1"
 
-// Authority is a test hierarchy: two X.509 CAs, and three CV keys.
+// Authority is a test hierarchy: four X.509 CAs, and four CV keys.
 type Authority struct {
 	rand io.Reader
 
 	userCA      *ca // user authentication, EF 000A and 000B
 	signatureCA *ca // digital signature, EF 0001 and 0002
+	simCA       *ca // of the SP-TSM: user authentication in a SIM
+	nextCA      *ca // user authentication of the next generation, P-384
 
 	// Every card carries this one signature key: a terminal never uses it, and
 	// a key for each card would only cost time.
@@ -42,14 +46,14 @@ type Authority struct {
 }
 
 // NewAuthority makes a hierarchy whose CA certificates are valid for ten years
-// from at. The serial numbers come from random; RSA keys always come from the
+// from at, and twenty where leaves live for ten. The serial numbers come from random; RSA keys always come from the
 // system. A nil random is crypto/rand.
 func NewAuthority(random io.Reader, at time.Time) (*Authority, error) {
 	a := &Authority{rand: random}
 	if a.rand == nil {
 		a.rand = rand.Reader
 	}
-	var keys [7]*rsa.PrivateKey
+	var keys [8]*rsa.PrivateKey
 	for i := range keys {
 		key, err := rsa.GenerateKey(rand.Reader, keyBits)
 		if err != nil {
@@ -58,11 +62,21 @@ func NewAuthority(random io.Reader, at time.Time) (*Authority, error) {
 		keys[i] = key
 	}
 	var err error
-	if a.userCA, err = newCA(a.rand, keys[0], userCAName, at); err != nil {
+	if a.userCA, err = newCA(a.rand, keys[0], userCAName, at, 10); err != nil {
 		return nil, fmt.Errorf("making the user-authentication CA: %w", err)
 	}
-	if a.signatureCA, err = newCA(a.rand, keys[1], signatureCAName, at); err != nil {
+	if a.signatureCA, err = newCA(a.rand, keys[1], signatureCAName, at, 10); err != nil {
 		return nil, fmt.Errorf("making the digital-signature CA: %w", err)
+	}
+	if a.simCA, err = newCA(a.rand, keys[7], simCAName, at, 10); err != nil {
+		return nil, fmt.Errorf("making the CA of the SP-TSM: %w", err)
+	}
+	next, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a key of the test hierarchy: %w", err)
+	}
+	if a.nextCA, err = newCA(a.rand, next, userCAName, at, 20); err != nil {
+		return nil, fmt.Errorf("making the user-authentication CA of the next generation: %w", err)
 	}
 	a.signatureKey, a.surfaceCA, a.recordKey = keys[2], keys[3], keys[4]
 	a.terminalRoot, a.intermediate = keys[5], keys[6]
@@ -72,6 +86,15 @@ func NewAuthority(random io.Reader, at time.Time) (*Authority, error) {
 // CACertificate returns the self-signed certificate of the user-authentication
 // CA: the anchor of a terminal that should accept the cards of a.
 func (a *Authority) CACertificate() *x509.Certificate { return a.userCA.cert }
+
+// SIMCACertificate returns the self-signed certificate of the SP-TSM's CA: the
+// anchor of a terminal that should accept the SIMs of a.
+func (a *Authority) SIMCACertificate() *x509.Certificate { return a.simCA.cert }
+
+// NextCACertificate returns the self-signed certificate of the user-authentication
+// CA of the next generation, which has the name of the one before and a P-384
+// key: the anchor of a terminal that should accept those cards of a.
+func (a *Authority) NextCACertificate() *x509.Certificate { return a.nextCA.cert }
 
 // SurfaceCA returns the key that certifies EF 0004, under its key id of 16
 // bytes: the card-surface anchor of a terminal that should accept the cards of a.
@@ -102,6 +125,10 @@ type authorityFile struct {
 	CAKey                *vcard.PrivateKey `json:"ca_key"`
 	SignatureCertificate []byte            `json:"signature_ca_certificate"`
 	SignatureCAKey       *vcard.PrivateKey `json:"signature_ca_key"`
+	SIMCACertificate     []byte            `json:"sim_ca_certificate"`
+	SIMCAKey             *vcard.PrivateKey `json:"sim_ca_key"`
+	NextCACertificate    []byte            `json:"next_ca_certificate"`
+	NextCAKey            *vcard.PrivateKey `json:"next_ca_key"`
 	SignatureKey         *vcard.PrivateKey `json:"signature_key"`
 	SurfaceCAKey         *vcard.PrivateKey `json:"surface_ca_key"`
 	RecordKey            *vcard.PrivateKey `json:"record_key"`
@@ -114,14 +141,18 @@ func (a *Authority) Encode() ([]byte, error) {
 	b, err := json.MarshalIndent(authorityFile{
 		Format:               authorityFormat,
 		CACertificate:        a.userCA.cert.Raw,
-		CAKey:                &vcard.PrivateKey{PrivateKey: a.userCA.key},
+		CAKey:                &vcard.PrivateKey{Signer: a.userCA.key},
 		SignatureCertificate: a.signatureCA.cert.Raw,
-		SignatureCAKey:       &vcard.PrivateKey{PrivateKey: a.signatureCA.key},
-		SignatureKey:         &vcard.PrivateKey{PrivateKey: a.signatureKey},
-		SurfaceCAKey:         &vcard.PrivateKey{PrivateKey: a.surfaceCA},
-		RecordKey:            &vcard.PrivateKey{PrivateKey: a.recordKey},
-		TerminalRootKey:      &vcard.PrivateKey{PrivateKey: a.terminalRoot},
-		IntermediateKey:      &vcard.PrivateKey{PrivateKey: a.intermediate},
+		SignatureCAKey:       &vcard.PrivateKey{Signer: a.signatureCA.key},
+		SIMCACertificate:     a.simCA.cert.Raw,
+		SIMCAKey:             &vcard.PrivateKey{Signer: a.simCA.key},
+		NextCACertificate:    a.nextCA.cert.Raw,
+		NextCAKey:            &vcard.PrivateKey{Signer: a.nextCA.key},
+		SignatureKey:         &vcard.PrivateKey{Signer: a.signatureKey},
+		SurfaceCAKey:         &vcard.PrivateKey{Signer: a.surfaceCA},
+		RecordKey:            &vcard.PrivateKey{Signer: a.recordKey},
+		TerminalRootKey:      &vcard.PrivateKey{Signer: a.terminalRoot},
+		IntermediateKey:      &vcard.PrivateKey{Signer: a.intermediate},
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("test authority: %w", err)
@@ -155,17 +186,30 @@ func ParseAuthority(b []byte) (*Authority, error) {
 		{"terminal_root_key", f.TerminalRootKey, &a.terminalRoot},
 		{"intermediate_key", f.IntermediateKey, &a.intermediate},
 	} {
-		if k.from == nil || k.from.PrivateKey == nil || k.from.N.BitLen() != keyBits {
+		key := k.from.RSA()
+		if key == nil || key.N.BitLen() != keyBits {
 			return nil, fmt.Errorf("test authority: %s: want an RSA key of %d bits", k.name, keyBits)
 		}
-		*k.to = k.from.PrivateKey
+		*k.to = key
 	}
-	var err error
-	if a.userCA, err = parseCA(f.CACertificate, f.CAKey); err != nil {
-		return nil, fmt.Errorf("test authority: ca_certificate: %w", err)
-	}
-	if a.signatureCA, err = parseCA(f.SignatureCertificate, f.SignatureCAKey); err != nil {
-		return nil, fmt.Errorf("test authority: signature_ca_certificate: %w", err)
+	for _, c := range []struct {
+		name string
+		cert []byte
+		key  *vcard.PrivateKey
+		to   **ca
+	}{
+		{"ca_certificate", f.CACertificate, f.CAKey, &a.userCA},
+		{"signature_ca_certificate", f.SignatureCertificate, f.SignatureCAKey, &a.signatureCA},
+		{"sim_ca_certificate", f.SIMCACertificate, f.SIMCAKey, &a.simCA},
+		{"next_ca_certificate", f.NextCACertificate, f.NextCAKey, &a.nextCA},
+	} {
+		if c.cert == nil {
+			return nil, fmt.Errorf("test authority: %s: missing: the file is of an older version, make a new one", c.name)
+		}
+		var err error
+		if *c.to, err = parseCA(c.cert, c.key); err != nil {
+			return nil, fmt.Errorf("test authority: %s: %w", c.name, err)
+		}
 	}
 	return a, nil
 }

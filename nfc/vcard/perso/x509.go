@@ -1,8 +1,7 @@
 package perso
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
+	"crypto"
 	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -17,10 +16,11 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// ca is an X.509 certification authority.
+// ca is an X.509 certification authority. Its signatures draw no random numbers
+// (RSASSA-PKCS1-v1_5, and ECDSA by RFC 6979), so that images can be made again.
 type ca struct {
 	cert *x509.Certificate
-	key  *rsa.PrivateKey
+	key  crypto.Signer // RSA with SHA-256, or P-384 with SHA-384
 }
 
 const agency = "Japan Agency for Local Authority Information Systems"
@@ -31,6 +31,11 @@ var (
 		rdn(oidUnit, utf8("JPKI for user authentication")), rdn(oidUnit, utf8(agency)))
 	signatureCAName = name(rdn(oidCountry, printable("JP")), rdn(oidOrganization, utf8("JPKI")),
 		rdn(oidUnit, utf8("JPKI for digital signature")), rdn(oidUnit, utf8(agency)))
+
+	// simCAName is that of the SP-TSM, which wrote the certificates into the SIMs
+	// of the 2016 trial (card-facts §9). The trial's name is not public: our model.
+	simCAName = name(rdn(oidCountry, printable("JP")), rdn(oidOrganization, utf8("TEST SP-TSM")),
+		rdn(oidUnit, utf8("JPKI user authentication on SIM, of gate-agent")))
 
 	// testName stands where the real certificates repeat their names in Japanese.
 	testName = name(rdn(oidCountry, printable("JP")),
@@ -61,7 +66,7 @@ var (
 const notice = "This certificate was made by the test hierarchy of gate-agent. It says nothing about a person, " +
 	"nobody answers for it, and no relying party may accept it outside a test of a gate."
 
-func newCA(random io.Reader, key *rsa.PrivateKey, subject []byte, at time.Time) (*ca, error) {
+func newCA(random io.Reader, key crypto.Signer, subject []byte, at time.Time, years int) (*ca, error) {
 	serial, err := newSerial(random)
 	if err != nil {
 		return nil, err
@@ -70,17 +75,17 @@ func newCA(random io.Reader, key *rsa.PrivateKey, subject []byte, at time.Time) 
 		RawSubject:            subject,
 		SerialNumber:          serial,
 		NotBefore:             at,
-		NotAfter:              at.AddDate(10, 0, 0),
+		NotAfter:              at.AddDate(years, 0, 0),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		SubjectKeyId:          subjectKeyID(&key.PublicKey),
+		SubjectKeyId:          subjectKeyID(key.Public()),
 		ExtraExtensions: []pkix.Extension{
 			{Id: oidSubjectAltName, Value: object(0x30, object(0xA4, testName))},
 			{Id: oidDistributionPoints, Value: distributionPoint(subject)},
 		},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -96,15 +101,18 @@ func parseCA(der []byte, key *vcard.PrivateKey) (*ca, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key == nil || key.PrivateKey == nil || !key.PublicKey.Equal(cert.PublicKey) {
+	if key == nil || key.Signer == nil {
+		return nil, errors.New("its key is missing")
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(cert.PublicKey) {
 		return nil, errors.New("the key is not that of the certificate")
 	}
-	return &ca{cert, key.PrivateKey}, nil
+	return &ca{cert, key.Signer}, nil
 }
 
 // issue makes an end-entity certificate. All certificates of the same lengths of
 // serial number and subject have the same length, as a forger needs it.
-func (c *ca) issue(serial *big.Int, subject []byte, notBefore, notAfter time.Time, pub *rsa.PublicKey) ([]byte, error) {
+func (c *ca) issue(serial *big.Int, subject []byte, notBefore, notAfter time.Time, pub crypto.PublicKey) ([]byte, error) {
 	policy := object(0x30, object(0x30, oid(oidPolicy), object(0x30,
 		object(0x30, oid(oidUserNotice), object(0x30, utf8(notice))))))
 	template := &x509.Certificate{
@@ -125,7 +133,7 @@ func (c *ca) issue(serial *big.Int, subject []byte, notBefore, notAfter time.Tim
 				object(0x82, c.cert.SerialNumber.Bytes()))},
 		},
 	}
-	return x509.CreateCertificate(rand.Reader, template, c.cert, pub, c.key)
+	return x509.CreateCertificate(nil, template, c.cert, pub, c.key)
 }
 
 // newSerial draws a positive serial number whose DER has exactly four bytes.
@@ -139,8 +147,19 @@ func newSerial(random io.Reader) (*big.Int, error) {
 
 // subjectKeyID is method 1 of RFC 5280 §4.2.1.2: a name for the key, no security
 // hangs on its SHA-1.
-func subjectKeyID(pub *rsa.PublicKey) []byte {
-	sum := sha1.Sum(x509.MarshalPKCS1PublicKey(pub))
+func subjectKeyID(pub crypto.PublicKey) []byte {
+	var spki struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err == nil {
+		_, err = asn1.Unmarshal(der, &spki)
+	}
+	if err != nil {
+		panic(err) // a key that this package or its caller has just made
+	}
+	sum := sha1.Sum(spki.Key.Bytes)
 	return sum[:]
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -58,6 +59,27 @@ func run() error {
 	expired := with(vcard.KindCard, 0x22345678, "TEST0000000000000000002")
 	expired.NotBefore, expired.NotAfter = day(2025, 5, 1), day(2026, 3, 31)
 
+	next := with(vcard.KindNextGeneration, 0x62345678, "TEST0000000000000000006")
+	next.NotAfter = day(2036, 4, 1)
+	// Both ways to have no certificate, in two files.
+	noFile := with(vcard.KindCard, 0x72345678, "TEST0000000000000000007")
+	noFile.NoCertificate = perso.NoFile
+	filler := noFile
+	filler.NoCertificate = perso.FillerOnly
+	blocked := with(vcard.KindCard, 0x23456789, "TEST0000000000000000008")
+	blockedBirth := with(vcard.KindCard, 0x33456789, "TEST0000000000000000009")
+	withBlocked := func(pins ...vcard.FileID) func(perso.CardOptions) (*vcard.Image, error) {
+		return func(opt perso.CardOptions) (*vcard.Image, error) {
+			img, err := ours.Card(opt)
+			if err != nil {
+				return nil, err
+			}
+			return perso.Block(img, pins...)
+		}
+	}
+	juki := with(vcard.KindJuki, 0x43456789, "TEST0000000000000000010")
+	juki.NotBefore, juki.NotAfter = day(2026, 1, 15), day(2029, 1, 14)
+
 	victim, err := image("good.json", good, ours.Card)
 	if err != nil {
 		return err
@@ -71,7 +93,21 @@ func run() error {
 		{"android.json", with(vcard.KindPhoneAndroid, 0x32345678, "TEST0000000000000000003"), ours.Card},
 		{"iphone.json", with(vcard.KindPhoneIPhone, 0x42345678, "TEST0000000000000000004"), ours.Card},
 		{"sim.json", with(vcard.KindSIM, 0x52345678, "TEST0000000000000000005"), ours.Card},
+		{"next-generation.json", next, ours.Card},
+		{"juki.json", juki, ours.Card},
+		{"no-certificate.json", noFile, ours.Card},
+		{"empty-certificate.json", filler, ours.Card},
+		{"blocked-pin.json", blocked, withBlocked(0x0018, 0x001B)},
+		{"blocked-birth-date.json", blockedBirth, withBlocked(0x0011)},
 		{"copied.json", good, func(opt perso.CardOptions) (*vcard.Image, error) {
+			if opt.AuthenticationKey == nil {
+				other, err := ours.Card(perso.CardOptions{})
+				if err != nil {
+					return nil, err
+				}
+				opt.AuthenticationKey = other.Application(vcard.AIDJPKI()).Keys[0].Private.Signer
+				opt.CardKey = other.Application(vcard.AIDSurface()).InternalKey.Signer
+			}
 			return perso.Copy(victim, opt.AuthenticationKey, opt.CardKey)
 		}},
 		{"forged.json", good, func(opt perso.CardOptions) (*vcard.Image, error) {
@@ -82,10 +118,19 @@ func run() error {
 			return err
 		}
 	}
+	for name, kind := range map[string]vcard.Kind{
+		"emv.json": vcard.KindEMV, "licence.json": vcard.KindLicence, "passport.json": vcard.KindPassport, "foreign.json": vcard.KindForeign,
+		"felica.json": vcard.KindFeliCa, "mifare-classic.json": vcard.KindClassic, "mifare-ultralight.json": vcard.KindUltralight,
+	} {
+		if _, err := image(name, perso.CardOptions{}, func(perso.CardOptions) (*vcard.Image, error) { return perso.Foreign(kind) }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// image makes and writes one image with the keys that its file holds already.
+// image makes and writes one image with the keys that its file holds already;
+// without a file, perso makes them.
 func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions) (*vcard.Image, error)) (*vcard.Image, error) {
 	path := filepath.Join(dir, name)
 	old, err := os.ReadFile(path)
@@ -95,17 +140,17 @@ func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		opt.AuthenticationKey = img.Application(vcard.AIDJPKI()).Keys[0].Private.PrivateKey
-		if surface := img.Application(vcard.AIDSurface()); surface != nil {
-			opt.CardKey = surface.InternalKey.PrivateKey
-		}
-	case errors.Is(err, fs.ErrNotExist):
-		for _, key := range []**rsa.PrivateKey{&opt.AuthenticationKey, &opt.CardKey} {
-			if *key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
-				return nil, err
+		if jpki := img.Application(vcard.AIDJPKI()); jpki != nil {
+			for _, k := range jpki.Keys {
+				if k.ID == 0x0017 {
+					opt.AuthenticationKey = k.Private.Signer
+				}
 			}
 		}
-	default:
+		if surface := img.Application(vcard.AIDSurface()); surface != nil {
+			opt.CardKey = surface.InternalKey.Signer
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
 	img, err := makeImage(opt)
@@ -119,22 +164,42 @@ func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions)
 	return img, os.WriteFile(path, b, 0o644)
 }
 
-// authority reads a hierarchy, or makes and writes it.
+// authority reads a hierarchy, or makes and writes it. What a file of an older
+// version lacks is taken from a new hierarchy; what it has stays.
 func authority(name string) (*perso.Authority, error) {
 	path := filepath.Join(dir, name)
-	b, err := os.ReadFile(path)
+	old, err := os.ReadFile(path)
 	if err == nil {
-		return perso.ParseAuthority(b)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+		if a, err := perso.ParseAuthority(old); err == nil {
+			return a, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	a, err := perso.NewAuthority(nil, time.Date(2025, 4, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
 		return nil, err
 	}
-	if b, err = a.Encode(); err != nil {
+	b, err := a.Encode()
+	if err != nil {
 		return nil, err
+	}
+	if old != nil {
+		members := map[string]json.RawMessage{}
+		for _, file := range [][]byte{b, old} { // the old members win
+			if err := json.Unmarshal(file, &members); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+		}
+		if b, err = json.Marshal(members); err != nil {
+			return nil, err
+		}
+		if a, err = perso.ParseAuthority(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if b, err = a.Encode(); err != nil {
+			return nil, err
+		}
 	}
 	return a, os.WriteFile(path, b, 0o644)
 }

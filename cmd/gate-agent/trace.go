@@ -1,0 +1,403 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/nfc/trace"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/journal"
+	"github.com/gate-agent/gate-agent/whitelist"
+	"github.com/gate-agent/gate-agent/whitelist/listdb"
+)
+
+// sessionLimit bounds a traced session. The gate's deadline does not: a trace
+// is to show how slow a card is.
+const sessionLimit = 30 * time.Second
+
+func cardTraceCommand() *cobra.Command {
+	var (
+		dialogue, out string
+		readers       []string
+		wait          time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "trace --out FILE [--dialogue read|tap-use|external-auth] [--config FILE] [--reader NAME]...",
+		Short: "Record a session with a card as text, to report a card that fails",
+		Long: `Trace waits for a card, has one dialogue with it, and writes down every command
+and answer while it happens. PINs and what the terminal's key signs are masked.
+Nothing is opened or decided. "card replay" runs the file again, without a card.
+
+  read           what "card read" does; needs no configuration
+  tap-use        method B as at the gate. The answer is checked where the list of
+                 --config has the card, and only said to be there elsewhere
+  external-auth  method A as at the gate; only for a card on the list of --config
+
+The file names a credential of a person: treat it as personal data.
+カードの証明書を含む個人情報です。取扱いに注意してください。`,
+		Example: "  gate-agent card trace --dialogue tap-use --out card.trace",
+		Args:    cli.Args(cobra.NoArgs),
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write the trace to this new file, or - for standard output")
+	cmd.Flags().StringVar(&dialogue, "dialogue", dialogueRead, "which dialogue: read, tap-use or external-auth")
+	cmd.Flags().StringArrayVar(&readers, "reader", nil, "PC/SC reader, a name or a pattern; default every reader")
+	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait for a card")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		path, _ := cmd.Flags().GetString("config")
+		switch {
+		case out == "":
+			return cli.UsageError("--out is missing: name a new file, or - for standard output")
+		case !slices.Contains(dialogues, dialogue):
+			return cli.UsageError(fmt.Sprintf("--dialogue %q: want one of %q", dialogue, dialogues))
+		case dialogue == string(jpki.ExternalAuth) && path == "":
+			return cli.UsageError("--dialogue external-auth needs --config: the terminal's key signs only for cards on its list")
+		case wait <= 0:
+			return cli.UsageError(fmt.Sprintf("--wait %v: want more than 0", wait))
+		}
+		t, err := newTracer(path, dialogue)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, t.close()) }()
+		if len(readers) > 0 {
+			t.slots = readers
+		}
+		file, err := createTrace(out, cmd.OutOrStdout())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.finish()) }()
+
+		fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
+		said, err := t.record(cmd.Context(), wait, file)
+		if err != nil {
+			return err
+		}
+		report := cmd.OutOrStdout()
+		if out == "-" {
+			report = cmd.ErrOrStderr()
+		}
+		line := func(name, value string) { fmt.Fprintf(report, "%-9s %s\n", name, value) }
+		line("dialogue", dialogue)
+		line("outcome", string(said.reason)+": "+said.detail)
+		line("exchange", fmt.Sprintf("%d commands, %d bytes", said.stats.Commands, said.stats.Bytes))
+		if out != "-" {
+			line("trace", out)
+		}
+		if said.reason != terminal.OK {
+			return refusedError{fmt.Errorf("the card did not do it: %s", said.reason)}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// A traceFile is the new file of a trace, or standard output.
+type traceFile struct {
+	io.Writer
+	f    *os.File // nil: standard output
+	used bool
+}
+
+// createTrace makes the file before a card comes. One that is there stays: it
+// may be the only trace of another card.
+func createTrace(path string, stdout io.Writer) (*traceFile, error) {
+	if path == "-" {
+		return &traceFile{Writer: stdout}, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--out: %w", err)
+	}
+	return &traceFile{Writer: f, f: f}, nil
+}
+
+// finish makes the file last, or removes it when no card came.
+func (t *traceFile) finish() error {
+	switch {
+	case t.f == nil:
+		return nil
+	case !t.used:
+		return errors.Join(t.f.Close(), os.Remove(t.f.Name()))
+	}
+	return errors.Join(t.f.Sync(), t.f.Close())
+}
+
+// A tracer is what card trace works with.
+type tracer struct {
+	speaker
+	slots   []string
+	profile jpki.Profile
+	key     *jpki.TerminalKey // nil without method A
+	lookup  func(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error)
+	refusal *refusals
+	rec     *trace.Recorder
+	closers []func() error
+
+	manifest whitelist.Manifest // of the list, zero without one
+}
+
+// newTracer opens what a dialogue needs, and no more of the configuration.
+func newTracer(path, dialogue string) (_ *tracer, err error) {
+	t := &tracer{profile: jpki.DefaultProfile()}
+	t.dialogue = dialogue
+	t.Methods = []jpki.Method{jpki.Method(dialogue)}
+	t.Scope, t.Terminal = "trace", "trace" // of a challenge for nobody
+	t.lookup = func(context.Context, []byte) (whitelist.Row, trace.RowState, error) {
+		return whitelist.Row{}, trace.RowNoList, nil
+	}
+	t.list = &sheet{find: t.find, tapUse: dialogue == string(jpki.TapUse)}
+	if path == "" {
+		t.Dialogue, err = jpki.NewDialogue(t.profile, nil, rand.Reader)
+		return t, err
+	}
+	c, err := loadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.configure(c); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+func (t *tracer) configure(c *config) (err error) {
+	t.slots = c.Reader.Slots
+	if t.profile, err = c.openProfile(); err != nil {
+		return err
+	}
+	if t.dialogue == string(jpki.ExternalAuth) {
+		if !slices.Contains(c.Methods, jpki.ExternalAuth) {
+			return configError{fmt.Errorf("methods does not name %q", jpki.ExternalAuth)}
+		}
+		if t.key, err = c.openTerminalKey(); err != nil {
+			return err
+		}
+	}
+	if t.Dialogue, err = jpki.NewDialogue(t.profile, t.key, rand.Reader); err != nil {
+		return configError{fmt.Errorf("external_auth.certificates: %w", err)}
+	}
+	if t.dialogue == dialogueRead {
+		return nil
+	}
+	t.Scope, t.Terminal = c.Scope, c.Terminal
+	anchors, err := c.openAnchors()
+	if err != nil {
+		return err
+	}
+	t.Anchors = anchors.Certificates()
+	if err := t.openList(c); err != nil {
+		return err
+	}
+	if !c.TapUse.FirstUse || t.dialogue != string(jpki.TapUse) {
+		return nil
+	}
+	if t.SurfaceAuthorities, err = c.openSurfaceKeys(); err != nil {
+		return err
+	}
+	t.FirstUse, t.refusal = true, &refusals{config: c, list: t.manifest}
+	t.Refusals = t.refusal
+	t.closers = append(t.closers, t.refusal.close)
+	return c.checkFirstUse(t.Dialogue, anchors, t.SurfaceAuthorities)
+}
+
+// openList has the list in force asked for the card's row. Tap-use goes without
+// one.
+func (t *tracer) openList(c *config) error {
+	store, err := c.openStore()
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, store.Close)
+	view, err := store.Current()
+	switch {
+	case errors.Is(err, listdb.ErrNoList) && t.dialogue == string(jpki.TapUse):
+		return nil
+	case err != nil:
+		return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+	}
+	t.closers = append(t.closers, func() error { view.Release(); return nil })
+	t.list.cardID = view.CardID
+	t.manifest = view.Manifest()
+	t.lookup = func(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error) {
+		row, err := view.Lookup(ctx, head)
+		switch {
+		case errors.Is(err, whitelist.ErrNotListed):
+			return row, trace.RowNone, nil
+		case err != nil:
+			return row, trace.RowUnreadable, err
+		}
+		return row, trace.RowListed, nil
+	}
+	return nil
+}
+
+func (t *tracer) close() error {
+	var err error
+	for _, f := range slices.Backward(t.closers) {
+		err = errors.Join(err, f())
+	}
+	t.closers = nil
+	return err
+}
+
+// record waits for a card and speaks with it. An error means that there is no
+// trace, or not a whole one.
+func (t *tracer) record(ctx context.Context, wait time.Duration, file *traceFile) (said spoken, err error) {
+	lane, err := pcsc.Open(pcsc.Options{Readers: t.slots, Present: true})
+	if err != nil {
+		return said, cli.UsageError(err.Error())
+	}
+	defer func() { err = errors.Join(err, lane.Close()) }()
+	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errNoCard, wait))
+	defer cancel()
+	card, err := nextCard(waiting, lane, t.slots)
+	bad, mute := errors.AsType[*nfc.CardError](err)
+	if err != nil && !mute {
+		return said, err
+	}
+	file.used = true
+	if mute {
+		return t.unconnected(ctx, bad, file)
+	}
+	said, err = t.session(ctx, card, file)
+	if released := card.Release(); !errors.Is(released, nfc.ErrRemoved) {
+		err = errors.Join(err, released)
+	}
+	return said, err
+}
+
+// session records a session with a card that has just been powered.
+func (t *tracer) session(ctx context.Context, card nfc.Card, w io.Writer) (said spoken, err error) {
+	limited, cancel := context.WithTimeout(ctx, sessionLimit)
+	defer cancel()
+	var text bytes.Buffer
+	t.start(card, card.Slot(), io.MultiWriter(w, &text))
+	said = t.speak(limited, card.Slot(), t.rec)
+	err = t.refusal.record(said.proved, t.at)
+	t.noteBirthDate(said.proved, text.Bytes())
+	return said, errors.Join(err, t.rec.End(string(said.reason), said.detail), ctx.Err())
+}
+
+// unconnected records a card that could not be powered.
+func (t *tracer) unconnected(ctx context.Context, bad *nfc.CardError, w io.Writer) (said spoken, err error) {
+	t.start(nil, bad.Slot, w)
+	t.rec.Unconnected(ctx, bad.Err)
+	said.reason, said.detail = reasonOf(bad), bad.Error()
+	return said, t.rec.End(string(said.reason), said.detail)
+}
+
+// start begins the trace of a session with card.
+func (t *tracer) start(card nfc.Transmitter, slot string, w io.Writer) {
+	t.at = time.Now().UTC().Truncate(time.Second)
+	h := trace.Header{Agent: version(), Recorded: t.at, Reader: slot, Dialogue: t.dialogue, Profile: t.profile.Name}
+	if t.dialogue != dialogueRead {
+		h.Scope, h.Terminal, h.Nonce = t.Scope, t.Terminal, make([]byte, len(cardauth.Challenge{}.Nonce))
+		rand.Read(h.Nonce)
+		t.Rand = bytes.NewReader(h.Nonce)
+	}
+	if t.key != nil {
+		for _, c := range t.key.Certificates() {
+			h.TerminalCertificates = append(h.TerminalCertificates, c.Bytes())
+		}
+	}
+	t.rec = trace.NewRecorder(card, w, h, t.profile.IsTerminalSignature)
+}
+
+// find asks the list, and records what a replay needs of the answer.
+func (t *tracer) find(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error) {
+	row, state, err := t.lookup(ctx, head)
+	known := trace.Known{Row: state}
+	if state == trace.RowListed {
+		key, methodA := row.CardKey, t.dialogue == string(jpki.ExternalAuth)
+		if methodA {
+			key = row.AuthKey
+			known.AuthenticationKey = key.SPKI()
+		} else {
+			known.CardKey = key.SPKI()
+		}
+		known.FirstUse = t.FirstUse && key.IsZero() && row.BirthDate != ""
+		if known.FirstUse || methodA && key.IsZero() {
+			for _, a := range t.Anchors {
+				known.Anchors = append(known.Anchors, a.Raw)
+			}
+		}
+		if known.FirstUse {
+			for _, a := range t.SurfaceAuthorities {
+				known.SurfaceAuthorities = append(known.SurfaceAuthorities, slices.Concat(a.ID[:], a.Key.SPKI()))
+			}
+		}
+	}
+	t.rec.Know(known)
+	return row, state, err
+}
+
+// noteBirthDate records what a replay cannot see of a birth date that is not
+// written down.
+func (t *tracer) noteBirthDate(p terminal.Proved, text []byte) {
+	if t.refusal == nil || p.Row.BirthDate == "" || !p.Row.CardKey.IsZero() {
+		return
+	}
+	if t.refusal.before {
+		t.rec.BirthDate(trace.BirthDateRefused)
+		return
+	}
+	if f, err := trace.ParseFile(bytes.NewReader(text)); err == nil {
+		if born := recordedBirthDate(f.Pairs); born != "" && born != p.Row.BirthDate {
+			t.rec.BirthDate(trace.BirthDateOther)
+		}
+	}
+}
+
+// refusals are those of the terminal's journal, which is opened when there is
+// to be a first use: a card that refuses the birth date is never given it again
+// (card-facts §3, PIN rule), whoever gave it first.
+type refusals struct {
+	config  *config
+	list    whitelist.Manifest
+	journal *journal.Journal
+	before  bool // the card refused it before
+}
+
+// BirthDateRefused implements terminal.Refusals.
+func (r *refusals) BirthDateRefused(ctx context.Context, cardID string) (refused bool, err error) {
+	if r.journal == nil {
+		if r.journal, err = r.config.openJournal(); err != nil {
+			return false, fmt.Errorf("first use needs the journal, stop the agent before: %w", err)
+		}
+	}
+	r.before, err = r.journal.BirthDateRefused(ctx, cardID)
+	return r.before, err
+}
+
+// record keeps a new refusal: the one thing that tracing leaves in the journal.
+func (r *refusals) record(p terminal.Proved, at time.Time) error {
+	if r == nil || !p.Evidence.BirthDateRefused {
+		return nil
+	}
+	return r.journal.Record(context.Background(), terminal.Decision{
+		Verdict: terminal.Deny, Reason: terminal.AuthFailed, Method: p.Evidence.Method, Gate: r.config.Gate.Name,
+		CardID: p.CardID, Instant: at, ListEpoch: r.list.Epoch, ListSeq: r.list.Seq, BirthDateRefused: true,
+	})
+}
+
+func (r *refusals) close() error {
+	if r.journal == nil {
+		return nil
+	}
+	return r.journal.Close()
+}
