@@ -88,6 +88,11 @@ func hub(t testing.TB) Trust { return trusting(t, "authority.json") }
 // believes everything: what is wrong with a record is for the hub to find.
 func read(t testing.TB, medium nfc.Transmitter, ticket string) Record {
 	t.Helper()
+	return readAs(t, jpki.DefaultProfile(), medium, ticket)
+}
+
+func readAs(t testing.TB, profile jpki.Profile, medium nfc.Transmitter, ticket string) Record {
+	t.Helper()
 	r := Record{Scope: scope, Hierarchy: Test, Terminal: terminal, Ticket: ticket, At: at}
 	for i := range r.Nonce {
 		r.Nonce[i] = byte(i)
@@ -96,7 +101,7 @@ func read(t testing.TB, medium nfc.Transmitter, ticket string) Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := jpki.NewDialogue(jpki.DefaultProfile(), nil, nil)
+	d, err := jpki.NewDialogue(profile, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

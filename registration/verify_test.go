@@ -10,6 +10,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
@@ -142,6 +143,37 @@ func TestCardsThatProveNothingAreRefused(t *testing.T) {
 	trust.SurfaceAuthorities = nil
 	if _, err := trust.Verify(sign(t, read(t, card(t, image(t, "android.json")), "")), at); err != nil {
 		t.Errorf("a phone: %v", err)
+	}
+}
+
+// A SIM has a CA of its own, and the next generation another kind of key: both
+// are registered like the others.
+func TestEverySortOfCardIsRegistered(t *testing.T) {
+	next, err := jpki.ParseProfile(readFile(t, "profiles", "next-generation.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		profile jpki.Profile
+		cardKey bool
+		kind    string
+	}{
+		"good.json":            {jpki.DefaultProfile(), true, "RSA-2048 with e = 65537"},
+		"sim.json":             {jpki.DefaultProfile(), false, "RSA-2048 with e = 65537"},
+		"iphone.json":          {jpki.DefaultProfile(), false, "RSA-2048 with e = 65537"},
+		"next-generation.json": {next, false, "ECDSA on P-384"},
+	} {
+		r := readAs(t, c.profile, card(t, image(t, name)), "")
+		reg, err := hub(t).Verify(sign(t, r), at)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if reg.AuthKey().String() != c.kind || reg.CardKey().IsZero() == c.cardKey {
+			t.Errorf("%s: authentication key %v, card key %v", name, reg.AuthKey(), reg.CardKey())
+		}
+		r.Authentication.Signature = bytes.Clone(r.Authentication.Signature)
+		r.Authentication.Signature[len(r.Authentication.Signature)-1] ^= 1
+		refuse(t, name, hub(t), sign(t, r), at, cardauth.ErrNotGenuine)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/gate-agent/gate-agent/registration"
 )
 
-// typing is how long a person may take to type.
+// typing is how long a person may take to type, mistakes included.
 const typing = 2 * time.Minute
 
 // errNotTyped ends a question that nobody answers.
@@ -33,6 +33,7 @@ type desk struct {
 	slots    []string
 	dialogue *jpki.Dialogue
 	identity crypto.Signer
+	own      sign1.Keys // that key, as a hub trusts it
 	scopeKey cardid.ScopeKey
 	anchors  anchor.Set
 	surface  []cardauth.CVAuthority
@@ -50,6 +51,11 @@ func (c *config) openDesk(person tty, slots []string, ticket string) (d *desk, e
 	}
 	if d.identity, err = c.openIdentity(); err != nil {
 		return d, err
+	}
+	if d.own, err = sign1.NewKeys(sign1.Key{
+		Public: d.identity.Public(), Role: sign1.RoleRegistration, Scope: c.Scope, Signer: c.Terminal,
+	}); err != nil {
+		return d, configError{fmt.Errorf("identity.key: %w", err)}
 	}
 	if d.scopeKey, err = c.openScopeKey(); err != nil {
 		return d, err
@@ -91,7 +97,9 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 	if err != nil {
 		return nil, report, err
 	}
-	reg, err := d.verify(record)
+	reg, err := registration.Trust{
+		Keys: d.own, Hierarchy: d.record.Hierarchy, Anchors: d.anchors.Certificates(), SurfaceAuthorities: d.surface, MaxAge: 2 * typing,
+	}.Verify(record, time.Now())
 	if err != nil {
 		return nil, report, refusedError{err}
 	}
@@ -109,10 +117,22 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 
 var errMultipleCards = errors.New("more than one card on the readers")
 
+// alone refuses to go on beside another card: nobody could say whose PIN it is.
+func alone(ctx context.Context, card nfc.Card) error {
+	alone, err := card.Alone(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for a second card: %w", err)
+	}
+	if !alone {
+		return errMultipleCards
+	}
+	return nil
+}
+
 // read has the dialogue with the card and signs what came of it.
 func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([]byte, error) {
-	if alone, err := card.Alone(ctx); err != nil || !alone {
-		return nil, errors.Join(err, errMultipleCards)
+	if err := alone(ctx, card); err != nil {
+		return nil, err
 	}
 	r := d.record
 	r.At = time.Now().UTC().Truncate(time.Second)
@@ -125,6 +145,7 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 	var authKey cardkey.Key
 	var signer cardauth.CVCertificate
 	var born cardauth.BirthDate
+	var until time.Time // for the holder to type
 	got, err := d.dialogue.Register(ctx, card.Slot(), channel, challenge, jpki.Registrar{
 		CheckCertificate: func(der, authority []byte) error {
 			head, err := cardauth.ParseHead(der)
@@ -145,6 +166,11 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 			return err
 		},
 		Ask: func(ctx context.Context, q jpki.Question) (jpki.Answer, error) {
+			if until.IsZero() {
+				until = time.Now().Add(typing)
+			}
+			ctx, cancel := context.WithDeadlineCause(ctx, until, errNotTyped)
+			defer cancel()
 			a, err := d.ask(ctx, q)
 			born = a.BirthDate
 			return a, err
@@ -163,9 +189,8 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 	if err != nil {
 		return nil, err
 	}
-	// A second card that came meanwhile is nobody's business but a mistake's.
-	if alone, err := card.Alone(ctx); err != nil || !alone {
-		return nil, errors.Join(err, errMultipleCards)
+	if err := alone(ctx, card); err != nil {
+		return nil, err // a second card came meanwhile
 	}
 
 	r.Token, r.Certificate = printable(got.Token), got.Certificate
@@ -181,20 +206,6 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 	return registration.Sign(rand.Reader, d.identity, r)
 }
 
-// verify does what a hub does with the record.
-func (d *desk) verify(record []byte) (registration.Registration, error) {
-	keys, err := sign1.NewKeys(sign1.Key{
-		Public: d.identity.Public(), Role: sign1.RoleRegistration, Scope: d.record.Scope, Signer: d.record.Terminal,
-	})
-	if err != nil {
-		return registration.Registration{}, configError{fmt.Errorf("identity.key: %w", err)}
-	}
-	return registration.Trust{
-		Keys: keys, Hierarchy: d.record.Hierarchy, Anchors: d.anchors.Certificates(), SurfaceAuthorities: d.surface,
-		MaxAge: 2 * typing,
-	}.Verify(record, time.Now())
-}
-
 // printable is a card's label, or nothing when it is none that a record takes.
 func printable(label string) string {
 	if strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -205,8 +216,6 @@ func printable(label string) string {
 
 // ask asks the holder at the terminal.
 func (d *desk) ask(ctx context.Context, q jpki.Question) (a jpki.Answer, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, typing, errNotTyped)
-	defer cancel()
 	switch {
 	case errors.Is(q.Again, jpki.ErrPINFormat):
 		d.tty.say("暗証番号は数字4桁です。カードには送っていません。\nThe PIN is 4 digits. Nothing was sent to the card.")

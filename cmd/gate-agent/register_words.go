@@ -42,10 +42,11 @@ func registerWords(err error) words.Text {
 		return words.Reason(terminal.MultipleCards)
 	case errors.Is(err, errNotTyped), errors.Is(err, errNoCard), errors.Is(err, context.Canceled):
 		return words.Text{EN: "Nothing is registered.", JA: "登録されていません。"}
-	case exitCode(err) == exitConfig:
-		return words.Reason(terminal.OutOfOrder)
 	}
-	return words.Reason(terminal.ReasonOf(err))
+	if reason := terminal.ReasonOf(err); reason != terminal.OutOfOrder {
+		return words.Reason(reason)
+	}
+	return words.Text{EN: "Registering does not work here. Ask the staff.", JA: "ここでは登録できません。係員にお尋ねください。"}
 }
 
 func triesWords(t jpki.TriesError) words.Text {

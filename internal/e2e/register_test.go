@@ -294,6 +294,36 @@ func TestCardThatLeavesWhileItsHolderTypes(t *testing.T) {
 	}
 }
 
+// A card that is exchanged at once, so fast that the reader may not tell, is not
+// given the PIN of the one before.
+func TestCardExchangedWhileItsHolderTypes(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), install(t, t.TempDir())
+	clerk := register(t, s, r)
+	first := r.insert(newcomer(t, 3), how{})
+	clerk.sees("PIN (4 digits, not shown): ")
+	next := newcomer(t, 3)
+	first.cancel()
+	<-first.served
+	if err := first.conn.Close(); err != nil {
+		t.Error(err)
+	}
+	second := r.insert(next, how{})
+	clerk.types(thePIN)
+	clerk.sees("The card left the reader.")
+	if code := clerk.end(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	clerk.nothing()
+	second.cancel()
+	<-second.served
+	for name, card := range map[string]*card{"first": first, "second": second} {
+		if tries := card.tries(); !bytes.Equal(tries, []byte{0xC3, 0xCA}) {
+			t.Errorf("%s card: tries %X", name, tries)
+		}
+	}
+}
+
 // ^C ends it too, and the terminal shows again what is typed.
 func TestRegistrationThatItsHolderBreaksOff(t *testing.T) {
 	t.Parallel()
