@@ -33,7 +33,7 @@ bench: deps ## benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: ci
-ci: race fuzz bench-once arm ## longer proofs, bounded: what .ci/run runs after test
+ci: race fuzz adversaries bench-once arm ## longer proofs, bounded: what .ci/run runs after test
 
 # One package at a time: the detector is slow, and the readers' deadlines are
 # real. internal/e2e tests programs, which it does not see into.
@@ -50,6 +50,10 @@ fuzz: deps ## every fuzz target for FUZZTIME (default 20000x, runs) each
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package || exit 1; \
 		done; \
 	done
+
+.PHONY: adversaries
+adversaries: deps-build ## lying cards come to a gate (docs/adversaries.md)
+	$(GO) run ./cmd/gate-sim adversaries
 
 .PHONY: bench-once
 bench-once: deps ## every benchmark once: that they run, not how fast

@@ -13,9 +13,9 @@ import (
 // errDeadline ends a tap that took too long.
 var errDeadline = errors.New("the deadline of the tap has passed")
 
-// grace is how long a tap that missed its deadline may still take to report
+// Grace is how long a tap that missed its deadline may still take to report
 // what it did, for the record. The lamp and the permit do not wait for it.
-const grace = 250 * time.Millisecond
+const Grace = 250 * time.Millisecond
 
 // serve handles one card, from its detection until it is released.
 //
@@ -79,7 +79,7 @@ func (t *tap) late(done <-chan struct{}, cause error) (d Decision, hung bool) {
 		return t.decision, false
 	}
 	t.lane.Gate.Show(ShowDeny)
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(Grace)
 	defer timer.Stop()
 	select {
 	case <-done:

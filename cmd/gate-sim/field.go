@@ -18,7 +18,7 @@ type field interface {
 	// reader is that of slot i.
 	reader(i int) (terminal.Reader, error)
 	// present puts a card into slot i; pullAt as in world.Person.
-	present(ctx context.Context, i int, card *vcard.Card, pullAt int) (remove func() error, err error)
+	present(ctx context.Context, i int, card vcard.Device, pullAt int) (remove func() error, err error)
 	close() error
 }
 
@@ -37,7 +37,7 @@ func newInProcess(slots int) *inProcess {
 
 func (f *inProcess) reader(i int) (terminal.Reader, error) { return f.slots[i], nil }
 
-func (f *inProcess) present(_ context.Context, i int, card *vcard.Card, pullAt int) (func() error, error) {
+func (f *inProcess) present(_ context.Context, i int, card vcard.Device, pullAt int) (func() error, error) {
 	var medium nfctest.Medium = card
 	if pullAt > 0 {
 		medium = nfctest.Pulled(card, pullAt)
@@ -77,7 +77,7 @@ func (f *throughPCSC) reader(i int) (terminal.Reader, error) {
 }
 
 // present connects the card to its slot of vpcd, and serves it until remove.
-func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pullAt int) (func() error, error) {
+func (f *throughPCSC) present(ctx context.Context, i int, card vcard.Device, pullAt int) (func() error, error) {
 	conn, err := pcscd.Dial(ctx, f.daemon.SlotAddr(i))
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (f *throughPCSC) present(ctx context.Context, i int, card *vcard.Card, pull
 	}
 	serving, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- card.Serve(serving, conn) }()
+	go func() { served <- vcard.Serve(serving, conn, card) }()
 	return func() error {
 		stop()
 		err := <-served

@@ -1,7 +1,9 @@
 package cardauth
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"time"
 
@@ -23,6 +25,9 @@ func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at ti
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
 		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	if !oneEncoding(leaf) {
+		return cardkey.Key{}, fmt.Errorf("%w: it has more, or other, bytes than its authority signed", ErrUntrusted)
 	}
 	if err := CheckValidity(head, at); err != nil {
 		return cardkey.Key{}, err
@@ -51,6 +56,26 @@ func VerifyCertificate(head Head, der []byte, anchors []*x509.Certificate, at ti
 		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	return key, nil
+}
+
+// oneEncoding reports whether a certificate is its three parts and nothing else,
+// its signature in whole bytes. The outer length is in the head, so it names the
+// credential, and no signature covers it: crypto/x509 lets objects pass behind the
+// signature, and with them one certificate could get onto a list several times.
+func oneEncoding(leaf *x509.Certificate) bool {
+	var outer, part asn1.RawValue
+	if _, err := asn1.Unmarshal(leaf.Raw, &outer); err != nil {
+		return false
+	}
+	rest := outer.Bytes
+	for range 3 { // tbsCertificate, signatureAlgorithm, signatureValue (RFC 5280 §4.1)
+		var err error
+		if rest, err = asn1.Unmarshal(rest, &part); err != nil {
+			return false
+		}
+	}
+	signature, whole := bytes.CutPrefix(part.Bytes, []byte{0}) // unused bits: none
+	return len(rest) == 0 && whole && bytes.Equal(signature, leaf.Signature)
 }
 
 // issuers returns the anchors whose key made the leaf's signature. There are

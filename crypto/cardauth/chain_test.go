@@ -66,6 +66,66 @@ func TestIssuerIsFoundBySignatureNotByName(t *testing.T) {
 	}
 }
 
+// One certificate has one encoding: its outer length is part of the head, which
+// names the credential, and no signature covers it.
+func TestCertificateHasOneEncoding(t *testing.T) {
+	ours := loadAuthority(t, "authority.json")
+	good := image(t, "good.json").AuthenticationCertificate()
+	var outer asn1.RawValue
+	if _, err := asn1.Unmarshal(good, &outer); err != nil {
+		t.Fatal(err)
+	}
+	longer := func(more []byte) []byte {
+		der, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: append(bytes.Clone(outer.Bytes), more...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	if _, err := verify(t, longer(nil), at, ours.ca); err != nil {
+		t.Fatal(err)
+	}
+	for name, more := range map[string][]byte{
+		"an object behind the signature": {0x04, 0x02, 0x00, 0x00},
+		"a second signature":             good[len(good)-261:],
+		"a stray byte":                   {0x00},
+	} {
+		if _, err := verify(t, longer(more), at, ours.ca); !errors.Is(err, cardauth.ErrUntrusted) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// A signature that begins with a zero bit can be written one bit further left,
+// with one bit that does not count.
+func TestShiftedSignatureIsNoFurtherCertificate(t *testing.T) {
+	ours := loadAuthority(t, "authority.json")
+	for serial := int64(1); ; serial++ {
+		der := ours.issue(t, &terminalKey(t).PublicKey, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(serial) })
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf.Signature[0]&0x80 != 0 {
+			continue
+		}
+		shifted := bytes.Clone(der)
+		s := new(big.Int).SetBytes(leaf.Signature)
+		s.Lsh(s, 1).FillBytes(shifted[len(der)-256:])
+		shifted[len(der)-257] = 1 // unused bits
+		if again, err := x509.ParseCertificate(shifted); err != nil || !bytes.Equal(again.Signature, leaf.Signature) {
+			t.Fatalf("crypto/x509 reads another signature (%v): the test has lost its subject", err)
+		}
+		if _, err := verify(t, der, at, ours.ca); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := verify(t, shifted, at, ours.ca); !errors.Is(err, cardauth.ErrUntrusted) {
+			t.Errorf("error %v", err)
+		}
+		return
+	}
+}
+
 func TestRealAuthoritiesShareANameAndTrustNobodyElse(t *testing.T) {
 	var anchors []*x509.Certificate
 	for _, ca := range sharedCAs(t) {

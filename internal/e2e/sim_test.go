@@ -118,3 +118,15 @@ func TestDemoThroughPCSC(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 }
+
+// The dozen adversaries whose lies pcscd and a reader see too.
+func TestAdversariesThroughPCSC(t *testing.T) {
+	t.Parallel()
+	newReaders(t) // skips where there is no pcscd
+	stdout, stderr, code := simulate(t, "adversaries", "--pcsc", "--json")
+	lines := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
+	const want = `{"adversaries":12,"denied_with_expected_reason":12,"wrong_reason":0,"admitted":0,"deadline_exceeded":0}`
+	if code != 0 || len(lines) != 12+1 || lines[12] != want {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}

@@ -88,24 +88,29 @@ func (s *session) readRest() error {
 }
 
 // readUpTo reads an EF, of which have was read before, up to size bytes: in one
-// command where reader and card take extended length, which is tried once for
-// each slot, else by 256 bytes. Files carry filler behind their content, which
+// command where reader and card take extended length, else by 256 bytes. What is
+// refused in a slot is not tried there again, unless it has been answered there
+// before: then it was the card, which shall not slow down those behind it. Files carry filler behind their content, which
 // is left out.
 func (s *session) readUpTo(file FileID, have []byte, size int) ([]byte, error) {
 	for len(have) < size {
 		at := len(have)
 		ne := size - at
-		long := ne > readSize && s.d.longReads(s.slot)
+		long := ne > readSize && !s.shortReads && s.d.triesLongReads(s.slot)
 		if !long {
 			ne = min(ne, readSize)
 		}
 		data, err := s.readBinary(file, at, ne)
 		if long && refusesLength(err) {
-			s.d.forgetLongReads(s.slot)
+			s.shortReads = true
+			s.d.learnLongReads(s.slot, false)
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if long {
+			s.d.learnLongReads(s.slot, true)
 		}
 		if len(data) == 0 {
 			return nil, fmt.Errorf("%w: the file ends after %d of %d bytes", ErrUnsupported, at, size)
@@ -126,16 +131,17 @@ func refusesLength(err error) bool {
 	return isStatus && !errors.Is(err, nfc.ErrNotFound) && !errors.Is(err, nfc.ErrSecurityStatus)
 }
 
-func (d *Dialogue) longReads(slot string) bool {
+func (d *Dialogue) triesLongReads(slot string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.noLongReads[slot]
+	answered, known := d.longReads[slot]
+	return answered || !known
 }
 
-func (d *Dialogue) forgetLongReads(slot string) {
+func (d *Dialogue) learnLongReads(slot string, answered bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.noLongReads[slot] = true
+	d.longReads[slot] = answered || d.longReads[slot]
 }
 
 // selectTerminalCA selects the EF with the key that checks the terminal's

@@ -142,8 +142,8 @@ type Dialogue struct {
 	terminal *TerminalKey
 	rand     io.Reader
 
-	mu          sync.Mutex
-	noLongReads map[string]bool // slots where a READ BINARY in extended length failed
+	mu        sync.Mutex
+	longReads map[string]bool // slots where a READ BINARY in extended length was answered, or refused
 }
 
 // NewDialogue speaks as profile says. terminal may be nil: then method A is
@@ -153,7 +153,7 @@ func NewDialogue(profile Profile, terminal *TerminalKey, rand io.Reader) (*Dialo
 		return nil, fmt.Errorf("external authentication: %d card-verifiable certificates, profile %q wants %d",
 			len(terminal.certificates), profile.Name, profile.ExternalAuth.CertificateCount)
 	}
-	return &Dialogue{profile: profile, terminal: terminal, rand: rand, noLongReads: make(map[string]bool)}, nil
+	return &Dialogue{profile: profile, terminal: terminal, rand: rand, longReads: make(map[string]bool)}, nil
 }
 
 // CanExternalAuth reports whether method A is available.
@@ -178,6 +178,7 @@ type session struct {
 	ch   *nfc.Channel
 
 	certificate []byte // what was read of it
+	shortReads  bool   // this card, or its reader, refused a long one
 	evidence    Evidence
 }
 

@@ -235,3 +235,24 @@ func TestFillerIsNoPartOfTheCertificate(t *testing.T) {
 		}
 	}
 }
+
+// One card that refuses a long read, as a hostile one may, does not make the
+// reads of those behind it short, once the reader has shown that it carries them.
+func TestOneCardDoesNotMakeReadsShortForOthers(t *testing.T) {
+	d := newTerminal(t).dialogue(t, jpki.DefaultProfile())
+	commands := func(m nfctest.Medium) int {
+		t.Helper()
+		_, stats, err := tap(t, d, m, chained(t, jpki.TapUse, new(cardkey.Key)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stats.Commands
+	}
+	long := commands(good(t))
+	if short := commands(refusesExtendedReads(good(t))); short != long+6 {
+		t.Errorf("%d commands where a long read is refused, %d else", short, long)
+	}
+	if again := commands(good(t)); again != long {
+		t.Errorf("%d commands behind it, want %d", again, long)
+	}
+}
