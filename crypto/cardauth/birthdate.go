@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// A BirthDate is a day of the calendar from the beginning of the Meiji era on.
+// A BirthDate is a day of the calendar from the beginning of the Meiji era to the
+// end of Reiwa 99, which is as far as a PIN of two digits for the year reaches.
 // The zero BirthDate is none. No verb prints it: it is a person's, and for the
 // card it is a PIN.
 type BirthDate struct{ day time.Time }
 
 // ErrBirthDate says that a text is no birth date that a card can have.
-var ErrBirthDate = errors.New("not a birth date YYYYMMDD, or one before 1868-01-25")
+var ErrBirthDate = errors.New("not a birth date YYYYMMDD from 1868-01-25 to 2117-12-31")
 
 const birthDateLayout = "20060102"
 
 // ParseBirthDate reads YYYYMMDD, as the age record and the list have it.
 func ParseBirthDate(s string) (BirthDate, error) {
 	day, err := time.Parse(birthDateLayout, s)
-	if err != nil || len(s) != len(birthDateLayout) || day.Before(eras[len(eras)-1]) {
+	if err != nil || len(s) != len(birthDateLayout) || day.Before(eras[len(eras)-1]) || day.Year() > eras[0].Year()+98 {
 		return BirthDate{}, ErrBirthDate // without the text, which may be one all the same
 	}
 	return BirthDate{day}, nil
