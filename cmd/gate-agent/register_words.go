@@ -51,7 +51,7 @@ func registerWords(err error) words.Text {
 
 func triesWords(t jpki.TriesError) words.Text {
 	en, ja := "PIN", "暗証番号"
-	if t.Secret == jpki.BirthDate {
+	if t.Secret == jpki.SecretBirthDate {
 		en, ja = "birth date", "生年月日"
 	}
 	const municipalityEN, municipalityJA = "Your municipality can help.", "市区町村の窓口にご相談ください。"
