@@ -12,12 +12,14 @@ import (
 
 // What can go wrong in a tap beside what the card says.
 var (
-	errMultipleCards = errors.New("more than one card in the field")
-	errBirthDate     = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
-	errList          = errors.New("list cannot be used")
-	errJournal       = errors.New("journal cannot be written")
-	errGate          = errors.New("gate did not open")
+	errBirthDate = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
+	errList      = errors.New("list cannot be used")
+	errJournal   = errors.New("journal cannot be written")
+	errGate      = errors.New("gate did not open")
 )
+
+// ErrMultipleCards says that nobody can tell whose turn it is.
+var ErrMultipleCards = errors.New("more than one card in the field")
 
 // ErrNoKey says that a card did all that it was asked, and that nobody knows a
 // key to check its answer with.
@@ -37,7 +39,7 @@ func ReasonOf(err error) Reason {
 		{context.Canceled, OutOfOrder}, // the agent is told to stop
 		{errDeadline, ReadTimeout},
 		{ErrNoPermit, ReadTimeout},
-		{errMultipleCards, MultipleCards},
+		{ErrMultipleCards, MultipleCards},
 		{errList, DataStale},
 		{errJournal, OutOfOrder},
 		{jpki.ErrTerminalKey, OutOfOrder},
