@@ -103,10 +103,10 @@ func (t Trust) surface(reg *Registration, s Surface, challenge cardauth.Challeng
 	if err != nil {
 		return err
 	}
-	reg.born = record.BirthDate()
-	if reg.cardKey, err = cardauth.VerifyAgeRecord(s.AgeRecord, signer, reg.born); err != nil {
+	if err := record.VerifiedBy(signer); err != nil {
 		return err
 	}
+	reg.born, reg.cardKey = record.BirthDate(), record.Key()
 	if err := challenge.VerifiedBy(reg.cardKey, s.Card.Scheme, s.Card.Signature); err != nil {
 		return fmt.Errorf("card key: %w: %w", cardauth.ErrNotGenuine, err)
 	}

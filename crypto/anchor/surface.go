@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strings"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
@@ -75,10 +76,10 @@ type surfaceFile struct {
 }
 
 type surfaceKey struct {
-	Hierarchy Hierarchy `json:"hierarchy"`
-	KeyID     string    `json:"key_id_hex"`
-	Printable string    `json:"printable"` // such as 5000023/001
-	Modulus   string    `json:"modulus_hex"`
+	Hierarchy *Hierarchy `json:"hierarchy"`
+	KeyID     string     `json:"key_id_hex"`
+	Printable string     `json:"printable"` // such as 5000023/001
+	Modulus   string     `json:"modulus_hex"`
 }
 
 // LoadSurface reads the card-surface authorities of one hierarchy from a key
@@ -114,12 +115,12 @@ func loadSurface(h Hierarchy, file []byte) ([]cardauth.CVAuthority, error) {
 		if err != nil {
 			return nil, fmt.Errorf("keys[%d]: %w", i, err)
 		}
-		if name := k.Hierarchy.String() + string(a.ID[:]); seen[name] {
+		name := k.Hierarchy.String() + string(a.ID[:])
+		if seen[name] {
 			return nil, fmt.Errorf("keys[%d]: key id %s comes twice", i, k.KeyID)
-		} else {
-			seen[name] = true
 		}
-		if k.Hierarchy == h {
+		seen[name] = true
+		if *k.Hierarchy == h {
 			found = append(found, a)
 		}
 	}
@@ -132,18 +133,22 @@ func loadSurface(h Hierarchy, file []byte) ([]cardauth.CVAuthority, error) {
 // authority checks one key of a file.
 func (k surfaceKey) authority() (cardauth.CVAuthority, error) {
 	var a cardauth.CVAuthority
+	if k.Hierarchy == nil {
+		return a, errors.New("hierarchy is missing")
+	}
 	id, err := hex.DecodeString(k.KeyID)
 	if err != nil || len(id) != len(a.ID) {
 		return a, fmt.Errorf("key_id_hex %q: want 16 bytes in hexadecimal", k.KeyID)
 	}
 	a.ID = cardauth.CVKeyID(id)
-	if name, number := string(id[:7]), string(id[9:12]); a.ID != surfaceKeyID(name, number) || k.Printable != name+"/"+number {
+	name, number := string(id[:7]), string(id[9:12])
+	if a.ID != surfaceKeyID(name, number) || k.Printable != name+"/"+number || strings.Trim(name+number, "0123456789") != "" {
 		return a, fmt.Errorf("key_id_hex %s is not the id of %q: 7 digits, 08 05, 3 digits, 4 zeros", k.KeyID, k.Printable)
 	}
 	// Production ids begin with 5, test ids with 6 (card-facts §4).
-	first := map[Hierarchy]byte{Production: '5', Test: '6'}[k.Hierarchy]
+	first := map[Hierarchy]byte{Production: '5', Test: '6'}[*k.Hierarchy]
 	if id[0] != first {
-		return a, fmt.Errorf("key id %q does not begin with %c, as those of the %v hierarchy do", k.Printable, first, k.Hierarchy)
+		return a, fmt.Errorf("key id %q does not begin with %c, as those of the %v hierarchy do", k.Printable, first, *k.Hierarchy)
 	}
 	modulus, err := hex.DecodeString(k.Modulus)
 	if err != nil {
@@ -154,8 +159,8 @@ func (k surfaceKey) authority() (cardauth.CVAuthority, error) {
 	}
 	for _, other := range []Hierarchy{Production, Test} {
 		for _, known := range BuiltinSurface(other) {
-			if other != k.Hierarchy && known.Key.Equal(a.Key) {
-				return a, fmt.Errorf("modulus_hex: that is the %v key known in public, said to be of the %v hierarchy", other, k.Hierarchy)
+			if other != *k.Hierarchy && known.Key.Equal(a.Key) {
+				return a, fmt.Errorf("modulus_hex: that is the %v key known in public, said to be of the %v hierarchy", other, *k.Hierarchy)
 			}
 		}
 	}

@@ -95,6 +95,8 @@ func TestKeyFilesThatAreRefused(t *testing.T) {
 		"an id that is no hexadecimal":             {anchor.Production, key("production", "5000023/001", "5000023/001", figure), "keys[0]: key_id_hex"},
 		"an id with other padding":                 {anchor.Production, key("production", productionID[:30]+"01", "5000023/001", figure), "keys[0]: key_id_hex"},
 		"an id that the printable one contradicts": {anchor.Production, key("production", productionID, "5000023/002", figure), "keys[0]: key_id_hex"},
+		"an id of letters":                         {anchor.Production, key("production", "35414141414141080530303100000000", "5AAAAAA/001", figure), "keys[0]: key_id_hex"},
+		"no hierarchy":                             {anchor.Production, strings.Replace(good, `"hierarchy":"production",`, "", 1), "keys[0]: hierarchy is missing"},
 		"a modulus of 2040 bits":                   {anchor.Production, key("production", productionID, "5000023/001", figure[2:]), "keys[0]: modulus_hex"},
 		"a modulus that is no hexadecimal":         {anchor.Production, key("production", productionID, "5000023/001", "xyz"), "keys[0]: modulus_hex"},
 		"one key twice":                            {anchor.Production, strings.Replace(good, one, one+","+one, 1), "keys[1]: key id"},

@@ -83,17 +83,31 @@ func (r AgeRecord) Bytes() []byte { return r.raw }
 // BirthDate is what the record says, verified or not.
 func (r AgeRecord) BirthDate() BirthDate { return r.born }
 
-// VerifyAgeRecord reads a record and checks that the certified key of signer,
-// which VerifyCVCertificate accepted, signed it, and that it is of somebody
-// born on that day. It returns the card's own key. Whatever is wrong with the
+// Key is the card's own key that the record certifies, verified or not.
+func (r AgeRecord) Key() cardkey.Key { return r.key }
+
+// VerifiedBy checks that the certified key of signer, which VerifyCVCertificate
+// accepted, signed the record.
+func (r AgeRecord) VerifiedBy(signer CVCertificate) error {
+	if len(r.raw) != AgeRecordSize {
+		return fmt.Errorf("%w: no age record", ErrNotGenuine)
+	}
+	if err := verifyCV(signer.key, r.raw[ageSigned:ageSignedEnd], r.raw[ageSignature:]); err != nil {
+		return fmt.Errorf("%w: age record: %w", ErrNotGenuine, err)
+	}
+	return nil
+}
+
+// VerifyAgeRecord reads a record and checks that signer signed it, and that it is
+// of somebody born on that day. It returns the card's own key. Whatever is wrong with the
 // record is ErrNotGenuine: a genuine card of that person has no such record.
 func VerifyAgeRecord(record []byte, signer CVCertificate, born BirthDate) (cardkey.Key, error) {
 	r, err := ParseAgeRecord(record)
 	if err != nil {
 		return cardkey.Key{}, err
 	}
-	if err := verifyCV(signer.key, r.raw[ageSigned:ageSignedEnd], r.raw[ageSignature:]); err != nil {
-		return cardkey.Key{}, fmt.Errorf("%w: age record: %w", ErrNotGenuine, err)
+	if err := r.VerifiedBy(signer); err != nil {
+		return cardkey.Key{}, err
 	}
 	if born.IsZero() || r.born != born {
 		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrNotGenuine, ErrOtherBirthDate)

@@ -218,6 +218,9 @@ func FuzzParseAgeRecord(f *testing.F) {
 			}
 			return
 		}
+		if r.VerifiedBy(cardauth.CVCertificate{}) == nil || (cardauth.AgeRecord{}).VerifiedBy(cardauth.CVCertificate{}) == nil {
+			t.Fatal("signed by nobody, and verified")
+		}
 		if !bytes.Equal(r.Bytes(), b) || r.BirthDate().IsZero() || len(r.BirthDate().PIN()) != 6 {
 			t.Fatalf("%X", b)
 		}
