@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -215,10 +217,21 @@ func (r *cardReport) judge(w cardWith, info jpki.Info) {
 	r.Trusted = true
 }
 
+// shown is text that a card, a reader or somebody's file may have chosen, as it
+// is safe to show: a terminal does what control characters say.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
+}
+
 // print writes the report for a person.
 func (r cardReport) print(w io.Writer) {
 	yes := map[bool]string{true: "yes", false: "no"}
-	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, value) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, shown(value)) }
 	line("reader", r.Reader)
 	line("token", r.Token)
 	line("certificates marked", r.CertificatesMarked)
