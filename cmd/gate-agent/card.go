@@ -62,10 +62,8 @@ The output names a credential of a person: treat it as personal data.`,
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeoutCause(cmd.Context(), wait, fmt.Errorf("%w within %v", errNoCard, wait))
-		defer cancel()
 		fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
-		report, err := w.read(ctx)
+		report, err := w.read(cmd.Context(), wait)
 		if err != nil {
 			return err
 		}
@@ -138,18 +136,22 @@ type cardReport struct {
 }
 
 // read waits for a card and reads it.
-func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
+func (w cardWith) read(ctx context.Context, wait time.Duration) (report cardReport, err error) {
 	lane, err := pcsc.Open(pcsc.Options{Readers: w.slots, Present: true})
 	if err != nil {
 		return report, cli.UsageError(err.Error())
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
-	card, err := nextCard(ctx, lane, w.slots)
+	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errNoCard, wait))
+	defer cancel()
+	card, err := nextCard(waiting, lane, w.slots)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, card.Release()) }()
 
+	ctx, cancel = context.WithTimeout(ctx, sessionLimit) // a card that came late is read to the end
+	defer cancel()
 	channel := nfc.NewChannel(card)
 	info, err := w.dialogue.Inspect(ctx, card.Slot(), channel)
 	if err != nil {

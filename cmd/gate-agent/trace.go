@@ -25,8 +25,8 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
-// sessionLimit bounds a traced session. The gate's deadline does not: a trace
-// is to show how slow a card is.
+// sessionLimit bounds a session that is read or traced. The gate's deadline does
+// not: a trace is to show how slow a card is.
 const sessionLimit = 30 * time.Second
 
 func cardTraceCommand() *cobra.Command {
