@@ -117,8 +117,10 @@ func (c *Channel) exchange(ctx context.Context, cmd Command) ([]byte, SW, error)
 	c.stats.Commands++
 	c.stats.Bytes += len(capdu) + len(rapdu)
 	if err != nil {
+		// Whoever has given up on the reader must leave it the command.
 		return nil, 0, fmt.Errorf("INS %02X: %w", cmd.INS, err)
 	}
+	clear(capdu) // it may have been a PIN
 	data, sw, err := ParseResponse(rapdu)
 	if err != nil {
 		return nil, 0, fmt.Errorf("INS %02X: %w", cmd.INS, err)

@@ -23,7 +23,8 @@ import (
 )
 
 func cardCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card"}, cardReadCommand(), cardTraceCommand(), cardReplayCommand())
+	return cli.Group(&cobra.Command{Use: "card", Short: "Look at a card, or register it"},
+		cardReadCommand(), cardRegisterCommand(), cardTraceCommand(), cardReplayCommand())
 }
 
 func cardReadCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal/journal"
@@ -46,6 +47,10 @@ is no error: both may come later.`,
 			return err
 		}
 		if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
+			return err
+		}
+		identity, err := c.describeIdentity()
+		if err != nil {
 			return err
 		}
 		if _, err := c.openSource(); err != nil {
@@ -94,6 +99,7 @@ is no error: both may come later.`,
 		if c.TapUse.FirstUse {
 			fmt.Fprintf(w, "first use  on. %s\n", firstUseWarning)
 		}
+		fmt.Fprintf(w, "identity   %s\n", identity)
 		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {
@@ -124,6 +130,23 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 		return configError{errors.New("tap_use.first_use: anchors.surface_keys names no key")}
 	}
 	return nil
+}
+
+// describeIdentity says which key signs what this terminal registers, if there
+// is one.
+func (c *config) describeIdentity() (string, error) {
+	if c.Identity.Key == "" {
+		return "none: nobody can be registered here", nil
+	}
+	signer, err := c.openIdentity()
+	if err != nil {
+		return "", err
+	}
+	id, err := sign1.KeyID(signer.Public())
+	if err != nil {
+		return "", configError{fmt.Errorf("identity.key: %w", err)}
+	}
+	return fmt.Sprintf("SHA-256 of its public key %x", id), nil
 }
 
 // checkJournal opens the journal for reading, if there is one.

@@ -69,6 +69,10 @@ type config struct {
 		Certificates []string `toml:"certificates"` // intermediate, terminal
 	} `toml:"external_auth"`
 
+	Identity struct {
+		Key string `toml:"key"` // key URI; "" where nobody is registered
+	} `toml:"identity"`
+
 	Card struct {
 		Profile string `toml:"profile"` // "" is the built-in one
 	} `toml:"card"`
@@ -174,7 +178,7 @@ func (c *config) check() error {
 		}
 	}
 	for _, k := range []struct{ key, uri string }{
-		{"scope_key.wrapper", c.ScopeKey.Wrapper}, {"external_auth.key", c.ExternalAuth.Key},
+		{"scope_key.wrapper", c.ScopeKey.Wrapper}, {"external_auth.key", c.ExternalAuth.Key}, {"identity.key", c.Identity.Key},
 	} {
 		if err := wholePaths(k.uri); err != nil {
 			return fmt.Errorf("%s: %w", k.key, err)

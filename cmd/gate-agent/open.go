@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -228,11 +229,26 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 	return key, nil
 }
 
+// openIdentity opens the key with which this terminal signs what it reports.
+func (c *config) openIdentity() (crypto.Signer, error) {
+	if c.Identity.Key == "" {
+		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs what it registers (docs/registration.md)")}
+	}
+	signer, err := keystore.OpenSigner(c.Identity.Key, keystore.Identity)
+	if err != nil {
+		return nil, configError{fmt.Errorf("identity.key: %w", err)}
+	}
+	return signer, nil
+}
+
 // custody says, for each key medium in use, what it protects against.
 func (c *config) custody() ([]string, error) {
 	uris := []string{c.ScopeKey.Wrapper}
 	if slices.Contains(c.Methods, jpki.ExternalAuth) {
 		uris = append(uris, c.ExternalAuth.Key)
+	}
+	if c.Identity.Key != "" {
+		uris = append(uris, c.Identity.Key)
 	}
 	var said []string
 	var failed error

@@ -2,7 +2,9 @@ package cardauth
 
 import (
 	"crypto"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 
@@ -25,8 +27,25 @@ type Challenge struct {
 	Nonce    [32]byte
 }
 
-// PurposeGate is the purpose of a tap at a gate.
-const PurposeGate = "gate"
+// Purposes of a challenge.
+const (
+	PurposeGate = "gate" // a tap at a gate
+
+	// The two of a registration: what the authentication key signs, once its
+	// PIN was given, and then the card's own key.
+	PurposeRegistration     = "registration"
+	PurposeRegistrationCard = "registration-card"
+)
+
+// ForCardKey is the challenge that the card's own key signs in a registration,
+// after the authentication key signed c. It has the same nonce, and in the place
+// of the ticket it names that signature: it cannot have been signed before, nor
+// for another registration.
+func (c Challenge) ForCardKey(signature []byte) Challenge {
+	sum := sha256.Sum256(signature)
+	c.Purpose, c.Ticket = PurposeRegistrationCard, hex.EncodeToString(sum[:])
+	return c
+}
 
 // Fresh fills the nonce from rand.
 func (c *Challenge) Fresh(rand io.Reader) error {

@@ -54,6 +54,7 @@ type Purpose string
 
 const (
 	ExternalAuth Purpose = "external-auth" // the terminal proves itself to a card
+	Identity     Purpose = "identity"      // signs what the terminal reports, such as a registration
 	List         Purpose = "list"          // signs lists
 	Wrap         Purpose = "wrap"          // wraps small secrets; only for OpenWrapper
 )

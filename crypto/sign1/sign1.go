@@ -53,8 +53,11 @@ var (
 // A Role is what a signature is for.
 type Role string
 
-// RoleList signs lists of one scope.
-const RoleList Role = "list"
+// Roles.
+const (
+	RoleList         Role = "list"         // lists of one scope
+	RoleRegistration Role = "registration" // records of registrations in one scope, by the terminal that read the card
+)
 
 // externalAAD separates the roles from each other and from every other use of a key.
 func (r Role) externalAAD() []byte { return []byte("gate-agent/" + string(r) + "/v1") }
@@ -64,6 +67,10 @@ type Key struct {
 	Public crypto.PublicKey // ed25519.PublicKey, or *ecdsa.PublicKey on P-256 or P-384
 	Role   Role
 	Scope  string // whom it may sign for
+
+	// Signer names who holds the key, such as a terminal, where more than one
+	// may sign for a role and scope and it matters which one did.
+	Signer string
 }
 
 // Keys is a set of trusted keys. The zero value trusts nobody.
@@ -106,9 +113,10 @@ func NewKeys(keys ...Key) (Keys, error) {
 
 // A Payload is verified content. The zero Payload has no role.
 type Payload struct {
-	bytes []byte
-	role  Role
-	scope string
+	bytes  []byte
+	role   Role
+	scope  string
+	signer string
 }
 
 // Bytes returns a copy of the content.
@@ -119,6 +127,9 @@ func (p Payload) Role() Role { return p.role }
 
 // Scope returns the scope its key may sign for.
 func (p Payload) Scope() string { return p.scope }
+
+// Signer returns the name of who holds its key, "" when the key has none.
+func (p Payload) Signer() string { return p.signer }
 
 // Verify returns the payload of a message that a key trusted for role signed
 // for role. Its errors are the four of this package, wrapped.
@@ -140,7 +151,7 @@ func (k Keys) Verify(role Role, msg []byte) (Payload, error) {
 	if err := m.Verify(role.externalAAD(), key.verifier); err != nil {
 		return Payload{}, fmt.Errorf("%w, kid %x", ErrSignature, h.kid[:8])
 	}
-	return Payload{bytes.Clone(m.Payload), key.Role, key.Scope}, nil
+	return Payload{bytes.Clone(m.Payload), key.Role, key.Scope, key.Signer}, nil
 }
 
 // Sign returns a COSE_Sign1 message over payload for role.

@@ -43,7 +43,7 @@ func mustKeys(t testing.TB, keys ...Key) Keys {
 
 func TestSignedPayloadVerifiesForItsRoleAndNamesItsScope(t *testing.T) {
 	for name, signer := range testKeys(t) {
-		keys := mustKeys(t, Key{signer.Public(), RoleList, "arena"})
+		keys := mustKeys(t, Key{Public: signer.Public(), Role: RoleList, Scope: "arena"})
 		for _, payload := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("y"), 60000)} {
 			msg, err := Sign(rand.Reader, RoleList, signer, payload)
 			if err != nil {
@@ -66,10 +66,10 @@ func TestSignatureForOneRoleIsWorthNothingForAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mustKeys(t, Key{signer.Public(), RoleList, "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrSignature) {
+	if _, err := mustKeys(t, Key{Public: signer.Public(), Role: RoleList, Scope: "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrSignature) {
 		t.Errorf("same key trusted for lists: %v", err)
 	}
-	if _, err := mustKeys(t, Key{signer.Public(), "command", "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrRole) {
+	if _, err := mustKeys(t, Key{Public: signer.Public(), Role: "command", Scope: "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrRole) {
 		t.Errorf("same key trusted for commands, asked for lists: %v", err)
 	}
 }
@@ -80,7 +80,7 @@ func TestUnknownKeyIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mustKeys(t, Key{keys["ES256"].Public(), RoleList, "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrUnknownKey) {
+	if _, err := mustKeys(t, Key{Public: keys["ES256"].Public(), Role: RoleList, Scope: "arena"}).Verify(RoleList, msg); !errors.Is(err, ErrUnknownKey) {
 		t.Error(err)
 	}
 	if _, err := (Keys{}).Verify(RoleList, msg); !errors.Is(err, ErrUnknownKey) {
@@ -90,13 +90,13 @@ func TestUnknownKeyIsRefused(t *testing.T) {
 
 func TestOneKeyHasOneRoleAndOneScope(t *testing.T) {
 	pub := testKeys(t)["EdDSA"].Public()
-	if _, err := NewKeys(Key{pub, RoleList, "a"}, Key{pub, RoleList, "b"}); err == nil {
+	if _, err := NewKeys(Key{Public: pub, Role: RoleList, Scope: "a"}, Key{Public: pub, Role: RoleList, Scope: "b"}); err == nil {
 		t.Error("one key in two scopes")
 	}
-	if _, err := NewKeys(Key{pub, RoleList, ""}); err == nil {
+	if _, err := NewKeys(Key{Public: pub, Role: RoleList, Scope: ""}); err == nil {
 		t.Error("a key without a scope")
 	}
-	if _, err := NewKeys(Key{pub, "", "a"}); err == nil {
+	if _, err := NewKeys(Key{Public: pub, Role: "", Scope: "a"}); err == nil {
 		t.Error("a key without a role")
 	}
 }
@@ -114,7 +114,7 @@ func TestOnlyAllowedKeysAreUsed(t *testing.T) {
 		if _, err := Sign(rand.Reader, RoleList, signer, nil); err == nil {
 			t.Errorf("%T signed", signer)
 		}
-		if _, err := NewKeys(Key{signer.Public(), RoleList, "a"}); err == nil {
+		if _, err := NewKeys(Key{Public: signer.Public(), Role: RoleList, Scope: "a"}); err == nil {
 			t.Errorf("%T is trusted", signer)
 		}
 		if _, err := MarshalPublicKey(signer.Public()); err == nil {
@@ -152,7 +152,7 @@ func TestMessageIsWhatTheSpecificationSays(t *testing.T) {
 
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	for name, signer := range testKeys(t) {
-		keys := mustKeys(t, Key{signer.Public(), RoleList, "arena"})
+		keys := mustKeys(t, Key{Public: signer.Public(), Role: RoleList, Scope: "arena"})
 		msg, err := Sign(nil, RoleList, signer, []byte("payload"))
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func FuzzVerify(f *testing.F) {
 			f.Fatal(err)
 		}
 		signers[id] = s
-		trusted = append(trusted, Key{s.Public(), RoleList, "arena"})
+		trusted = append(trusted, Key{Public: s.Public(), Role: RoleList, Scope: "arena"})
 		msg, err := Sign(nil, RoleList, s, []byte("payload"))
 		if err != nil {
 			f.Fatal(err)
@@ -249,4 +249,22 @@ func unhex(t testing.TB, parts ...string) []byte {
 		b = append(b, x...)
 	}
 	return b
+}
+
+// Of several who may sign for one scope, the payload names the one who did.
+func TestPayloadNamesItsSigner(t *testing.T) {
+	var trusted []Key
+	for alg, s := range testKeys(t) {
+		trusted = append(trusted, Key{Public: s.Public(), Role: RoleRegistration, Scope: "arena", Signer: "gate of " + alg})
+	}
+	keys := mustKeys(t, trusted...)
+	for alg, s := range testKeys(t) {
+		msg, err := Sign(nil, RoleRegistration, s, []byte("record"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := keys.Verify(RoleRegistration, msg); err != nil || p.Signer() != "gate of "+alg {
+			t.Errorf("%s: signed by %q, %v", alg, p.Signer(), err)
+		}
+	}
 }

@@ -64,7 +64,7 @@ func TestVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := mustKeys(t, Key{pub, v.KeyRole, v.Scope}).Verify(v.Role, v.Message)
+			p, err := mustKeys(t, Key{Public: pub, Role: v.KeyRole, Scope: v.Scope}).Verify(v.Role, v.Message)
 			seen[v.Error] = true
 			if v.Error != "" {
 				want, ok := vectorErrors[v.Error]

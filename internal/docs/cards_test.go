@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/internal/world"
+	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
@@ -73,8 +75,8 @@ var cardsAt = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 func TestCardsAreAnsweredAsThePageSays(t *testing.T) {
 	rows := cardRows(t)
 	for _, row := range rows {
-		if len(row.cells) != len(cardColumns) {
-			t.Fatalf("%s has %d answers, want %d", row.image, len(row.cells), len(cardColumns))
+		if len(row.cells) != len(cardColumns)+1 {
+			t.Fatalf("%s has %d answers, want %d", row.image, len(row.cells), len(cardColumns)+1)
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(root, "testdata/cards/*.json"))
@@ -100,6 +102,11 @@ func TestCardsAreAnsweredAsThePageSays(t *testing.T) {
 		}
 		if profiles[row.profile], err = jpki.ParseProfile([]byte(read(t, "testdata/profiles/"+row.profile))); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, row := range rows {
+		if got, err := registers(t, w, images[row.image], profiles[row.profile]); got != row.cells[len(cardColumns)] {
+			t.Errorf("%s %s registers %s, the page says %s (%v)", row.image, row.profile, got, row.cells[len(cardColumns)], err)
 		}
 	}
 	for i, column := range cardColumns {
@@ -138,6 +145,56 @@ func TestCardsAreAnsweredAsThePageSays(t *testing.T) {
 			}
 		}
 	}
+}
+
+// registers says what a registration desk gets of a card whose holder types the
+// right PIN and birth date.
+func registers(t *testing.T, w *world.World, img *vcard.Image, profile jpki.Profile) (string, error) {
+	t.Helper()
+	card, err := vcard.New(img, vcard.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := jpki.NewDialogue(profile, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	born, err := cardauth.ParseBirthDate("19900401")
+	if err != nil {
+		t.Fatal(err)
+	}
+	challenge := cardauth.Challenge{Purpose: cardauth.PurposeRegistration}
+	var authKey, cardKey cardkey.Key
+	var signer cardauth.CVCertificate
+	got, err := d.Register(t.Context(), "slot", nfc.NewChannel(card), challenge, jpki.Registrar{
+		CheckCertificate: func(der, _ []byte) error {
+			head, err := cardauth.ParseHead(der)
+			if err != nil {
+				return err
+			}
+			authKey, err = cardauth.VerifyCertificate(head, der, w.Anchors(), cardsAt)
+			return err
+		},
+		CheckSigner: func(cvc []byte) (err error) {
+			signer, err = cardauth.VerifyCVCertificate(cvc, w.SurfaceAuthorities())
+			return err
+		},
+		Ask: func(context.Context, jpki.Question) (jpki.Answer, error) {
+			return jpki.Answer{PIN: []byte("1234"), BirthDate: born}, nil
+		},
+		CheckProof: func(s jpki.Signed) error { return challenge.VerifiedBy(authKey, s.Scheme, s.Signature) },
+		CheckRecord: func(record []byte) (err error) {
+			cardKey, err = cardauth.VerifyAgeRecord(record, signer, born)
+			return err
+		},
+	})
+	switch {
+	case err != nil:
+		return "refused", err
+	case !got.CardSurface:
+		return "authentication key", nil
+	}
+	return "both keys", challenge.ForCardKey(got.Authentication.Signature).VerifiedBy(cardKey, got.Card.Scheme, got.Card.Signature)
 }
 
 // worldOfTestdata is a world whose hierarchies and terminal key are those of

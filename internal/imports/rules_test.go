@@ -40,8 +40,8 @@ var rules = []rule{
 	// nfc
 	{
 		who:    []string{"./nfc/..."},
-		direct: join(network, logging, sqlite, []string{"./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
-		deps:   join(farther, logging, sqlite, []string{"./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
+		direct: join(network, logging, sqlite, []string{"./registration", "./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./registration", "./whitelist/...", "./terminal/...", "./sync/...", "./hub/..."}),
 		why:    "a card dialogue has no network and no opinion",
 	},
 	{
@@ -71,8 +71,8 @@ var rules = []rule{
 	// crypto
 	{
 		who:    []string{"./crypto/..."},
-		direct: join(network, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./sync/..."}),
-		deps:   join(farther, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./sync/..."}),
+		direct: join(network, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./registration", "./sync/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./nfc/pcsc", "./nfc/jpki", "./nfc/vcard/...", "./terminal/...", "./whitelist/...", "./registration", "./sync/..."}),
 		why:    "what verifies depends on nothing that it verifies for; a medium for keys is handed in",
 	},
 	{
@@ -86,6 +86,14 @@ var rules = []rule{
 		direct: []string{"github.com/veraison/go-cose"},
 		tests:  true,
 		why:    "one package verifies COSE: its list of algorithms and roles cannot be gone around",
+	},
+
+	// registration
+	{
+		who:    []string{"./registration"},
+		direct: join(network, logging, sqlite, []string{"./nfc/...", "./terminal/...", "./whitelist/...", "./sync/...", "./hub/..."}),
+		deps:   join(farther, logging, sqlite, []string{"./nfc/...", "./terminal/...", "./whitelist/...", "./sync/...", "./hub/..."}),
+		why:    "a record is verified where there is neither card nor terminal, by the hub that has to judge it alone",
 	},
 
 	// whitelist

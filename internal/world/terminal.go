@@ -46,6 +46,9 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err := keystore.SealSigner(uri("external-auth.key"), keystore.ExternalAuth, w.TerminalKey); err != nil {
 		return "", err
 	}
+	if err := keystore.SealSigner(uri("identity.key"), keystore.Identity, w.IdentityKey); err != nil {
+		return "", err
+	}
 	if err := keystore.GenerateSealedWrapper(uri("wrap.key")); err != nil {
 		return "", err
 	}
@@ -61,16 +64,20 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
+	identityKey, err := sign1.MarshalPublicKey(w.IdentityKey.Public())
+	if err != nil {
+		return "", err
+	}
 	var ca []byte
 	for _, anchor := range w.Anchors() {
 		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
 	}
-	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.HasPrefix(methods, `["`+string(jpki.TapUse)), uri("external-auth.key"))
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.HasPrefix(methods, `["`+string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"))
 	for _, f := range []struct {
 		name    string
 		content []byte
 	}{
-		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"ca.pem", ca}, {"list.cose", list},
+		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"identity.pub.pem", identityKey}, {"ca.pem", ca}, {"list.cose", list},
 		{"surface-keys.json", w.surfaceKeys()}, {"intermediate.cvc", w.TerminalCertificates[0]}, {"terminal.cvc", w.TerminalCertificates[1]},
 		{"config.toml", []byte(text)},
 	} {
@@ -110,6 +117,9 @@ first_use = %v   # a real terminal leaves this at false (docs/protocol.md says w
 [external_auth]
 key          = %q
 certificates = ["intermediate.cvc", "terminal.cvc"]
+
+[identity]
+key = %q
 `
 
 // A Site is the state of a terminal in process: a real list store and a real

@@ -42,6 +42,7 @@ type World struct {
 	ScopeKey    cardid.ScopeKey
 	ListKey     ed25519.PrivateKey
 
+	IdentityKey          ed25519.PrivateKey // with which the terminal signs what it registers
 	TerminalKey          *rsa.PrivateKey
 	TerminalCertificates [2][]byte // intermediate, terminal
 
@@ -65,6 +66,9 @@ func New(now time.Time) (*World, error) {
 	}
 	if _, w.ListKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, fmt.Errorf("making the list key: %w", err)
+	}
+	if _, w.IdentityKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, fmt.Errorf("making the identity key: %w", err)
 	}
 	if w.TerminalKey, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 		return nil, fmt.Errorf("making the terminal key: %w", err)

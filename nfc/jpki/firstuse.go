@@ -39,23 +39,18 @@ func (s *session) firstUse(f FirstUse) error {
 // where a tap does (card-facts §3, PIN rule). It does so once, and not when one
 // try is left, because a mistake in a list must not lock a person's card.
 func (s *session) presentBirthDate(pin FileID, born cardauth.BirthDate) error {
-	const doing = "presenting the birth date"
-	left, err := s.triesLeft(pin)
-	if err != nil {
-		return wrap("asking for the tries of the birth date", err, ErrRefused)
+	if _, err := s.triesToSpend(BirthDate, pin); err != nil {
+		return err
 	}
-	if left <= 1 {
-		return fmt.Errorf("%s: %w: tries left: %d", doing, ErrRefused, left)
-	}
-	err = s.verify(pin, born.PIN())
+	err := s.verify(pin, born.PIN())
 	if status, ok := errors.AsType[*nfc.StatusError](err); ok {
 		s.evidence.BirthDateRefused = status.SW&0xFF00 == 0x6300
 	}
-	return wrap(doing, err, ErrRefused)
+	return wrap("presenting the birth date", err, ErrRefused)
 }
 
-// unlimited is how many tries are left where there is no limit.
-const unlimited = 1 << 16
+// Unlimited is how many tries are left where there is no limit.
+const Unlimited = 1 << 16
 
 // triesLeft asks with an empty VERIFY how many tries a PIN has, which spends
 // none. Cards answer it with 63xx even when the PIN is verified.
@@ -68,7 +63,7 @@ func (s *session) triesLeft(pin FileID) (int, error) {
 	case !ok:
 		return 0, err
 	case status.SW == swNoLimit:
-		return unlimited, nil
+		return Unlimited, nil
 	case errors.Is(err, nfc.ErrBlocked):
 		return 0, nil
 	}

@@ -11,12 +11,13 @@ import (
 	"github.com/gate-agent/gate-agent/nfc"
 )
 
-// EF identifiers of JPKI-AP and of the card-surface AP that only Inspect reads
-// (card-facts §2, §4). They are known and the same on every card.
+// EF identifiers of JPKI-AP and of the card-surface AP that only Inspect and
+// Register use (card-facts §2, §4). They are known and the same on every card.
 const (
 	efTokenInfo            = 0x0006
 	efCertificatesPresent  = 0x0008
 	efCACertificate        = 0x000B
+	efAuthenticationPIN    = 0x0018
 	efSurfaceCVCertificate = 0x0004
 )
 
@@ -36,16 +37,33 @@ type Info struct {
 // when the card is no JPKI card or leaves.
 func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (Info, error) {
 	s := session{d: d, ctx: ctx, slot: slot, ch: ch}
-	var info Info
-	if err := s.selectDF("JPKI-AP", d.profile.Applications.JPKI); err != nil {
+	info, err := s.inspectJPKI()
+	if err != nil {
 		return info, err
 	}
-	if token, err := s.readEF(efTokenInfo, 32); err == nil {
-		info.Token = strings.TrimRight(string(token), " \x00")
-	} else if gone(err) {
+	if err := s.selectDF("card-surface AP", d.profile.Applications.CardSurface); err != nil {
+		if gone(err) {
+			return info, err
+		}
+		return info, nil // a phone or a SIM
+	}
+	info.CardSurface = true
+	if info.SurfaceCertificate, err = s.readEFAll(efSurfaceCVCertificate, cardauth.CVCertificateSize); gone(err) {
 		return info, err
 	}
-	var err error
+	return info, nil
+}
+
+// inspectJPKI reads what JPKI-AP gives away, and leaves it selected.
+func (s *session) inspectJPKI() (info Info, err error) {
+	if err := s.selectDF("JPKI-AP", s.d.profile.Applications.JPKI); err != nil {
+		return info, err
+	}
+	token, err := s.readEF(efTokenInfo, tokenLabelSize)
+	if gone(err) {
+		return info, err
+	}
+	info.Token = strings.TrimRight(string(token), " \x00")
 	if info.CertificatesMarked, err = s.readEF(efCertificatesPresent, 3); gone(err) {
 		return info, err
 	}
@@ -63,18 +81,12 @@ func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (I
 	case !errors.Is(err, ErrUnsupported) || errors.Is(err, nfc.ErrMalformed):
 		return info, err
 	}
-	if err := s.selectDF("card-surface AP", d.profile.Applications.CardSurface); err != nil {
-		if gone(err) {
-			return info, err
-		}
-		return info, nil // a phone or a SIM
-	}
-	info.CardSurface = true
-	if info.SurfaceCertificate, err = s.readEFAll(efSurfaceCVCertificate, cardauth.CVCertificateSize); gone(err) {
-		return info, err
-	}
 	return info, nil
 }
+
+// tokenLabelSize is the length in bytes of the label that token information
+// begins with.
+const tokenLabelSize = 32
 
 // gone reports whether err means that the session is over; a status word only
 // means that the card does not give this file.

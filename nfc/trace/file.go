@@ -198,8 +198,8 @@ func (p *fileParser) header(name, value string) (err error) {
 	switch name {
 	case "recorded":
 		h.Recorded, err = time.Parse(time.RFC3339, value)
-		if err == nil && h.Recorded.Format(time.RFC3339) != value {
-			err = fmt.Errorf("recorded %q: want whole seconds", value)
+		if err == nil && (h.Recorded.Format(time.RFC3339) != value || h.Recorded.IsZero()) {
+			err = fmt.Errorf("recorded %q: want an instant in whole seconds", value)
 		}
 		h.Recorded = h.Recorded.UTC()
 		return err

@@ -1,0 +1,219 @@
+package registration
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/crypto/cardkey"
+)
+
+// The wire form of docs/registration.md. Decoding is strict, and what was
+// decoded is encoded again and compared: one value has one encoding
+// (RFC 8949 §4.2.1), and a field that is null, empty or cut short shows.
+
+const version = 1
+
+type wireRecord struct {
+	Version        uint64       `cbor:"0,keyasint"`
+	Scope          string       `cbor:"1,keyasint"`
+	Hierarchy      string       `cbor:"2,keyasint"`
+	Terminal       string       `cbor:"3,keyasint"`
+	Ticket         string       `cbor:"4,keyasint,omitempty"`
+	At             uint64       `cbor:"5,keyasint"`
+	Nonce          [32]byte     `cbor:"6,keyasint"`
+	Token          string       `cbor:"7,keyasint,omitempty"`
+	Marked         []byte       `cbor:"8,keyasint,omitempty"`
+	Certificate    []byte       `cbor:"9,keyasint"`
+	Authentication wireSigned   `cbor:"10,keyasint"`
+	Surface        *wireSurface `cbor:"11,keyasint,omitempty"`
+}
+
+type wireSigned struct {
+	Scheme    string `cbor:"1,keyasint"`
+	Signature []byte `cbor:"2,keyasint"`
+}
+
+type wireSurface struct {
+	SignerCertificate []byte     `cbor:"1,keyasint"`
+	AgeRecord         []byte     `cbor:"2,keyasint"`
+	Card              wireSigned `cbor:"3,keyasint"`
+}
+
+var (
+	encMode = must(cbor.EncOptions{
+		Sort:        cbor.SortCoreDeterministic,
+		IndefLength: cbor.IndefLengthForbidden,
+		TagsMd:      cbor.TagsForbidden,
+	}.EncMode())
+	decMode = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   4,  // record, surface, signature
+		MaxArrayElements:  32, // the nonce, were it written so; there are no arrays
+		MaxMapPairs:       16,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) // options that contradict each other
+	}
+	return v
+}
+
+func decode(b []byte) (Record, error) {
+	var w wireRecord
+	if err := decMode.Unmarshal(b, &w); err != nil {
+		// A newer version may have fields this one does not know: say so first.
+		if v := versionOf(b); v > version {
+			return Record{}, fmt.Errorf("%w: version %d, this program reads %d: update it", ErrMalformed, v, version)
+		}
+		return Record{}, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	if w.Version != version {
+		return Record{}, fmt.Errorf("%w: version %d, this program reads %d", ErrMalformed, w.Version, version)
+	}
+	r := Record{
+		Scope: w.Scope, Hierarchy: w.Hierarchy, Terminal: w.Terminal, Ticket: w.Ticket,
+		At: time.Unix(int64(min(w.At, lastSecond+1)), 0).UTC(), Nonce: w.Nonce, Token: w.Token, Marked: w.Marked,
+		Certificate: w.Certificate, Authentication: w.Authentication.signed(),
+	}
+	if s := w.Surface; s != nil {
+		r.Surface = &Surface{SignerCertificate: s.SignerCertificate, AgeRecord: s.AgeRecord, Card: s.Card.signed()}
+	}
+	again, err := r.encode()
+	if err != nil {
+		return Record{}, err
+	}
+	if !bytes.Equal(again, b) {
+		return Record{}, fmt.Errorf("%w: not in deterministic encoding", ErrMalformed)
+	}
+	return r, nil
+}
+
+// versionOf looks at nothing but the version; 0 when there is none.
+func versionOf(b []byte) uint64 {
+	var w map[uint64]cbor.RawMessage
+	var v uint64
+	if decMode.Unmarshal(b, &w) != nil || decMode.Unmarshal(w[0], &v) != nil {
+		return 0
+	}
+	return v
+}
+
+// encode checks and encodes r.
+func (r Record) encode() ([]byte, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	w := wireRecord{
+		Version: version,
+		Scope:   r.Scope, Hierarchy: r.Hierarchy, Terminal: r.Terminal, Ticket: r.Ticket,
+		At: uint64(r.At.Unix()), Nonce: r.Nonce, Token: r.Token, Marked: r.Marked,
+		Certificate: r.Certificate, Authentication: r.Authentication.wire(),
+	}
+	if s := r.Surface; s != nil {
+		w.Surface = &wireSurface{SignerCertificate: s.SignerCertificate, AgeRecord: s.AgeRecord, Card: s.Card.wire()}
+	}
+	return encMode.Marshal(w)
+}
+
+func (s Signed) wire() wireSigned   { return wireSigned{string(s.Scheme), s.Signature} }
+func (w wireSigned) signed() Signed { return Signed{cardkey.Scheme(w.Scheme), w.Signature} }
+
+// Limits of a record, in bytes.
+const (
+	MaxName      = 64  // of a scope or a terminal
+	MaxTicket    = 128 // of a ticket
+	maxToken     = 32  // CK_TOKEN_INFO of PKCS #11
+	markedSize   = 3   // EF 0008
+	maxSignature = 512
+)
+
+// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
+const lastSecond = 253402300799
+
+// CheckNames checks what is known of a record before there is a card.
+func (r Record) CheckNames() error {
+	for _, t := range []struct {
+		name, text string
+		least, max int
+	}{
+		{"scope", r.Scope, 1, MaxName},
+		{"terminal", r.Terminal, 1, MaxName},
+		{"ticket", r.Ticket, 0, MaxTicket},
+		{"token", r.Token, 0, maxToken},
+	} {
+		if err := checkText(t.name, t.text, t.least, t.max); err != nil {
+			return err
+		}
+	}
+	if r.Hierarchy != Production && r.Hierarchy != Test {
+		return fmt.Errorf("%w: hierarchy is neither %q nor %q", ErrMalformed, Production, Test)
+	}
+	return nil
+}
+
+// check enforces what docs/registration.md says of the form. What the parts
+// mean is for Verify.
+func (r Record) check() error {
+	if err := r.CheckNames(); err != nil {
+		return err
+	}
+	if s := r.At.Unix(); s <= 0 || s > lastSecond {
+		return fmt.Errorf("%w: at is not between 1970 and 9999", ErrMalformed)
+	}
+	if n := len(r.Marked); n != 0 && n != markedSize {
+		return fmt.Errorf("%w: EF 0008 of %d bytes, want %d", ErrMalformed, n, markedSize)
+	}
+	if n := len(r.Certificate); n == 0 || n > cardauth.MaxCertificate {
+		return fmt.Errorf("%w: certificate of %d bytes, at most %d", ErrMalformed, n, cardauth.MaxCertificate)
+	}
+	if err := r.Authentication.check("authentication"); err != nil {
+		return err
+	}
+	s := r.Surface
+	if s == nil {
+		return nil
+	}
+	if n := len(s.SignerCertificate); n != cardauth.CVCertificateSize {
+		return fmt.Errorf("%w: signer certificate of %d bytes, want %d", ErrMalformed, n, cardauth.CVCertificateSize)
+	}
+	if n := len(s.AgeRecord); n != cardauth.AgeRecordSize {
+		return fmt.Errorf("%w: age record of %d bytes, want %d", ErrMalformed, n, cardauth.AgeRecordSize)
+	}
+	return s.Card.check("card")
+}
+
+func (s Signed) check(whose string) error {
+	if s.Scheme.Hash() == 0 {
+		return fmt.Errorf("%w: unknown scheme of the %s signature", ErrMalformed, whose)
+	}
+	if n := len(s.Signature); n == 0 || n > maxSignature {
+		return fmt.Errorf("%w: %s signature of %d bytes, at most %d", ErrMalformed, whose, n, maxSignature)
+	}
+	return nil
+}
+
+func checkText(what, s string, least, most int) error {
+	if len(s) < least || len(s) > most {
+		return fmt.Errorf("%w: the %s has %d bytes, allowed are %d to %d", ErrMalformed, what, len(s), least, most)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w: the %s is not UTF-8", ErrMalformed, what)
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("%w: the %s has a character that cannot be printed", ErrMalformed, what)
+		}
+	}
+	return nil
+}
