@@ -12,12 +12,14 @@ import (
 
 // What can go wrong in a tap beside what the card says.
 var (
-	errMultipleCards = errors.New("more than one card in the field")
-	errBirthDate     = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
-	errList          = errors.New("list cannot be used")
-	errJournal       = errors.New("journal cannot be written")
-	errGate          = errors.New("gate did not open")
+	errBirthDate = errors.New("the card has refused the birth date of its row before: correct the list and register the card")
+	errList      = errors.New("list cannot be used")
+	errJournal   = errors.New("journal cannot be written")
+	errGate      = errors.New("gate did not open")
 )
+
+// ErrMultipleCards says that nobody can tell whose turn it is.
+var ErrMultipleCards = errors.New("more than one card in the field")
 
 // ErrNoKey says that a card did all that it was asked, and that nobody knows a
 // key to check its answer with.
@@ -26,6 +28,9 @@ var ErrNoKey = errors.New("the card is registered without the key of the configu
 // ReasonOf names why an error denies. Whatever is not known here is a fault
 // of ours, and the gate is out of order.
 func ReasonOf(err error) Reason {
+	if bad, ok := errors.AsType[*nfc.CardError](err); ok && !errors.Is(bad, nfc.ErrRemoved) {
+		return CardUnsupported // it is mute, or no card
+	}
 	for _, m := range [...]struct {
 		err    error
 		reason Reason
@@ -34,7 +39,7 @@ func ReasonOf(err error) Reason {
 		{context.Canceled, OutOfOrder}, // the agent is told to stop
 		{errDeadline, ReadTimeout},
 		{ErrNoPermit, ReadTimeout},
-		{errMultipleCards, MultipleCards},
+		{ErrMultipleCards, MultipleCards},
 		{errList, DataStale},
 		{errJournal, OutOfOrder},
 		{jpki.ErrTerminalKey, OutOfOrder},

@@ -138,11 +138,7 @@ func (l *Lane) Run(ctx context.Context) error {
 
 // refuse denies a card that could not even be connected to.
 func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
-	d := Decision{Instant: l.Now(), Gate: l.GateName, Reason: CardUnsupported, Cause: bad, Elapsed: time.Since(bad.Detected)}
-	if errors.Is(bad, nfc.ErrRemoved) {
-		d.Reason = CardRemoved
-	}
-	l.publish(ctx, d)
+	l.publish(ctx, Decision{Instant: l.Now(), Gate: l.GateName, Reason: ReasonOf(bad), Cause: bad, Elapsed: time.Since(bad.Detected)})
 }
 
 // signals says what the lamps show for a verdict.

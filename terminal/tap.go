@@ -122,7 +122,7 @@ func (t *tap) run(ctx context.Context) {
 // prove speaks with the card until t.facts has a holder and a row.
 func (t *tap) prove(ctx context.Context) error {
 	l, d := t.lane, &t.decision
-	if err := t.alone(ctx); err != nil {
+	if err := Alone(ctx, t.card); err != nil {
 		return err
 	}
 	view, err := l.List.Current()
@@ -146,18 +146,18 @@ func (t *tap) prove(ctx context.Context) error {
 		Instant: d.Instant, Clock: clock, Gate: l.GateName, Holder: proved.Holder, Row: proved.Row, List: list,
 		Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
 	}
-	return t.alone(ctx) // a second card may have come meanwhile
+	return Alone(ctx, t.card) // a second one may have come meanwhile
 }
 
-// alone refuses to go on while another slot of the lane holds a card: nobody
-// could say whose gate it is.
-func (t *tap) alone(ctx context.Context) error {
-	alone, err := t.card.Alone(ctx)
+// Alone refuses to go on with a card while another slot of its lane holds one
+// too: nobody could say whose gate it is, or whose PIN.
+func Alone(ctx context.Context, card nfc.Card) error {
+	alone, err := card.Alone(ctx)
 	if err != nil {
 		return fmt.Errorf("looking for a second card: %w", err)
 	}
 	if !alone {
-		return errMultipleCards
+		return ErrMultipleCards
 	}
 	return nil
 }

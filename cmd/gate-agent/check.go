@@ -11,10 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
-	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/cli"
-	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
@@ -34,19 +32,8 @@ is no error: both may come later.`,
 		if err != nil {
 			return err
 		}
-		anchors, err := c.openAnchors()
+		_, anchors, surface, err := c.openProof()
 		if err != nil {
-			return err
-		}
-		surface, err := c.openSurfaceKeys()
-		if err != nil {
-			return err
-		}
-		dialogue, err := c.openDialogue()
-		if err != nil {
-			return err
-		}
-		if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
 			return err
 		}
 		identity, err := c.describeIdentity()
@@ -116,21 +103,6 @@ is no error: both may come later.`,
 
 // firstUseWarning says where first use is configured what it does not prove.
 const firstUseWarning = "It does not prove that certificate and card key are of one chip, and it tells a listed person's birth date to whoever presents a copy of that person's certificate"
-
-// checkFirstUse checks that what first use needs is there, if it is configured.
-func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []cardauth.CVAuthority) error {
-	switch {
-	case !c.TapUse.FirstUse:
-		return nil
-	case !d.CanFirstUse():
-		return configError{errors.New("tap_use.first_use: the card profile has no [first_use]")}
-	case len(anchors.Certificates()) == 0:
-		return configError{errors.New("tap_use.first_use: anchors.files names no certificate that could vouch for a card")}
-	case len(surface) == 0:
-		return configError{errors.New("tap_use.first_use: anchors.surface_keys names no key")}
-	}
-	return nil
-}
 
 // describeIdentity says which key signs what this terminal registers, if there
 // is one.

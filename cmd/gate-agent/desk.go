@@ -19,6 +19,7 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/registration"
+	"github.com/gate-agent/gate-agent/terminal"
 )
 
 // typing is how long a person may take to type, mistakes included.
@@ -115,23 +116,9 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 	return record, report, nil
 }
 
-var errMultipleCards = errors.New("more than one card on the readers")
-
-// alone refuses to go on beside another card: nobody could say whose PIN it is.
-func alone(ctx context.Context, card nfc.Card) error {
-	alone, err := card.Alone(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for a second card: %w", err)
-	}
-	if !alone {
-		return errMultipleCards
-	}
-	return nil
-}
-
 // read has the dialogue with the card and signs what came of it.
 func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([]byte, error) {
-	if err := alone(ctx, card); err != nil {
+	if err := terminal.Alone(ctx, card); err != nil {
 		return nil, err
 	}
 	r := d.record
@@ -175,7 +162,7 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 			born = a.BirthDate
 			return a, err
 		},
-		CheckAlone: func() error { return alone(ctx, card) },
+		CheckAlone: func() error { return terminal.Alone(ctx, card) },
 		CheckProof: func(s jpki.Signed) error {
 			if err := challenge.VerifiedBy(authKey, s.Scheme, s.Signature); err != nil {
 				return fmt.Errorf("authentication key: %w: %w", cardauth.ErrNotGenuine, err)
@@ -190,7 +177,7 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 	if err != nil {
 		return nil, err
 	}
-	if err := alone(ctx, card); err != nil {
+	if err := terminal.Alone(ctx, card); err != nil {
 		return nil, err // a second card came meanwhile
 	}
 

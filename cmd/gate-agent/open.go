@@ -92,6 +92,35 @@ func (c *config) openSurfaceKeys() ([]cardauth.CVAuthority, error) {
 	}
 }
 
+// openProof opens what a card is spoken to and checked with.
+func (c *config) openProof() (d *jpki.Dialogue, anchors anchor.Set, surface []cardauth.CVAuthority, err error) {
+	if anchors, err = c.openAnchors(); err != nil {
+		return nil, anchors, nil, err
+	}
+	if surface, err = c.openSurfaceKeys(); err != nil {
+		return nil, anchors, nil, err
+	}
+	if d, err = c.openDialogue(); err != nil {
+		return nil, anchors, nil, err
+	}
+	return d, anchors, surface, c.checkFirstUse(d, anchors, surface)
+}
+
+// checkFirstUse checks that what first use needs is there, if it is configured.
+func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []cardauth.CVAuthority) error {
+	switch {
+	case !c.TapUse.FirstUse:
+		return nil
+	case !d.CanFirstUse():
+		return configError{errors.New("tap_use.first_use: the card profile has no [first_use]")}
+	case len(anchors.Certificates()) == 0:
+		return configError{errors.New("tap_use.first_use: anchors.files names no certificate that could vouch for a card")}
+	case len(surface) == 0:
+		return configError{errors.New("tap_use.first_use: anchors.surface_keys names no key")}
+	}
+	return nil
+}
+
 // listKeys are the keys that may sign lists of the configured scope.
 func (c *config) listKeys() (sign1.Keys, error) {
 	var keys []sign1.Key

@@ -17,7 +17,7 @@ import (
 // come or did not type, only ended it.
 func registerError(err error) error {
 	for _, refused := range []error{
-		jpki.ErrUnsupported, jpki.ErrRefused, nfc.ErrMalformed, errMultipleCards,
+		jpki.ErrUnsupported, jpki.ErrRefused, nfc.ErrMalformed, terminal.ErrMultipleCards,
 		cardauth.ErrNotGenuine, cardauth.ErrUntrusted, cardauth.ErrExpired, cardauth.ErrHeadMalformed, cardauth.ErrHeadIncomplete,
 	} {
 		if errors.Is(err, refused) {
@@ -38,8 +38,6 @@ func registerWords(err error) words.Text {
 			EN: "The card left the reader. Nothing is registered: begin again, and leave it there to the end.",
 			JA: "カードが離れました。登録されていません。最初からやり直し、終わるまで置いたままにしてください。",
 		}
-	case errors.Is(err, errMultipleCards):
-		return words.Reason(terminal.MultipleCards)
 	case errors.Is(err, errNotTyped), errors.Is(err, errNoCard), errors.Is(err, context.Canceled):
 		return words.Text{EN: "Nothing is registered.", JA: "登録されていません。"}
 	}
@@ -51,7 +49,7 @@ func registerWords(err error) words.Text {
 
 func triesWords(t jpki.TriesError) words.Text {
 	en, ja := "PIN", "暗証番号"
-	if t.Secret == jpki.BirthDate {
+	if t.Secret == jpki.SecretBirthDate {
 		en, ja = "birth date", "生年月日"
 	}
 	const municipalityEN, municipalityJA = "Your municipality can help.", "市区町村の窓口にご相談ください。"

@@ -226,29 +226,30 @@ func replayedRow(f trace.File, known trace.Known) (row whitelist.Row, err error)
 	if known.FirstUse {
 		// The card took the row's birth date or it did not, which is recorded.
 		// Any will do that the age record agrees with, or does not.
-		row.BirthDate = recordedBirthDate(f.Pairs)
-		for _, other := range []string{"20000101", "20000102"} {
-			if row.BirthDate == "" || f.BirthDate == trace.BirthDateOther && other != row.BirthDate {
-				row.BirthDate = other
-				break
-			}
+		row.BirthDate = "20000101"
+		switch born := recordedBirthDate(f.Pairs); {
+		case born != "" && f.BirthDate != trace.BirthDateOther:
+			row.BirthDate = born
+		case born == row.BirthDate:
+			row.BirthDate = "20000102"
 		}
 	}
 	return row, nil
 }
 
-// recordedBirthDate is what an age record among the answers says, "" without
-// one. It may have come in pieces.
+// recordedBirthDate is what an age record among the answers says, which may have
+// come in pieces; "" without one that a check would come to the date of.
 func recordedBirthDate(pairs []trace.Pair) string {
 	var data []byte
 	for _, p := range pairs {
 		data = append(data, p.Response[:max(0, len(p.Response)-2)]...)
 	}
-	_, found, ok := bytes.Cut(data, []byte{0xFF, 0x10, 0x82, 0x02, 0x1E, 0xDF, 0x11, 0x08})
-	if !ok || len(found) < 8 {
-		return ""
+	for ; len(data) >= cardauth.AgeRecordSize; data = data[1:] {
+		if r, err := cardauth.ParseAgeRecord(data[:cardauth.AgeRecordSize]); err == nil {
+			return r.BirthDate().YYYYMMDD()
+		}
 	}
-	return string(found[:8])
+	return ""
 }
 
 // refusedBefore implements terminal.Refusals.
@@ -303,10 +304,9 @@ func (r replayReport) print(w io.Writer) {
 		line("now", r.replayOutcome.String())
 	}
 	if d := r.Difference; d != nil {
-		switch {
-		case d.Recorded == "":
+		if d.Recorded == "" {
 			line("differs", "behind the last recorded command")
-		default:
+		} else {
 			line("differs", fmt.Sprintf("in line %d", d.Line))
 			line("", "recorded "+d.Recorded)
 		}

@@ -75,19 +75,8 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	if err != nil {
 		return err
 	}
-	anchors, err := c.openAnchors()
+	dialogue, anchors, surface, err := c.openProof()
 	if err != nil {
-		return err
-	}
-	surface, err := c.openSurfaceKeys()
-	if err != nil {
-		return err
-	}
-	dialogue, err := c.openDialogue()
-	if err != nil {
-		return err
-	}
-	if err := c.checkFirstUse(dialogue, anchors, surface); err != nil {
 		return err
 	}
 	store, err := c.openList(key)

@@ -31,6 +31,7 @@ type speaker struct {
 
 // spoken is what came of it.
 type spoken struct {
+	err    error // nil when the card did it
 	reason terminal.Reason
 	detail string
 	stats  nfc.Stats
@@ -39,24 +40,23 @@ type spoken struct {
 
 func (s *speaker) speak(ctx context.Context, slot string, card nfc.Transmitter) (said spoken) {
 	channel := nfc.NewChannel(card)
-	var err error
 	if s.dialogue == dialogueRead {
 		var info jpki.Info
-		info, err = s.Dialogue.Inspect(ctx, slot, channel)
+		info, said.err = s.Dialogue.Inspect(ctx, slot, channel)
 		said.detail = describeInfo(info)
 	} else {
-		said.proved, err = s.Prove(ctx, slot, channel, s.list, s.at)
+		said.proved, said.err = s.Prove(ctx, slot, channel, s.list, s.at)
 		said.detail = fmt.Sprintf("signature of %d bytes, ", len(said.proved.Evidence.Signature))
-		if s.dialogue == string(jpki.TapUse) && errors.Is(err, terminal.ErrNoKey) {
+		if s.dialogue == string(jpki.TapUse) && errors.Is(said.err, terminal.ErrNoKey) {
 			said.detail += "not checked: " + unchecked[s.list.state]
-			err = nil
+			said.err = nil
 		} else {
 			said.detail += "checked with " + s.checkedWith(said.proved)
 		}
 	}
 	said.reason, said.stats = terminal.OK, channel.Stats()
-	if err != nil {
-		said.reason, said.detail = reasonOf(err), err.Error()
+	if said.err != nil {
+		said.reason, said.detail = reasonOf(said.err), said.err.Error()
 	}
 	return said
 }
@@ -85,9 +85,6 @@ func (s *speaker) checkedWith(p terminal.Proved) string {
 func reasonOf(err error) terminal.Reason {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return terminal.ReadTimeout
-	}
-	if bad, ok := errors.AsType[*nfc.CardError](err); ok && !errors.Is(bad, nfc.ErrRemoved) {
-		return terminal.CardUnsupported // as the gate says of a mute card
 	}
 	return terminal.ReasonOf(err)
 }

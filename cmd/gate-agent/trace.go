@@ -143,12 +143,10 @@ type tracer struct {
 	slots   []string
 	profile jpki.Profile
 	key     *jpki.TerminalKey // nil without method A
-	lookup  func(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error)
-	refusal *refusals
+	store   *listdb.Store     // nil without a configuration, and for read
+	view    whitelist.View    // the list in force, nil without one
+	refusal *refusals         // nil without first use
 	rec     *trace.Recorder
-	closers []func() error
-
-	manifest whitelist.Manifest // of the list, zero without one
 }
 
 // newTracer opens what a dialogue needs, and no more of the configuration.
@@ -157,9 +155,6 @@ func newTracer(path, dialogue string) (_ *tracer, err error) {
 	t.dialogue = dialogue
 	t.Methods = []jpki.Method{jpki.Method(dialogue)}
 	t.Scope, t.Terminal = "trace", "trace" // of a challenge for nobody
-	t.lookup = func(context.Context, []byte) (whitelist.Row, trace.RowState, error) {
-		return whitelist.Row{}, trace.RowNoList, nil
-	}
 	t.list = &sheet{find: t.find, tapUse: dialogue == string(jpki.TapUse)}
 	if path == "" {
 		t.Dialogue, err = jpki.NewDialogue(t.profile, nil, rand.Reader)
@@ -209,49 +204,38 @@ func (t *tracer) configure(c *config) (err error) {
 	if t.SurfaceAuthorities, err = c.openSurfaceKeys(); err != nil {
 		return err
 	}
-	t.FirstUse, t.refusal = true, &refusals{config: c, list: t.manifest}
-	t.Refusals = t.refusal
-	t.closers = append(t.closers, t.refusal.close)
+	t.FirstUse = true
+	if t.view != nil { // without a list nobody has a birth date
+		t.refusal = &refusals{config: c, list: t.view.Manifest()}
+		t.Refusals = t.refusal
+	}
 	return c.checkFirstUse(t.Dialogue, anchors, t.SurfaceAuthorities)
 }
 
-// openList has the list in force asked for the card's row. Tap-use goes without
-// one.
-func (t *tracer) openList(c *config) error {
-	store, err := c.openStore()
-	if err != nil {
+// openList opens the list in force. Tap-use goes without one.
+func (t *tracer) openList(c *config) (err error) {
+	if t.store, err = c.openStore(); err != nil {
 		return err
 	}
-	t.closers = append(t.closers, store.Close)
-	view, err := store.Current()
+	view, err := t.store.Current()
 	switch {
 	case errors.Is(err, listdb.ErrNoList) && t.dialogue == string(jpki.TapUse):
 		return nil
 	case err != nil:
 		return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 	}
-	t.closers = append(t.closers, func() error { view.Release(); return nil })
-	t.list.cardID = view.CardID
-	t.manifest = view.Manifest()
-	t.lookup = func(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error) {
-		row, err := view.Lookup(ctx, head)
-		switch {
-		case errors.Is(err, whitelist.ErrNotListed):
-			return row, trace.RowNone, nil
-		case err != nil:
-			return row, trace.RowUnreadable, err
-		}
-		return row, trace.RowListed, nil
-	}
+	t.view, t.list.cardID = view, view.CardID
 	return nil
 }
 
 func (t *tracer) close() error {
-	var err error
-	for _, f := range slices.Backward(t.closers) {
-		err = errors.Join(err, f())
+	err := t.refusal.close()
+	if t.view != nil {
+		t.view.Release()
 	}
-	t.closers = nil
+	if t.store != nil {
+		err = errors.Join(err, t.store.Close())
+	}
 	return err
 }
 
@@ -285,11 +269,16 @@ func (t *tracer) record(ctx context.Context, wait time.Duration, file *traceFile
 func (t *tracer) session(ctx context.Context, card nfc.Card, w io.Writer) (said spoken, err error) {
 	limited, cancel := context.WithTimeout(ctx, sessionLimit)
 	defer cancel()
-	var text bytes.Buffer
-	t.start(card, card.Slot(), io.MultiWriter(w, &text))
+	t.start(card, card.Slot(), w)
 	said = t.speak(limited, card.Slot(), t.rec)
 	err = t.refusal.record(said.proved, t.at)
-	t.noteBirthDate(said.proved, text.Bytes())
+	// What a replay cannot see of a birth date that is not written down.
+	switch {
+	case t.refusal != nil && t.refusal.before:
+		t.rec.BirthDate(trace.BirthDateRefused)
+	case errors.Is(said.err, cardauth.ErrOtherBirthDate):
+		t.rec.BirthDate(trace.BirthDateOther)
+	}
 	return said, errors.Join(err, t.rec.End(string(said.reason), said.detail), ctx.Err())
 }
 
@@ -297,7 +286,7 @@ func (t *tracer) session(ctx context.Context, card nfc.Card, w io.Writer) (said 
 func (t *tracer) unconnected(ctx context.Context, bad *nfc.CardError, w io.Writer) (said spoken, err error) {
 	t.start(nil, bad.Slot, w)
 	t.rec.Unconnected(ctx, bad.Err)
-	said.reason, said.detail = reasonOf(bad), bad.Error()
+	said.err, said.reason, said.detail = bad, reasonOf(bad), bad.Error()
 	return said, t.rec.End(string(said.reason), said.detail)
 }
 
@@ -322,45 +311,44 @@ func (t *tracer) start(card nfc.Transmitter, slot string, w io.Writer) {
 func (t *tracer) find(ctx context.Context, head []byte) (whitelist.Row, trace.RowState, error) {
 	row, state, err := t.lookup(ctx, head)
 	known := trace.Known{Row: state}
-	if state == trace.RowListed {
-		key, methodA := row.CardKey, t.dialogue == string(jpki.ExternalAuth)
-		if methodA {
-			key = row.AuthKey
-			known.AuthenticationKey = key.SPKI()
-		} else {
-			known.CardKey = key.SPKI()
+	chain := false // the whole certificate is checked
+	switch {
+	case state != trace.RowListed:
+	case t.dialogue == string(jpki.ExternalAuth):
+		known.AuthenticationKey = row.AuthKey.SPKI()
+		chain = row.AuthKey.IsZero()
+	default:
+		known.CardKey = row.CardKey.SPKI()
+		known.FirstUse = t.FirstUse && row.CardKey.IsZero() && row.BirthDate != ""
+		chain = known.FirstUse
+	}
+	if chain {
+		for _, a := range t.Anchors {
+			known.Anchors = append(known.Anchors, a.Raw)
 		}
-		known.FirstUse = t.FirstUse && key.IsZero() && row.BirthDate != ""
-		if known.FirstUse || methodA && key.IsZero() {
-			for _, a := range t.Anchors {
-				known.Anchors = append(known.Anchors, a.Raw)
-			}
-		}
-		if known.FirstUse {
-			for _, a := range t.SurfaceAuthorities {
-				known.SurfaceAuthorities = append(known.SurfaceAuthorities, slices.Concat(a.ID[:], a.Key.SPKI()))
-			}
+	}
+	if known.FirstUse {
+		for _, a := range t.SurfaceAuthorities {
+			known.SurfaceAuthorities = append(known.SurfaceAuthorities, slices.Concat(a.ID[:], a.Key.SPKI()))
 		}
 	}
 	t.rec.Know(known)
 	return row, state, err
 }
 
-// noteBirthDate records what a replay cannot see of a birth date that is not
-// written down.
-func (t *tracer) noteBirthDate(p terminal.Proved, text []byte) {
-	if t.refusal == nil || p.Row.BirthDate == "" || !p.Row.CardKey.IsZero() {
-		return
+// lookup asks the list in force, if there is one.
+func (t *tracer) lookup(ctx context.Context, head []byte) (row whitelist.Row, state trace.RowState, err error) {
+	if t.view == nil {
+		return row, trace.RowNoList, nil
 	}
-	if t.refusal.before {
-		t.rec.BirthDate(trace.BirthDateRefused)
-		return
+	row, err = t.view.Lookup(ctx, head)
+	switch {
+	case errors.Is(err, whitelist.ErrNotListed):
+		return row, trace.RowNone, nil
+	case err != nil:
+		return row, trace.RowUnreadable, err
 	}
-	if f, err := trace.ParseFile(bytes.NewReader(text)); err == nil {
-		if born := recordedBirthDate(f.Pairs); born != "" && born != p.Row.BirthDate {
-			t.rec.BirthDate(trace.BirthDateOther)
-		}
-	}
+	return row, trace.RowListed, nil
 }
 
 // refusals are those of the terminal's journal, which is opened when there is
@@ -396,7 +384,7 @@ func (r *refusals) record(p terminal.Proved, at time.Time) error {
 }
 
 func (r *refusals) close() error {
-	if r.journal == nil {
+	if r == nil || r.journal == nil {
 		return nil
 	}
 	return r.journal.Close()

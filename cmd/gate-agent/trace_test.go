@@ -271,6 +271,8 @@ func TestCardThatCannotDoItReplaysTheSame(t *testing.T) {
 		}}
 	}
 	chain := people["listed, key not registered"]
+	ofNoDay := bytes.Clone(s.first.Application(vcard.AIDSurface()).File(0x0001).Content)
+	copy(ofNoDay[8:], "19900230")
 	for name, c := range map[string]struct {
 		dialogue string
 		card     nfctest.Medium
@@ -289,6 +291,7 @@ func TestCardThatCannotDoItReplaysTheSame(t *testing.T) {
 		"birth date with one try":       {b, refuses(s.first, "00200091", 0x63, 0xC1), terminal.AuthFailed},
 		"an age record of nothing":      {b, refuses(s.first, "00B081", 0x90, 0x00), terminal.CardUnsupported},
 		"an age record that is no such": {b, refuses(s.first, "00B081", append(make([]byte, 547), 0x90, 0x00)...), terminal.AuthFailed},
+		"an age record of no day":       {b, refuses(s.first, "00B081", append(ofNoDay, 0x90, 0x00)...), terminal.AuthFailed},
 	} {
 		t.Run(name, func(t *testing.T) { same(t, config, c.dialogue, c.card, c.want) })
 	}

@@ -67,7 +67,7 @@ virtual readers.`,
 		}
 		b.out, b.say = cmd.OutOrStdout(), cmd.ErrOrStderr()
 		if !pcsc {
-			b.lanes, b.post = 8, func() (world.Post, error) { return world.InProcess(), nil }
+			b.lanes, b.post = 8, world.InProcess
 			return b.run(cmd.Context())
 		}
 		// A lane for each method: vpcd is slow to see cards come and go.
@@ -76,7 +76,7 @@ virtual readers.`,
 			return err
 		}
 		next := 0
-		b.lanes, b.post = 1, func() (world.Post, error) { next++; return pcscPost{field, next - 1}, nil }
+		b.lanes, b.post = 1, func() world.Post { next++; return pcscPost{field, next - 1} }
 		return errors.Join(b.run(cmd.Context()), field.close())
 	}
 	return cmd
@@ -101,7 +101,7 @@ type battle struct {
 	deadline    time.Duration
 	json        bool
 	lanes       int // for each method
-	post        func() (world.Post, error)
+	post        func() world.Post
 	out, say    io.Writer
 
 	sums   sums

@@ -26,7 +26,7 @@ func TestBattleThatIsLostIsToldAndFails(t *testing.T) {
 		b := battle{
 			adversaries: []adversary.Adversary{adversary.Honest(adversary.TapUse), wrong},
 			deadline:    2 * time.Second, json: json, lanes: 2,
-			post: func() (world.Post, error) { return world.InProcess(), nil },
+			post: world.InProcess,
 			out:  &out, say: io.Discard,
 		}
 		err := b.run(t.Context())

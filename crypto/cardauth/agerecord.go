@@ -2,6 +2,7 @@ package cardauth
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
@@ -10,6 +11,10 @@ import (
 // AgeRecordSize is the length of an age record in bytes (card-facts §4). Files
 // carry filler behind it.
 const AgeRecordSize = 547
+
+// ErrOtherBirthDate says that an age record is genuine, and of somebody born on
+// another day than the one that was looked for.
+var ErrOtherBirthDate = errors.New("age record of somebody born on another day")
 
 // Where the parts of an age record lie, in bytes: every length in it is known,
 // so that one value has one encoding and nothing can hide between the parts.
@@ -91,7 +96,7 @@ func VerifyAgeRecord(record []byte, signer CVCertificate, born BirthDate) (cardk
 		return cardkey.Key{}, fmt.Errorf("%w: age record: %w", ErrNotGenuine, err)
 	}
 	if born.IsZero() || r.born != born {
-		return cardkey.Key{}, fmt.Errorf("%w: age record of somebody born on another day", ErrNotGenuine)
+		return cardkey.Key{}, fmt.Errorf("%w: %w", ErrNotGenuine, ErrOtherBirthDate)
 	}
 	return r.key, nil
 }

@@ -158,7 +158,7 @@ var methods = map[string][]jpki.Method{
 // method as there are lanes. The site must hold a list with the rows of the siege.
 // It fails when a gate opened, an entry was charged or the journal is not whole,
 // which no attempt alone can tell.
-func (s *Site) Besiege(ctx context.Context, siege *Siege, lanes int, post func() (Post, error), observe func(Outcome)) (err error) {
+func (s *Site) Besiege(ctx context.Context, siege *Siege, lanes int, post func() Post, observe func(Outcome)) error {
 	queues := make(map[string]chan *adversary.Attempt)
 	for _, t := range siege.Attempts {
 		if queues[t.Method] == nil {
@@ -170,7 +170,7 @@ func (s *Site) Besiege(ctx context.Context, siege *Siege, lanes int, post func()
 	for method, queue := range queues {
 		close(queue)
 		for range min(lanes, len(queue)) {
-			g, err := s.guard(method, queue, siege.Deadline, post)
+			g, err := s.guard(method, queue, siege.Deadline, post())
 			if err != nil {
 				return err
 			}
@@ -236,12 +236,8 @@ type guard struct {
 	decisions chan terminal.Decision
 }
 
-func (s *Site) guard(method string, queue <-chan *adversary.Attempt, deadline time.Duration, post func() (Post, error)) (*guard, error) {
-	g := &guard{queue: queue, decisions: make(chan terminal.Decision, 4)}
-	var err error
-	if g.post, err = post(); err != nil {
-		return nil, err
-	}
+func (s *Site) guard(method string, queue <-chan *adversary.Attempt, deadline time.Duration, post Post) (*guard, error) {
+	g := &guard{queue: queue, post: post, decisions: make(chan terminal.Decision, 4)}
 	reader, err := g.post.Reader()
 	if err != nil {
 		return nil, err

@@ -87,11 +87,11 @@ func (s *session) readRest() error {
 	return nil
 }
 
-// readUpTo reads an EF, of which have was read before, up to size bytes: in one
-// command where reader and card take extended length, else by 256 bytes. What is
-// refused in a slot is not tried there again, unless it has been answered there
-// before: then it was the card, which shall not slow down those behind it. Files carry filler behind their content, which
-// is left out.
+// readUpTo reads an EF, of which have was read before, up to size bytes, and
+// leaves out the filler behind them: in one command where reader and card take
+// extended length, else by 256 bytes. What is refused in a slot is not tried
+// there again, unless it has been answered there before: then it was the card,
+// which shall not slow down those behind it.
 func (s *session) readUpTo(file FileID, have []byte, size int) ([]byte, error) {
 	for len(have) < size {
 		at := len(have)

@@ -48,7 +48,7 @@ func (d *Dialogue) Inspect(ctx context.Context, slot string, ch *nfc.Channel) (I
 		return info, nil // a phone or a SIM
 	}
 	info.CardSurface = true
-	if info.SurfaceCertificate, err = s.readEFAll(efSurfaceCVCertificate, cardauth.CVCertificateSize); gone(err) {
+	if info.SurfaceCertificate, err = s.readUpTo(efSurfaceCVCertificate, nil, cardauth.CVCertificateSize); gone(err) {
 		return info, err
 	}
 	return info, nil
@@ -107,24 +107,6 @@ func (s *session) readEF(file FileID, n int) ([]byte, error) {
 	return data, nil
 }
 
-// readEFAll reads the first n bytes of an EF by 256 bytes.
-func (s *session) readEFAll(file FileID, n int) ([]byte, error) {
-	data, err := s.readEF(file, min(n, readSize))
-	for err == nil && len(data) < n {
-		var more []byte
-		at := len(data)
-		more, err = s.readBinary(file, at, min(n-at, readSize))
-		if err == nil && len(more) == 0 {
-			err = fmt.Errorf("%w: EF %04X ends after %d of %d bytes", nfc.ErrMalformed, uint16(file), at, n)
-		}
-		data = append(data, more...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
-}
-
 // readObject reads the DER object at the beginning of an EF, which may carry
 // filler behind it.
 func (s *session) readObject(file FileID) ([]byte, error) {
@@ -139,5 +121,5 @@ func (s *session) readObject(file FileID) ([]byte, error) {
 	if size > cardauth.MaxCertificate {
 		return nil, nil
 	}
-	return s.readEFAll(file, size)
+	return s.readUpTo(file, header, size)
 }

@@ -64,36 +64,6 @@ type Answer struct {
 // ErrPINFormat says that an authentication PIN is not 4 digits.
 var ErrPINFormat = errors.New("the PIN is not 4 digits")
 
-// A Secret is what a card counts tries of.
-type Secret string
-
-// Secrets that Register asks for.
-const (
-	PIN       Secret = "PIN"        // EF 0018
-	BirthDate Secret = "birth date" // EF 0011 of the card-surface AP
-)
-
-// A TriesError says that a secret was wrong, or that it was not even asked for
-// because no try is left that could be spent. It is ErrRefused.
-type TriesError struct {
-	Secret Secret
-	Wrong  bool
-	Left   int // -1: the card did not say
-}
-
-func (e *TriesError) Error() string {
-	if !e.Wrong {
-		return fmt.Sprintf("the %s is not asked for: tries left: %d, and the last one is not ours to spend", e.Secret, e.Left)
-	}
-	if e.Left < 0 {
-		return fmt.Sprintf("the %s is wrong", e.Secret)
-	}
-	return fmt.Sprintf("the %s is wrong, tries left: %d", e.Secret, e.Left)
-}
-
-// Unwrap gives ErrRefused.
-func (e *TriesError) Unwrap() error { return ErrRefused }
-
 // Signed is a signature of the card.
 type Signed struct {
 	Scheme    cardkey.Scheme
@@ -142,7 +112,7 @@ func (s *session) register(challenge cardauth.Challenge, r Registrar, got *Regis
 		}
 	}
 	var q Question
-	if q.PINTries, err = s.triesToSpend(PIN, efAuthenticationPIN); err != nil {
+	if q.PINTries, err = s.triesToSpend(SecretPIN, efAuthenticationPIN); err != nil {
 		return err
 	}
 	if p.FirstUse != nil {
@@ -159,7 +129,7 @@ func (s *session) register(challenge cardauth.Challenge, r Registrar, got *Regis
 		return err
 	}
 	if err = r.CheckAlone(); err == nil {
-		err = s.present(PIN, efAuthenticationPIN, answer.PIN)
+		err = s.present(SecretPIN, efAuthenticationPIN, answer.PIN)
 	}
 	clear(answer.PIN)
 	if err != nil {
@@ -191,7 +161,7 @@ func (s *session) register(challenge cardauth.Challenge, r Registrar, got *Regis
 	if err := s.selectDF("card-surface AP", p.Applications.CardSurface); err != nil {
 		return err
 	}
-	if err := s.present(BirthDate, p.FirstUse.BirthDate, answer.BirthDate.PIN()); err != nil {
+	if err := s.present(SecretBirthDate, p.FirstUse.BirthDate, answer.BirthDate.PIN()); err != nil {
 		return err
 	}
 	record, err := s.readUpTo(p.FirstUse.AgeRecord, nil, cardauth.AgeRecordSize)
@@ -224,37 +194,8 @@ func (s *session) inspectSurface(files FirstUseFiles, r Registrar, got *Register
 	if err := r.CheckSigner(got.SurfaceCertificate); err != nil {
 		return err
 	}
-	q.BirthDateTries, err = s.triesToSpend(BirthDate, files.BirthDate)
+	q.BirthDateTries, err = s.triesToSpend(SecretBirthDate, files.BirthDate)
 	return err
-}
-
-// triesToSpend is how many tries a secret has left, when one of them may be
-// spent: a mistake must not lock a person's card.
-func (s *session) triesToSpend(secret Secret, pin FileID) (int, error) {
-	left, err := s.triesLeft(pin)
-	if err != nil {
-		return 0, wrap("asking for the tries of the "+string(secret), err, ErrRefused)
-	}
-	if left <= 1 {
-		return left, &TriesError{Secret: secret, Left: left}
-	}
-	return left, nil
-}
-
-// present sends VERIFY with what the holder typed.
-func (s *session) present(secret Secret, pin FileID, value []byte) error {
-	err := s.verify(pin, value)
-	if errors.Is(err, nfc.ErrBlocked) {
-		return &TriesError{Secret: secret, Wrong: true}
-	}
-	if status, ok := errors.AsType[*nfc.StatusError](err); ok && status.SW&0xFF00 == 0x6300 {
-		left, counted := status.TriesLeft()
-		if !counted {
-			left = -1
-		}
-		return &TriesError{Secret: secret, Wrong: true, Left: left}
-	}
-	return wrap("presenting the "+string(secret), err, ErrRefused)
 }
 
 // signed has the card sign a challenge.

@@ -168,16 +168,16 @@ func TestRegisterProvesBothKeysInOneSession(t *testing.T) {
 	}
 }
 
-// What it costs is counted, so that somebody notices a command more. CA
-// certificates are read by 256 bytes.
+// What it costs is counted, so that somebody notices a command more. The CA
+// certificate takes two: its length, and all the rest.
 func TestCostsOfARegistration(t *testing.T) {
 	for name, want := range map[string]int{
 		// SELECT, 0006, 0008, 000B, 000A, tries · SELECT, 0004, tries, SELECT ·
 		// 0006, VERIFY, SIGN · SELECT, VERIFY, 0001, SIGN.
-		"good.json": 3 + 6 + 2 + 1 + 4 + 3 + 4,
+		"good.json": 3 + 2 + 2 + 1 + 4 + 3 + 4,
 		// SELECT, 0006, 0008, 000B, 000A refused, tries · SELECT refused, SELECT ·
 		// 0006, VERIFY, 000A, SIGN.
-		"android.json": 3 + 6 + 1 + 1 + 2 + 2 + 2 + 1,
+		"android.json": 3 + 2 + 1 + 1 + 2 + 2 + 2 + 1,
 	} {
 		_, stats, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
 		if err != nil || stats.Commands != want {
@@ -216,31 +216,31 @@ func TestNoSecretIsSentTwiceOrWithTheLastTry(t *testing.T) {
 			name: "right", asked: 1, presented: []string{"98 1234", "91 020401"}, tries: [2]int{3, 10},
 		}, {
 			name: "wrong PIN", answers: []jpki.Answer{typed(t, "4321", born)},
-			want:  &jpki.TriesError{Secret: jpki.PIN, Wrong: true, Left: 2},
+			want:  &jpki.TriesError{Secret: jpki.SecretPIN, Wrong: true, Left: 2},
 			asked: 1, presented: []string{"98 4321"}, tries: [2]int{2, 10},
 		}, {
 			name: "two tries left", img: withTries(t, "good.json", pin, 3, 2),
 			asked: 1, presented: []string{"98 1234", "91 020401"}, tries: [2]int{3, 10},
 		}, {
 			name: "two tries left, wrong PIN", img: withTries(t, "good.json", pin, 3, 2), answers: []jpki.Answer{typed(t, "4321", born)},
-			want:  &jpki.TriesError{Secret: jpki.PIN, Wrong: true, Left: 1},
+			want:  &jpki.TriesError{Secret: jpki.SecretPIN, Wrong: true, Left: 1},
 			asked: 1, presented: []string{"98 4321"}, tries: [2]int{1, 10},
 		}, {
 			name: "one try left", img: withTries(t, "good.json", pin, 3, 1),
-			want: &jpki.TriesError{Secret: jpki.PIN, Left: 1}, tries: [2]int{1, 10},
+			want: &jpki.TriesError{Secret: jpki.SecretPIN, Left: 1}, tries: [2]int{1, 10},
 		}, {
 			name: "blocked", img: withTries(t, "good.json", pin, 3, 0),
-			want: &jpki.TriesError{Secret: jpki.PIN}, tries: [2]int{0, 10},
+			want: &jpki.TriesError{Secret: jpki.SecretPIN}, tries: [2]int{0, 10},
 		}, {
 			name: "no limit", img: withTries(t, "good.json", pin, 0, 0),
 			asked: 1, presented: []string{"98 1234", "91 020401"}, tries: [2]int{0, 10},
 		}, {
 			name: "no limit, wrong PIN", img: withTries(t, "good.json", pin, 0, 0), answers: []jpki.Answer{typed(t, "4321", born)},
-			want:  &jpki.TriesError{Secret: jpki.PIN, Wrong: true, Left: -1},
+			want:  &jpki.TriesError{Secret: jpki.SecretPIN, Wrong: true, Left: -1},
 			asked: 1, presented: []string{"98 4321"}, tries: [2]int{0, 10},
 		}, {
 			name: "phone, wrong PIN", img: image(t, "android.json"), answers: []jpki.Answer{typed(t, "4321", "")},
-			want:  &jpki.TriesError{Secret: jpki.PIN, Wrong: true, Left: 2},
+			want:  &jpki.TriesError{Secret: jpki.SecretPIN, Wrong: true, Left: 2},
 			asked: 1, presented: []string{"98 4321"}, tries: [2]int{2, -1},
 		}, {
 			name: "what no card could take, and then the right one",
@@ -249,14 +249,14 @@ func TestNoSecretIsSentTwiceOrWithTheLastTry(t *testing.T) {
 			asked: 7, presented: []string{"98 1234", "91 020401"}, tries: [2]int{3, 10},
 		}, {
 			name: "wrong birth date", answers: []jpki.Answer{typed(t, "1234", "19900402")},
-			want:  &jpki.TriesError{Secret: jpki.BirthDate, Wrong: true, Left: 9},
+			want:  &jpki.TriesError{Secret: jpki.SecretBirthDate, Wrong: true, Left: 9},
 			asked: 1, presented: []string{"98 1234", "91 020402"}, tries: [2]int{3, 9},
 		}, {
 			name: "one try of the birth date left", img: withTries(t, "good.json", birthDate, 10, 1),
-			want: &jpki.TriesError{Secret: jpki.BirthDate, Left: 1}, tries: [2]int{3, 1},
+			want: &jpki.TriesError{Secret: jpki.SecretBirthDate, Left: 1}, tries: [2]int{3, 1},
 		}, {
 			name: "birth date blocked", img: withTries(t, "good.json", birthDate, 10, 0),
-			want: &jpki.TriesError{Secret: jpki.BirthDate}, tries: [2]int{3, 0},
+			want: &jpki.TriesError{Secret: jpki.SecretBirthDate}, tries: [2]int{3, 0},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Format is the first line of what a Recorder writes, behind "# ".
-const Format = "gate-agent trace v1"
+// format is the first line of what a Recorder writes, behind "# ".
+const format = "gate-agent trace v1"
 
 // A Header says what was recorded, and what it takes to run the same dialogue
 // again.
@@ -21,7 +21,7 @@ type Header struct {
 	Agent    string    // version of the program
 	Recorded time.Time // the one instant of the session, in whole seconds, UTC
 	Reader   string    // PC/SC name of the slot
-	Dialogue string    // "read", "tap-use", "external-auth", "register"
+	Dialogue string    // "read", "tap-use", "external-auth"
 	Profile  string    // name of the card profile
 
 	// Of the challenge, where the card is asked to sign one.
@@ -145,8 +145,8 @@ func (p *fileParser) last() *Pair { return &p.pairs.all[len(p.pairs.all)-1] }
 func (p *fileParser) line(n int, text string) error {
 	switch {
 	case n == 1:
-		if text != "# "+Format {
-			return fmt.Errorf("want %q: it is no trace, or one of another version", "# "+Format)
+		if text != "# "+format {
+			return fmt.Errorf("want %q: it is no trace, or one of another version", "# "+format)
 		}
 		p.seen = make(map[string]bool)
 		return nil
@@ -339,7 +339,7 @@ func (h *Header) texts() []headerText {
 
 // text is the header as it is written.
 func (h Header) text() string {
-	s := "# " + Format + "\n# recorded: " + h.Recorded.UTC().Format(time.RFC3339) + "\n"
+	s := "# " + format + "\n# recorded: " + h.Recorded.UTC().Format(time.RFC3339) + "\n"
 	for _, t := range h.texts() {
 		if *t.value != "" {
 			s += "# " + t.name + ": " + quote(*t.value) + "\n"

@@ -77,9 +77,6 @@ func (r *Recorder) Know(k Known) { r.write(k.text()) }
 // BirthDate records what was wrong with the row's birth date.
 func (r *Recorder) BirthDate(s BirthDateState) { r.write("# birth-date: " + string(s) + "\n") }
 
-// Comment records a remark, which a replay does not heed.
-func (r *Recorder) Comment(text string) { r.write("#  " + oneLine(text) + "\n") }
-
 // End records how the session ended, and returns what failed in writing it
 // all. reason is a name of docs/reasons.md, detail what there is to say.
 func (r *Recorder) End(reason, detail string) error {

@@ -174,7 +174,6 @@ func TestHeaderAndKnowledgeComeBack(t *testing.T) {
 		FirstUse: true, SurfaceAuthorities: [][]byte{{8}, {9}}}
 	var b bytes.Buffer
 	r := trace.NewRecorder(&script{}, &b, h, nil)
-	r.Comment("outcome: none\n> 00")
 	r.Know(k)
 	r.BirthDate(trace.BirthDateOther)
 	if err := r.End("ok", "said: so, too"); err != nil {

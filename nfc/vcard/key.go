@@ -78,13 +78,10 @@ func (k *PrivateKey) String() string {
 
 // public returns the public half, nil of a missing key.
 func (k *PrivateKey) public() crypto.PublicKey {
-	if key := k.RSA(); key != nil {
-		return &key.PublicKey
+	if k == nil || k.Signer == nil {
+		return nil
 	}
-	if key := k.ECDSA(); key != nil {
-		return &key.PublicKey
-	}
-	return nil
+	return k.Public()
 }
 
 // check refuses a key that no card has.

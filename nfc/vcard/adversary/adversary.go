@@ -82,9 +82,8 @@ func All() []Adversary {
 // An Attempt is an adversary with its card in hand, for one tap.
 type Attempt struct {
 	Adversary
-	vcard.Device // what is held to the reader
-	stage        *stage
-	wire         *wire
+	*wire // what is held to the reader
+	stage *stage
 }
 
 // Attempt makes the adversary's card from what the cast has. Certificates that
@@ -99,8 +98,7 @@ func (a Adversary) Attempt(c *Cast) (*Attempt, error) {
 	if s.err != nil {
 		return nil, fmt.Errorf("adversary %s: %w", a.Name, s.err)
 	}
-	w := &wire{Device: device}
-	return &Attempt{Adversary: a, Device: w, stage: s, wire: w}, nil
+	return &Attempt{a, &wire{Device: device}, s}, nil
 }
 
 // Told reports whether the adversary came to tell its lie in time: a card that

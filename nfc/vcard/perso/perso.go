@@ -46,8 +46,8 @@ type Authority struct {
 }
 
 // NewAuthority makes a hierarchy whose CA certificates are valid for ten years
-// from at, and twenty where leaves live for ten. The serial numbers come from random; RSA keys always come from the
-// system. A nil random is crypto/rand.
+// from at, and twenty where leaves live for ten. The serial numbers come from
+// random; keys always come from the system. A nil random is crypto/rand.
 func NewAuthority(random io.Reader, at time.Time) (*Authority, error) {
 	a := &Authority{rand: random}
 	if a.rand == nil {
