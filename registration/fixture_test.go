@@ -106,6 +106,7 @@ func readAs(t testing.TB, profile jpki.Profile, medium nfc.Transmitter, ticket s
 		t.Fatal(err)
 	}
 	got, err := d.Register(t.Context(), "slot", nfc.NewChannel(medium), r.Challenge(), jpki.Registrar{
+		CheckAlone:       func() error { return nil },
 		CheckCertificate: func(_, _ []byte) error { return nil },
 		CheckSigner:      func([]byte) error { return nil },
 		Ask: func(context.Context, jpki.Question) (jpki.Answer, error) {

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -61,10 +63,8 @@ The output names a credential of a person: treat it as personal data.`,
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeoutCause(cmd.Context(), wait, fmt.Errorf("%w within %v", errNoCard, wait))
-		defer cancel()
 		fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
-		report, err := w.read(ctx)
+		report, err := w.read(cmd.Context(), wait)
 		if err != nil {
 			return err
 		}
@@ -137,18 +137,22 @@ type cardReport struct {
 }
 
 // read waits for a card and reads it.
-func (w cardWith) read(ctx context.Context) (report cardReport, err error) {
+func (w cardWith) read(ctx context.Context, wait time.Duration) (report cardReport, err error) {
 	lane, err := pcsc.Open(pcsc.Options{Readers: w.slots, Present: true})
 	if err != nil {
 		return report, cli.UsageError(err.Error())
 	}
 	defer func() { err = errors.Join(err, lane.Close()) }()
-	card, err := nextCard(ctx, lane, w.slots)
+	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errNoCard, wait))
+	defer cancel()
+	card, err := nextCard(waiting, lane, w.slots)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, card.Release()) }()
 
+	ctx, cancel = context.WithTimeout(ctx, sessionLimit) // a card that came late is read to the end
+	defer cancel()
 	channel := nfc.NewChannel(card)
 	info, err := w.dialogue.Inspect(ctx, card.Slot(), channel)
 	if err != nil {
@@ -216,10 +220,21 @@ func (r *cardReport) judge(w cardWith, info jpki.Info) {
 	r.Trusted = true
 }
 
+// shown is text that a card, a reader or somebody's file may have chosen, as it
+// is safe to show: a terminal does what control characters say.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
+}
+
 // print writes the report for a person.
 func (r cardReport) print(w io.Writer) {
 	yes := map[bool]string{true: "yes", false: "no"}
-	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, value) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, shown(value)) }
 	line("reader", r.Reader)
 	line("token", r.Token)
 	line("certificates marked", r.CertificatesMarked)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/pem"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 )
@@ -43,5 +46,29 @@ func TestPinnedAuthorityOfACardIsTrustedWithoutConfiguredFiles(t *testing.T) {
 	}
 	if learnt, err := test.Learn(block.Bytes); err == nil || len(learnt.Certificates()) != 0 {
 		t.Error("a test terminal trusts a production authority")
+	}
+}
+
+// What a card calls itself, and what stands in somebody's trace, is shown on an
+// operator's terminal, which does as control characters say.
+func TestNothingThatIsShownControlsTheTerminal(t *testing.T) {
+	const hostile = "\x1b]0;title\x07\x1b[2J\u009b31m\r\nrelay open\u202e"
+	for name, print := range map[string]func(io.Writer){
+		"card read": cardReport{Token: hostile, TrustError: hostile, Certificate: []byte{1}}.print,
+		"card replay": replayReport{
+			Agent: hostile, Profile: hostile, Dialogue: hostile,
+			replayOutcome: replayOutcome{Reason: hostile, Detail: hostile}, Then: &replayOutcome{Detail: hostile},
+		}.print,
+	} {
+		var out strings.Builder
+		print(&out)
+		if !strings.Contains(out.String(), "[2J") {
+			t.Errorf("%s shows nothing of it", name)
+		}
+		for _, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
+			if line == "relay open" || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%s shows %q", name, line)
+			}
+		}
 	}
 }

@@ -171,6 +171,8 @@ func (c *config) check() error {
 		switch {
 		case !slices.Contains(c.Methods, jpki.TapUse):
 			return fmt.Errorf("tap_use.first_use needs method %q", jpki.TapUse)
+		case c.Methods[0] != jpki.TapUse: // method A takes every row
+			return fmt.Errorf("tap_use.first_use needs method %q before %q, or no tap comes to it", jpki.TapUse, jpki.ExternalAuth)
 		case c.Anchors.SurfaceKeys == "":
 			return fmt.Errorf("tap_use.first_use needs anchors.surface_keys: name a key file, or %q for the figures that are known in public, once you have confirmed them", builtinKeys)
 		}

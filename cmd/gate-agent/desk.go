@@ -162,6 +162,7 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 			born = a.BirthDate
 			return a, err
 		},
+		CheckAlone: func() error { return terminal.Alone(ctx, card) },
 		CheckProof: func(s jpki.Signed) error {
 			if err := challenge.VerifiedBy(authKey, s.Scheme, s.Signature); err != nil {
 				return fmt.Errorf("authentication key: %w: %w", cardauth.ErrNotGenuine, err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +65,10 @@ The record names a credential and its holder's birth date: it is personal data.`
 		}
 		defer func() { err = errors.Join(err, file.Discard()) }()
 
-		record, report, err := d.register(cmd.Context(), wait)
+		// When the holder's terminal is gone: the draft is still removed.
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+		defer stop()
+		record, report, err := d.register(ctx, wait)
 		if err != nil {
 			said := registerWords(err)
 			person.say("%s\n%s", said.JA, said.EN)
@@ -100,7 +105,7 @@ type registerReport struct {
 
 // print writes the report for a person.
 func (r registerReport) print(w io.Writer) {
-	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, value) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-22s %s\n", name, shown(value)) }
 	line("registered", r.At.Local().Format("2006-01-02 15:04:05 MST"))
 	line("by terminal", r.Terminal+", scope "+r.Scope+" ("+r.Hierarchy+")")
 	if r.Ticket != "" {

@@ -290,7 +290,7 @@ func (s standIn) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 
 // print writes the report for a person.
 func (r replayReport) print(w io.Writer) {
-	line := func(name, value string) { fmt.Fprintf(w, "%-9s %s\n", name, value) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-9s %s\n", name, shown(value)) }
 	line("trace", fmt.Sprintf("%s, %s, of gate-agent %s", r.Dialogue, r.Recorded.Format(time.RFC3339), r.Agent))
 	if r.Now != r.Profile {
 		line("profile", fmt.Sprintf("recorded with %s, now %s", r.Profile, r.Now))

@@ -25,8 +25,8 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
-// sessionLimit bounds a traced session. The gate's deadline does not: a trace
-// is to show how slow a card is.
+// sessionLimit bounds a session that is read or traced. The gate's deadline does
+// not: a trace is to show how slow a card is.
 const sessionLimit = 30 * time.Second
 
 func cardTraceCommand() *cobra.Command {
@@ -91,7 +91,7 @@ The file names a credential of a person: treat it as personal data.
 		if out == "-" {
 			report = cmd.ErrOrStderr()
 		}
-		line := func(name, value string) { fmt.Fprintf(report, "%-9s %s\n", name, value) }
+		line := func(name, value string) { fmt.Fprintf(report, "%-9s %s\n", name, shown(value)) }
 		line("dialogue", dialogue)
 		line("outcome", string(said.reason)+": "+said.detail)
 		line("exchange", fmt.Sprintf("%d commands, %d bytes", said.stats.Commands, said.stats.Bytes))

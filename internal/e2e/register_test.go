@@ -446,6 +446,49 @@ func TestTwoCardsAreNotRegistered(t *testing.T) {
 	}
 }
 
+// A second card that comes while the holder types: the PIN is given to neither.
+func TestSecondCardWhileItsHolderTypes(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), install(t, t.TempDir())
+	clerk := register(t, s, r)
+	cards := []*card{r.insert(newcomer(t, 3), how{})}
+	clerk.sees("PIN (4 digits, not shown): ")
+	cards = append(cards, r.insert(newcomer(t, 3), how{slot: 1}))
+	time.Sleep(time.Second) // pcscd looks for cards every 400 ms
+	clerk.types(thePIN)
+	clerk.sees("Birth date (YYYYMMDD, not shown): ")
+	clerk.types(theBirthDate)
+	clerk.sees("More than one card. Present one alone.")
+	if code := clerk.end(); code != 4 {
+		t.Errorf("exit code %d, want 4", code)
+	}
+	clerk.nothing()
+	for i, c := range cards {
+		c.cancel()
+		<-c.served
+		if tries := c.tries(); !bytes.Equal(tries, []byte{0xC3, 0xCA}) {
+			t.Errorf("card %d: tries %X", i, tries)
+		}
+	}
+}
+
+// The line breaks: nothing is left of what was begun.
+func TestRegistrationWhoseTerminalIsGone(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), install(t, t.TempDir())
+	clerk := register(t, s, r)
+	card := r.insert(newcomer(t, 3), how{})
+	clerk.sees("PIN (4 digits, not shown): ")
+	if err := clerk.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if code := clerk.end(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	clerk.nothing()
+	card.remove()
+}
+
 func TestRegistrationNeedsATerminal(t *testing.T) {
 	t.Parallel()
 	s := install(t, t.TempDir())

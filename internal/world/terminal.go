@@ -72,7 +72,7 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	for _, anchor := range w.Anchors() {
 		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
 	}
-	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.Contains(methods, string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"))
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.HasPrefix(methods, `["`+string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"))
 	for _, f := range []struct {
 		name    string
 		content []byte

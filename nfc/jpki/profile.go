@@ -211,6 +211,12 @@ func (p Profile) check() error {
 		if ins := c.header.ins; ins == 0 || ins>>4 == 6 || ins>>4 == 9 {
 			return fmt.Errorf("%s is missing or its INS %02X is no instruction", c.name, ins)
 		}
+		// VERIFY and its kin (§11.5.6 to §11.5.10): what a profile fills in would
+		// spend a person's tries at every tap.
+		switch ins := c.header.ins &^ 1; ins {
+		case 0x20, 0x24, 0x26, 0x28, 0x2C:
+			return fmt.Errorf("%s: INS %02X takes a PIN", c.name, c.header.ins)
+		}
 	}
 	for _, s := range []struct {
 		name string

@@ -119,6 +119,8 @@ func TestProfilesThatAreRefused(t *testing.T) {
 		"header as numbers":          {`"80A206C1"`, "[0x80, 0xA2, 0x06, 0xC1]", "LINE: "},
 		"INS 00":                     {`"00840000"`, `"00000000"`, "external_auth.get_challenge"},
 		"INS that is a status":       {`"00820080"`, `"00900080"`, "external_auth.authenticate.command"},
+		"INS of VERIFY":              {`"802A0000"`, `"00200018"`, "tap_use.sign.command: INS 20 takes a PIN"},
+		"INS of RESET RETRY COUNTER": {`"80A206C1"`, `"802D0018"`, "external_auth.certificate_body: INS 2D takes a PIN"},
 		"unknown input":              {`"digest-info"`, `"digestinfo"`, "tap_use.sign.input"},
 		"unknown scheme":             {`"rsassa-pkcs1-v1_5-sha256"`, `"rsassa-pkcs1-v1_5-sha1"`, "external_auth.sign.scheme"},
 		"unknown step":               {order, `["terminal_ca", "certificates", "challenge", "authenticate", "pin", "sign"]`, `unknown step`},

@@ -29,6 +29,10 @@ type Registrar struct {
 	// could take. Its context ends when the card leaves.
 	Ask func(ctx context.Context, q Question) (Answer, error)
 
+	// CheckAlone is asked when the holder has answered, before the card is given
+	// the PIN: of two cards nobody can say whose it is.
+	CheckAlone func() error
+
 	// CheckProof is given what the authentication key signed, before the card
 	// is given the birth date.
 	CheckProof func(Signed) error
@@ -124,7 +128,9 @@ func (s *session) register(challenge cardauth.Challenge, r Registrar, got *Regis
 	if err != nil {
 		return err
 	}
-	err = s.present(SecretPIN, efAuthenticationPIN, answer.PIN)
+	if err = r.CheckAlone(); err == nil {
+		err = s.present(SecretPIN, efAuthenticationPIN, answer.PIN)
+	}
 	clear(answer.PIN)
 	if err != nil {
 		return err

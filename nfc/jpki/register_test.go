@@ -69,6 +69,7 @@ func (d *desk) registrar(t testing.TB) jpki.Registrar {
 			birthDate = a.BirthDate
 			return jpki.Answer{PIN: bytes.Clone(a.PIN), BirthDate: a.BirthDate}, nil
 		},
+		CheckAlone: func() error { return nil },
 		CheckProof: func(s jpki.Signed) error {
 			if err := registerChallenge.VerifiedBy(d.authKey, s.Scheme, s.Signature); err != nil {
 				return fmt.Errorf("%w: %w", cardauth.ErrNotGenuine, err)
@@ -551,6 +552,7 @@ func TestRefusalOfTheCallerEndsTheDialogue(t *testing.T) {
 		"ask": {func(r *jpki.Registrar) {
 			r.Ask = func(context.Context, jpki.Question) (jpki.Answer, error) { return typed(t, "1234", born), no }
 		}, 0},
+		"alone":  {func(r *jpki.Registrar) { r.CheckAlone = func() error { return no } }, 0},
 		"proof":  {func(r *jpki.Registrar) { r.CheckProof = func(jpki.Signed) error { return no } }, 1},
 		"record": {func(r *jpki.Registrar) { r.CheckRecord = func([]byte) error { return no } }, 2},
 	} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gate-agent/gate-agent/nfc"
 )
@@ -96,7 +97,7 @@ func (r *Recorder) write(text string) {
 // oneLine keeps a text from being several lines, or none that can be read.
 func oneLine(text string) string {
 	return strings.TrimSpace(strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7F || c == '\u0085' || c == '\u2028' || c == '\u2029' {
+		if unicode.IsControl(c) || c == '\u2028' || c == '\u2029' {
 			return ' '
 		}
 		return c

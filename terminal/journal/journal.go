@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,7 @@ type Journal struct {
 	now  func() time.Time
 
 	latest    atomic.Int64 // Unix milliseconds; 0 when there is no event
+	unwritten sync.Map     // CardIDs whose refusal of the birth date could not be written
 	fresh     bool
 	reindexed bool
 }
@@ -127,8 +129,12 @@ func (j *Journal) Uses(ctx context.Context, entitlement string) (uint32, error) 
 }
 
 // BirthDateRefused reports whether an event says that the card refused the
-// birth date of its row. It reads one entry of an index, never the events.
+// birth date of its row, or would say so if it could have been written. It reads
+// one entry of an index, never the events.
 func (j *Journal) BirthDateRefused(ctx context.Context, cardID string) (bool, error) {
+	if _, refused := j.unwritten.Load(cardID); refused {
+		return true, nil
+	}
 	var refused bool
 	err := j.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM events WHERE `+isRefusal+` AND bytes ->> 'card_id' = ?)`, cardID).Scan(&refused)
 	if err != nil {

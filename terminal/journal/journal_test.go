@@ -496,3 +496,53 @@ func TestRefusedBirthDateIsRemembered(t *testing.T) {
 		})
 	}
 }
+
+// A refusal that cannot be written is not forgotten either, or a gate with a
+// full disk would spend all the tries that a card has. Once there is room it is
+// in the next event of that card.
+func TestRefusedBirthDateOnAFullDiskIsRemembered(t *testing.T) {
+	path := temp(t)
+	j := open(t, path)
+	// SQLite gives a connection that must not grow the database SQLITE_FULL.
+	limit := func(pages int) {
+		t.Helper()
+		if _, err := j.w.Exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // what it has
+	d := denial()
+	d.CardID = "card-2"
+	var err error
+	for range 1000 { // what the last page still holds
+		if err = j.Record(t.Context(), d); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	d.CardID, d.BirthDateRefused = "card-1", true
+	if err := j.Record(t.Context(), d); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	refused := func(want bool) {
+		t.Helper()
+		for card, want := range map[string]bool{"card-1": want, "card-2": false} {
+			if got, err := j.BirthDateRefused(t.Context(), card); err != nil || got != want {
+				t.Errorf("%s: %v, %v", card, got, err)
+			}
+		}
+	}
+	refused(true)
+	limit(1 << 20)
+	d.BirthDateRefused = false // it was not given the date again
+	if err := j.Record(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, path)
+	refused(true)
+}

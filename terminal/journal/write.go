@@ -14,11 +14,25 @@ import (
 
 // Record writes a decision that does not open the gate. One that does is an
 // error: it goes through Reserve.
+//
+// A refused birth date that cannot be written, on a full disk, is remembered
+// until the journal is closed, and is in the next event of that card: the card
+// would be given it at each tap.
 func (j *Journal) Record(ctx context.Context, d terminal.Decision) error {
 	if d.Admitted() {
 		return fail(j.path, "recording a decision", errors.New("it admits and has no reservation"))
 	}
-	return j.append(ctx, "recording a decision", decisionEvent(KindDecision, d), nil)
+	if _, owed := j.unwritten.Load(d.CardID); owed {
+		d.BirthDateRefused = true
+	}
+	if d.BirthDateRefused {
+		j.unwritten.Store(d.CardID, nil)
+	}
+	if err := j.append(ctx, "recording a decision", decisionEvent(KindDecision, d), nil); err != nil {
+		return err
+	}
+	j.unwritten.Delete(d.CardID)
+	return nil
 }
 
 // Reserve writes an admission and counts it as an entry of d.Entitlement, in
