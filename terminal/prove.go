@@ -125,7 +125,7 @@ func (p *Prover) choose(row whitelist.Row) way {
 			return way{method: m, key: row.CardKey}
 		case m == jpki.TapUse && p.FirstUse && row.BirthDate != "":
 			return way{method: m, chain: true, firstUse: true}
-		case m == jpki.ExternalAuth:
+		case m == jpki.ExternalAuth && (!row.AuthKey.IsZero() || len(p.Anchors) > 0):
 			return way{method: m, key: row.AuthKey, chain: row.AuthKey.IsZero()}
 		}
 	}

@@ -254,3 +254,19 @@ func exchange(t testing.TB, c *vcard.Card, capdu []byte) []byte {
 	}
 	return rapdu
 }
+
+// Method A without a registered key needs an anchor; where the terminal has none
+// the next method has its turn.
+func TestRowWithoutAKeyForMethodAIsLeftToTheNextMethod(t *testing.T) {
+	r := newRig(t, methods(jpki.ExternalAuth, jpki.TapUse), func(_ *rig, c *terminal.Config, _ *terminal.Parts) {
+		c.Anchors, c.FirstUse = nil, false
+	})
+	img, listed := r.newCard(t, "ticket-card-key", perso.CardOptions{})
+	listed.Row.AuthKey = cardkey.Key{}
+	m := r.Manifest
+	m.Seq++
+	r.load(t, m, listed)
+	if d := r.tap(t, card(t, img, vcard.Options{})); !d.Admitted() || d.Method != jpki.TapUse || d.TerminalSignatures != 0 {
+		t.Errorf("%v %s by %s (%v)", d.Verdict, d.Reason, d.Method, d.Cause)
+	}
+}

@@ -94,7 +94,7 @@ func journalListCommand() *cobra.Command {
 		if since > 0 {
 			filter.Since = time.Now().Add(-since)
 		}
-		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindCommit, journal.KindAnnul, journal.KindStart, journal.KindList}
+		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindCommit, journal.KindAnnul, journal.KindStart, journal.KindList, journal.KindTrace}
 		for _, k := range kinds {
 			if !slices.Contains(known, journal.Kind(k)) {
 				return cli.UsageError(fmt.Sprintf("--kind %q: want one of %q", k, known))

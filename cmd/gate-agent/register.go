@@ -75,6 +75,7 @@ The record names a credential and its holder's birth date: it is personal data.`
 			return registerError(err)
 		}
 		if err := file.Keep(record); err != nil {
+			person.say("登録の記録を保存できませんでした。係員にお尋ねください。\nThe registration could not be saved. Ask the staff.")
 			return err
 		}
 		person.say("登録しました。カードをお取りください。\nRegistered. Take your card.")

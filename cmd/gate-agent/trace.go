@@ -145,7 +145,7 @@ type tracer struct {
 	key     *jpki.TerminalKey // nil without method A
 	store   *listdb.Store     // nil without a configuration, and for read
 	view    whitelist.View    // the list in force, nil without one
-	refusal *refusals         // nil without first use
+	log     *logbook          // nil where nothing can be used up
 	rec     *trace.Recorder
 }
 
@@ -198,17 +198,19 @@ func (t *tracer) configure(c *config) (err error) {
 	if err := t.openList(c); err != nil {
 		return err
 	}
-	if !c.TapUse.FirstUse || t.dialogue != string(jpki.TapUse) {
+	if t.view != nil {
+		t.log = &logbook{config: c, list: t.view.Manifest()}
+	}
+	if t.dialogue == string(jpki.ExternalAuth) {
+		return t.log.open() // before a card comes
+	}
+	if !c.TapUse.FirstUse {
 		return nil
 	}
 	if t.SurfaceAuthorities, err = c.openSurfaceKeys(); err != nil {
 		return err
 	}
-	t.FirstUse = true
-	if t.view != nil { // without a list nobody has a birth date
-		t.refusal = &refusals{config: c, list: t.view.Manifest()}
-		t.Refusals = t.refusal
-	}
+	t.FirstUse, t.Refusals = true, t.log // without a list nobody has a birth date
 	return c.checkFirstUse(t.Dialogue, anchors, t.SurfaceAuthorities)
 }
 
@@ -229,7 +231,7 @@ func (t *tracer) openList(c *config) (err error) {
 }
 
 func (t *tracer) close() error {
-	err := t.refusal.close()
+	err := t.log.close()
 	if t.view != nil {
 		t.view.Release()
 	}
@@ -271,10 +273,10 @@ func (t *tracer) session(ctx context.Context, card nfc.Card, w io.Writer) (said 
 	defer cancel()
 	t.start(card, card.Slot(), w)
 	said = t.speak(limited, card.Slot(), t.rec)
-	err = t.refusal.record(said.proved, t.at)
+	err = t.log.record(said, t.at)
 	// What a replay cannot see of a birth date that is not written down.
 	switch {
-	case t.refusal != nil && t.refusal.before:
+	case t.log != nil && t.log.before:
 		t.rec.BirthDate(trace.BirthDateRefused)
 	case errors.Is(said.err, cardauth.ErrOtherBirthDate):
 		t.rec.BirthDate(trace.BirthDateOther)
@@ -351,41 +353,52 @@ func (t *tracer) lookup(ctx context.Context, head []byte) (row whitelist.Row, st
 	return row, trace.RowListed, nil
 }
 
-// refusals are those of the terminal's journal, which is opened when there is
-// to be a first use: a card that refuses the birth date is never given it again
-// (card-facts §3, PIN rule), whoever gave it first.
-type refusals struct {
+// A logbook is the terminal's journal, for what a traced session uses up: a card
+// that refuses its birth date is never given it again, whoever gave it (card-facts
+// §3, PIN rule), and every signature of the terminal's key counts (§6, step 6).
+type logbook struct {
 	config  *config
 	list    whitelist.Manifest
-	journal *journal.Journal
-	before  bool // the card refused it before
+	journal *journal.Journal // nil until it is needed
+	before  bool             // the card refused the birth date before
+}
+
+// open opens the journal, which one program at a time may write.
+func (l *logbook) open() (err error) {
+	if l.journal != nil {
+		return nil
+	}
+	if l.journal, err = l.config.openJournal(); err != nil {
+		return fmt.Errorf("what this session uses up has to be recorded, stop the agent before: %w", err)
+	}
+	return nil
 }
 
 // BirthDateRefused implements terminal.Refusals.
-func (r *refusals) BirthDateRefused(ctx context.Context, cardID string) (refused bool, err error) {
-	if r.journal == nil {
-		if r.journal, err = r.config.openJournal(); err != nil {
-			return false, fmt.Errorf("first use needs the journal, stop the agent before: %w", err)
-		}
+func (l *logbook) BirthDateRefused(ctx context.Context, cardID string) (refused bool, err error) {
+	if err := l.open(); err != nil {
+		return false, err
 	}
-	r.before, err = r.journal.BirthDateRefused(ctx, cardID)
-	return r.before, err
+	l.before, err = l.journal.BirthDateRefused(ctx, cardID)
+	return l.before, err
 }
 
-// record keeps a new refusal: the one thing that tracing leaves in the journal.
-func (r *refusals) record(p terminal.Proved, at time.Time) error {
-	if r == nil || !p.Evidence.BirthDateRefused {
+// record writes what the session used up, if it did.
+func (l *logbook) record(said spoken, at time.Time) error {
+	e := said.proved.Evidence
+	if l == nil || e.TerminalSignatures == 0 && !e.BirthDateRefused {
 		return nil
 	}
-	return r.journal.Record(context.Background(), terminal.Decision{
-		Verdict: terminal.Deny, Reason: terminal.AuthFailed, Method: p.Evidence.Method, Gate: r.config.Gate.Name,
-		CardID: p.CardID, Instant: at, ListEpoch: r.list.Epoch, ListSeq: r.list.Seq, BirthDateRefused: true,
+	return l.journal.Traced(context.Background(), terminal.Decision{
+		Reason: said.reason, Method: e.Method, Gate: l.config.Gate.Name, CardID: said.proved.CardID, Instant: at,
+		ListEpoch: l.list.Epoch, ListSeq: l.list.Seq,
+		TerminalSignatures: e.TerminalSignatures, BirthDateRefused: e.BirthDateRefused,
 	})
 }
 
-func (r *refusals) close() error {
-	if r == nil || r.journal == nil {
+func (l *logbook) close() error {
+	if l == nil || l.journal == nil {
 		return nil
 	}
-	return r.journal.Close()
+	return l.journal.Close()
 }

@@ -86,6 +86,9 @@ func (r AgeRecord) BirthDate() BirthDate { return r.born }
 // Key is the card's own key that the record certifies, verified or not.
 func (r AgeRecord) Key() cardkey.Key { return r.key }
 
+// Format keeps the birth date out of every verb.
+func (r AgeRecord) Format(s fmt.State, _ rune) { fmt.Fprint(s, "(age record)") }
+
 // VerifiedBy checks that the certified key of signer, which VerifyCVCertificate
 // accepted, signed the record.
 func (r AgeRecord) VerifiedBy(signer CVCertificate) error {

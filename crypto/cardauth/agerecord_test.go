@@ -54,6 +54,9 @@ func TestAgeRecordGivesTheCardsKey(t *testing.T) {
 	if err != nil || parsed.BirthDate().YYYYMMDD() != born || !bytes.Equal(parsed.Bytes(), record) {
 		t.Errorf("%v, %v", parsed, err)
 	}
+	if text := fmt.Sprintf("%+v %#v %x", parsed, parsed, parsed); strings.Contains(text, "1990") || len(text) > 60 {
+		t.Errorf("an age record prints as %s", text)
+	}
 }
 
 // object is a data object with a length field of as many octets as the length

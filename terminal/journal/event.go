@@ -22,6 +22,7 @@ const (
 	KindAnnul    Kind = "annul"    // it did not; the entry does not count
 	KindStart    Kind = "start"    // the agent started
 	KindList     Kind = "list"     // which list is in force
+	KindTrace    Kind = "trace"    // a session with a card that was no tap, and used something up
 )
 
 // An Event is one line of the journal. docs/journal.md says which fields each

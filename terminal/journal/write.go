@@ -22,13 +22,28 @@ func (j *Journal) Record(ctx context.Context, d terminal.Decision) error {
 	if d.Admitted() {
 		return fail(j.path, "recording a decision", errors.New("it admits and has no reservation"))
 	}
+	return j.record(ctx, "recording a decision", KindDecision, d)
+}
+
+// Traced writes what a session with a card used up that was no tap: signatures
+// of the terminal's key, and a birth date that the card refused. Its verdict is
+// none.
+func (j *Journal) Traced(ctx context.Context, d terminal.Decision) error {
+	return j.record(ctx, "recording a traced session", KindTrace, d)
+}
+
+func (j *Journal) record(ctx context.Context, doing string, kind Kind, d terminal.Decision) error {
 	if _, owed := j.unwritten.Load(d.CardID); owed {
 		d.BirthDateRefused = true
 	}
 	if d.BirthDateRefused {
 		j.unwritten.Store(d.CardID, nil)
 	}
-	if err := j.append(ctx, "recording a decision", decisionEvent(KindDecision, d), nil); err != nil {
+	e := decisionEvent(kind, d)
+	if kind == KindTrace {
+		e.Verdict = ""
+	}
+	if err := j.append(ctx, doing, e, nil); err != nil {
 		return err
 	}
 	j.unwritten.Delete(d.CardID)
