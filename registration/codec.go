@@ -7,10 +7,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 // The wire form of docs/registration.md. Decoding is strict, and what was
@@ -45,41 +44,13 @@ type wireSurface struct {
 	Card              wireSigned `cbor:"3,keyasint"`
 }
 
-var (
-	encMode = must(cbor.EncOptions{
-		Sort:        cbor.SortCoreDeterministic,
-		IndefLength: cbor.IndefLengthForbidden,
-		TagsMd:      cbor.TagsForbidden,
-	}.EncMode())
-	decMode = must(cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		IndefLength:       cbor.IndefLengthForbidden,
-		TagsMd:            cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-		MaxNestedLevels:   4,  // record, surface, signature
-		MaxArrayElements:  32, // the nonce, were it written so; there are no arrays
-		MaxMapPairs:       16,
-	}.DecMode())
-)
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err) // options that contradict each other
-	}
-	return v
-}
+// codec: a record holds a card-surface, that a signature; there are no arrays.
+var codec = strictcbor.New(strictcbor.Limits{Nested: 4, Array: 16, Map: 16})
 
 func decode(b []byte) (Record, error) {
 	var w wireRecord
-	if err := decMode.Unmarshal(b, &w); err != nil {
-		// A newer version may have fields this one does not know: say so first.
-		if v := versionOf(b); v > version {
-			return Record{}, fmt.Errorf("%w: version %d, this program reads %d: update it", ErrMalformed, v, version)
-		}
+	if err := codec.UnmarshalVersion(b, &w, version); err != nil {
 		return Record{}, fmt.Errorf("%w: %v", ErrMalformed, err)
-	}
-	if w.Version != version {
-		return Record{}, fmt.Errorf("%w: version %d, this program reads %d", ErrMalformed, w.Version, version)
 	}
 	r := Record{
 		Scope: w.Scope, Hierarchy: w.Hierarchy, Terminal: w.Terminal, Ticket: w.Ticket,
@@ -99,16 +70,6 @@ func decode(b []byte) (Record, error) {
 	return r, nil
 }
 
-// versionOf looks at nothing but the version; 0 when there is none.
-func versionOf(b []byte) uint64 {
-	var w map[uint64]cbor.RawMessage
-	var v uint64
-	if decMode.Unmarshal(b, &w) != nil || decMode.Unmarshal(w[0], &v) != nil {
-		return 0
-	}
-	return v
-}
-
 // encode checks and encodes r.
 func (r Record) encode() ([]byte, error) {
 	if err := r.check(); err != nil {
@@ -123,7 +84,7 @@ func (r Record) encode() ([]byte, error) {
 	if s := r.Surface; s != nil {
 		w.Surface = &wireSurface{SignerCertificate: s.SignerCertificate, AgeRecord: s.AgeRecord, Card: s.Card.wire()}
 	}
-	return encMode.Marshal(w)
+	return codec.Marshal(w)
 }
 
 func (s Signed) wire() wireSigned   { return wireSigned{string(s.Scheme), s.Signature} }

@@ -29,7 +29,7 @@ func members(t *testing.T, r Record) map[uint64]any {
 
 func encoded(t *testing.T, v any) []byte {
 	t.Helper()
-	b, err := encMode.Marshal(v)
+	b, err := codec.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 // The wire forms of docs/list-format.md. Decoding is strict, and what was
@@ -38,37 +37,8 @@ type wirePolicy struct {
 	RevocationMaxAge uint64 `cbor:"4,keyasint"`
 }
 
-var (
-	encMode = must(cbor.EncOptions{
-		Sort:        cbor.SortCoreDeterministic,
-		IndefLength: cbor.IndefLengthForbidden,
-		TagsMd:      cbor.TagsForbidden,
-	}.EncMode())
-
-	decMode = must(decOptions(cbor.TagsForbidden).DecMode())
-
-	// itemMode finds the end of the COSE_Sign1 item, which is tagged.
-	itemMode = must(decOptions(cbor.TagsAllowed).DecMode())
-)
-
-func decOptions(tags cbor.TagsMode) cbor.DecOptions {
-	return cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		IndefLength:       cbor.IndefLengthForbidden,
-		TagsMd:            tags,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-		MaxNestedLevels:   5, // row, entitlements, entitlement, gates, gate
-		MaxArrayElements:  max(MaxEntitlements, MaxGates),
-		MaxMapPairs:       16,
-	}
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err) // options that contradict each other
-	}
-	return v
-}
+// codec: a row holds entitlements, each of them gates.
+var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates), Map: 16})
 
 // ParseManifest reads a manifest that was signed for [sign1.RoleList] by a key
 // of the manifest's own scope. It checks every rule written at [Manifest].
@@ -88,15 +58,8 @@ func ParseManifest(p sign1.Payload) (Manifest, error) {
 
 func decodeManifest(b []byte) (Manifest, error) {
 	var w wireManifest
-	if err := decMode.Unmarshal(b, &w); err != nil {
-		// A newer version may have fields this one does not know: say so first.
-		if v := versionOf(b); v > version {
-			return Manifest{}, fmt.Errorf("%w: version %d, this program reads %d: update it", ErrMalformed, v, version)
-		}
+	if err := codec.UnmarshalVersion(b, &w, version); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %v", ErrMalformed, err)
-	}
-	if w.Version != version {
-		return Manifest{}, fmt.Errorf("%w: version %d, this program reads %d", ErrMalformed, w.Version, version)
 	}
 	m := Manifest{
 		Scope: w.Scope, Hierarchy: w.Hierarchy, Epoch: w.Epoch, Seq: w.Seq,
@@ -117,22 +80,12 @@ func decodeManifest(b []byte) (Manifest, error) {
 	return m, nil
 }
 
-// versionOf looks at nothing but the version; 0 when there is none.
-func versionOf(b []byte) uint64 {
-	var w map[uint64]cbor.RawMessage
-	var v uint64
-	if decMode.Unmarshal(b, &w) != nil || decMode.Unmarshal(w[0], &v) != nil {
-		return 0
-	}
-	return v
-}
-
 // encode checks and encodes m.
 func (m Manifest) encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	return encMode.Marshal(wireManifest{
+	return codec.Marshal(wireManifest{
 		Version: version,
 		Scope:   m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq,
 		IssuedAt: toUnix(m.IssuedAt), NotAfter: toUnix(m.NotAfter), RevocationAsOf: toUnix(m.RevocationAsOf),

@@ -172,8 +172,12 @@ func TestManifestHasOneEncoding(t *testing.T) {
 	spoil := func(set func(map[int]any)) []byte {
 		m := fields(t, good)
 		set(m)
-		// As encMode, but tags are let through.
-		b, err := must(cbor.CoreDetEncOptions().EncMode()).Marshal(m)
+		// As codec, but tags are let through.
+		mode, err := cbor.CoreDetEncOptions().EncMode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := mode.Marshal(m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +263,7 @@ func TestRowHasOneEncoding(t *testing.T) {
 	} {
 		m := fields(t, good)
 		set(m)
-		b, err := encMode.Marshal(m)
+		b, err := codec.Marshal(m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,8 +12,6 @@ import (
 	"io"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 )
@@ -148,8 +146,7 @@ func NewReader(r io.Reader, keys sign1.Keys) (*Reader, error) {
 	if len(head) == 0 {
 		return nil, fmt.Errorf("%w: the file is empty", ErrTruncated)
 	}
-	var item cbor.RawMessage
-	rest, err := itemMode.UnmarshalFirst(head, &item)
+	signed, err := codec.First(head)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) && whole:
 		return nil, fmt.Errorf("%w: it ends within the signed manifest", ErrTruncated)
@@ -158,7 +155,7 @@ func NewReader(r io.Reader, keys sign1.Keys) (*Reader, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: the file does not begin with a signed manifest: %v", ErrMalformed, err)
 	}
-	signed := bytes.Clone(head[:len(head)-len(rest)])
+	signed = bytes.Clone(signed)
 	payload, err := keys.Verify(sign1.RoleList, signed)
 	if err != nil {
 		return nil, fmt.Errorf("verifying manifest: %w", err)

@@ -42,7 +42,7 @@ func OpenRow(key cardid.ScopeKey, scope string, head, sealed []byte) (Row, error
 
 func decodeRow(b []byte) (Row, error) {
 	var w wireRow
-	if err := decMode.Unmarshal(b, &w); err != nil {
+	if err := codec.Unmarshal(b, &w); err != nil {
 		return Row{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	r := Row{Status: Status(w.Status), BirthDate: w.BirthDate}
@@ -90,7 +90,7 @@ func (r Row) encode() ([]byte, error) {
 			ID: e.ID, NotBefore: toUnix(e.NotBefore), NotAfter: toUnix(e.NotAfter), Gates: e.Gates, Uses: e.Uses,
 		})
 	}
-	return encMode.Marshal(w)
+	return codec.Marshal(w)
 }
 
 func (r Row) check() error {

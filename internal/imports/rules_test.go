@@ -177,6 +177,12 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
+		except: []string{"./internal/strictcbor"},
+		direct: []string{"github.com/fxamacker/cbor/..."},
+		why:    "CBOR is read strictly, in one form, or not at all",
+	},
+	{
+		who:    []string{"./..."},
 		direct: []string{"unsafe", "plugin", "C"},
 		why:    "cgo stays in the two dependencies that need it (scard, go-sqlite3)",
 	},

@@ -8,9 +8,8 @@ import (
 	"io"
 	"os"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -28,6 +27,8 @@ type floor struct {
 	Seq       uint64
 	Manifest  [32]byte // SHA-256 of the manifest's bytes
 }
+
+var floorCodec = strictcbor.New(strictcbor.Limits{Nested: 4, Array: 16, Map: 16})
 
 func floorOf(m whitelist.Manifest, p sign1.Payload) floor {
 	return floor{Scope: m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq, Manifest: sha256.Sum256(p.Bytes())}
@@ -83,7 +84,7 @@ func parseFloor(b []byte) (floor, error) {
 		return floor{}, errors.New("the checksum does not match")
 	}
 	var f floor
-	if err := cbor.Unmarshal(b[:n], &f); err != nil {
+	if err := floorCodec.Unmarshal(b[:n], &f); err != nil {
 		return floor{}, err
 	}
 	if again, err := f.encode(); err != nil || !bytes.Equal(again, b) || f.Scope == "" {
@@ -93,7 +94,7 @@ func parseFloor(b []byte) (floor, error) {
 }
 
 func (f floor) encode() ([]byte, error) {
-	b, err := cbor.Marshal(f)
+	b, err := floorCodec.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("encoding list floor: %w", err)
 	}
