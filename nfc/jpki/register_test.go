@@ -171,19 +171,21 @@ func TestRegisterProvesBothKeysInOneSession(t *testing.T) {
 // What it costs is counted, so that somebody notices a command more. The CA
 // certificate takes two: its length, and all the rest.
 func TestCostsOfARegistration(t *testing.T) {
-	for name, want := range map[string]int{
-		// SELECT, 0006, 0008, 000B, 000A, tries · SELECT, 0004, tries, SELECT ·
-		// 0006, VERIFY, SIGN · SELECT, VERIFY, 0001, SIGN.
-		"good.json": 3 + 2 + 2 + 1 + 4 + 3 + 4,
-		// SELECT, 0006, 0008, 000B, 000A refused, tries · SELECT refused, SELECT ·
-		// 0006, VERIFY, 000A, SIGN.
-		"android.json": 3 + 2 + 1 + 1 + 2 + 2 + 2 + 1,
-	} {
-		_, stats, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
-		if err != nil || stats.Commands != want {
-			t.Errorf("%s: %d commands, want %d, %v", name, stats.Commands, want, err)
+	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
+		for name, want := range map[string]int{
+			// SELECT, 0006, 0008, 000B, 000A, tries · SELECT, 0004, tries, SELECT ·
+			// 0006, VERIFY, SIGN · SELECT, VERIFY, 0001, SIGN.
+			"good.json": 3 + 2 + 2 + 1 + 4 + 3 + 4,
+			// SELECT, 0006, 0008, 000B, 000A refused, tries · SELECT refused, SELECT ·
+			// 0006, VERIFY, 000A, SIGN.
+			"android.json": 3 + 2 + 1 + 1 + 2 + 2 + 2 + 1,
+		} {
+			_, stats, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
+			if err != nil || stats.Commands != want {
+				t.Errorf("%s: %d commands, want %d, %v", name, stats.Commands, want, err)
+			}
 		}
-	}
+	})
 }
 
 // withTries is an image with other tries of a PIN.
@@ -379,49 +381,53 @@ func TestCheatsAreRegisteredNowhere(t *testing.T) {
 }
 
 func TestCardPulledAtEveryCommandOfARegistration(t *testing.T) {
-	for _, name := range []string{"good.json", "android.json"} {
-		_, whole, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for at := 1; at <= whole.Commands; at++ {
-			_, stats, err := holder(t).register(t, nfctest.Pulled(newCard(t, image(t, name), vcard.Options{}), at))
-			if !errors.Is(err, nfc.ErrRemoved) || stats.Commands != at {
-				t.Errorf("%s, command %d: %v after %d", name, at, err, stats.Commands)
+	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
+		for _, name := range []string{"good.json", "android.json"} {
+			_, whole, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := 1; at <= whole.Commands; at++ {
+				_, stats, err := holder(t).register(t, nfctest.Pulled(newCard(t, image(t, name), vcard.Options{}), at))
+				if !errors.Is(err, nfc.ErrRemoved) || stats.Commands != at {
+					t.Errorf("%s, command %d: %v after %d", name, at, err, stats.Commands)
+				}
 			}
 		}
-	}
+	})
 }
 
 // Whatever a card answers from some command on, each secret goes out once at
 // most, nothing is proved, and the error says something of the card.
 func TestStatusWordsDuringARegistration(t *testing.T) {
-	_, whole, err := holder(t).register(t, good(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sw := range []uint16{0x6282, 0x6300, 0x63C0, 0x63C2, 0x6700, 0x6982, 0x6983, 0x6984, 0x6985, 0x6A82, 0x6A86, 0x6D00, 0x6F00, 0x9000} {
-		for at := 1; at <= whole.Commands; at++ {
-			r := &recorder{Transmitter: bend(good(t), func(n int, _ []byte) []byte {
-				if n < at {
-					return nil
+	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
+		_, whole, err := holder(t).register(t, good(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sw := range []uint16{0x6282, 0x6300, 0x63C0, 0x63C2, 0x6700, 0x6982, 0x6983, 0x6984, 0x6985, 0x6A82, 0x6A86, 0x6D00, 0x6F00, 0x9000} {
+			for at := 1; at <= whole.Commands; at++ {
+				r := &recorder{Transmitter: bend(good(t), func(n int, _ []byte) []byte {
+					if n < at {
+						return nil
+					}
+					return []byte{byte(sw >> 8), byte(sw)}
+				})}
+				got, _, err := holder(t).register(t, r)
+				if !errors.Is(err, jpki.ErrUnsupported) && !errors.Is(err, jpki.ErrRefused) && !errors.Is(err, nfc.ErrRemoved) && !errors.Is(err, nfc.ErrMalformed) && !errors.Is(err, cardauth.ErrNotGenuine) &&
+					!(sw == 0x9000 && at == whole.Commands) {
+					t.Errorf("%04X from command %d on: %v says nothing of the card", sw, at, err)
 				}
-				return []byte{byte(sw >> 8), byte(sw)}
-			})}
-			got, _, err := holder(t).register(t, r)
-			if !errors.Is(err, jpki.ErrUnsupported) && !errors.Is(err, jpki.ErrRefused) && !errors.Is(err, nfc.ErrRemoved) && !errors.Is(err, nfc.ErrMalformed) && !errors.Is(err, cardauth.ErrNotGenuine) &&
-				!(sw == 0x9000 && at == whole.Commands) {
-				t.Errorf("%04X from command %d on: %v says nothing of the card", sw, at, err)
-			}
-			p := presented(t, r)
-			if len(p) > 2 || len(p) == 2 && p[0][:2] == p[1][:2] {
-				t.Errorf("%04X from command %d on: presented %q", sw, at, p)
-			}
-			if len(got.Card.Signature) > 0 {
-				t.Errorf("%04X from command %d on: a signature of the card key", sw, at)
+				p := presented(t, r)
+				if len(p) > 2 || len(p) == 2 && p[0][:2] == p[1][:2] {
+					t.Errorf("%04X from command %d on: presented %q", sw, at, p)
+				}
+				if len(got.Card.Signature) > 0 {
+					t.Errorf("%04X from command %d on: a signature of the card key", sw, at)
+				}
 			}
 		}
-	}
+	})
 }
 
 // An exchange puts another card into the field, powered, before command n, and
@@ -471,36 +477,38 @@ func TestCardExchangedWhileItsHolderTypes(t *testing.T) {
 // of no exchange, or a device that passes commands on to two cards, could bring
 // an accomplice's card key. A reader that tells ends the session.
 func TestAccomplicesCardBetweenTheProofs(t *testing.T) {
-	_, whole, err := holder(t).register(t, good(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	accomplice := image(t, "expired.json") // born on the same day
-	between := whole.Commands - 3          // SELECT card-surface AP
-	d := holder(t)
-	if _, _, err := d.register(t, &exchange{Medium: good(t), other: newCard(t, accomplice, vcard.Options{}), n: between}); err != nil {
-		t.Fatal(err)
-	}
-	if !d.cardKey.Equal(cardKey(t, accomplice)) || !d.authKey.Equal(authenticationKey(t, image(t, "good.json"))) {
-		t.Error("this is where a test would say that nobody need take the terminal's word")
-	}
-
-	field := nfctest.NewField("slot")
-	field.Insert("slot", good(t))
-	card, err := field.Next(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	r := &recorder{Transmitter: transmit(func(ctx context.Context, capdu []byte) ([]byte, error) {
-		if n++; n == between {
-			field.Insert("slot", newCard(t, accomplice, vcard.Options{}))
+	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
+		_, whole, err := holder(t).register(t, good(t))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return card.Transmit(ctx, capdu)
-	})}
-	if _, _, err := holder(t).register(t, r); !errors.Is(err, nfc.ErrRemoved) || len(r.commands) != between {
-		t.Errorf("error %v after %d commands", err, len(r.commands))
-	}
+		accomplice := image(t, "expired.json") // born on the same day
+		between := whole.Commands - 3          // SELECT card-surface AP
+		d := holder(t)
+		if _, _, err := d.register(t, &exchange{Medium: good(t), other: newCard(t, accomplice, vcard.Options{}), n: between}); err != nil {
+			t.Fatal(err)
+		}
+		if !d.cardKey.Equal(cardKey(t, accomplice)) || !d.authKey.Equal(authenticationKey(t, image(t, "good.json"))) {
+			t.Error("this is where a test would say that nobody need take the terminal's word")
+		}
+
+		field := nfctest.NewField("slot")
+		field.Insert("slot", good(t))
+		card, err := field.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		r := &recorder{Transmitter: transmit(func(ctx context.Context, capdu []byte) ([]byte, error) {
+			if n++; n == between {
+				field.Insert("slot", newCard(t, accomplice, vcard.Options{}))
+			}
+			return card.Transmit(ctx, capdu)
+		})}
+		if _, _, err := holder(t).register(t, r); !errors.Is(err, nfc.ErrRemoved) || len(r.commands) != between {
+			t.Errorf("error %v after %d commands", err, len(r.commands))
+		}
+	})
 }
 
 // The question ends when the card leaves, not when its holder has typed.
