@@ -47,7 +47,7 @@ a PIN, looks the holder up in a signed list, decides, records and opens the gate
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
-	return cli.Root(root, runCommand(), checkConfigCommand(), cardCommand(), listCommand(), journalCommand(), versionCommand())
+	return cli.Root(root, runCommand(), checkConfigCommand(), cardCommand(), keyCommand(), listCommand(), journalCommand(), versionCommand())
 }
 
 // withConfig gives a command its configuration.
