@@ -62,16 +62,13 @@ func (c Challenge) Digest(h crypto.Hash) []byte {
 	if !h.Available() {
 		return nil
 	}
-	d := h.New()
-	for _, field := range [][]byte{
-		[]byte(challengeLabel), []byte(c.Scope), []byte(c.Terminal),
-		[]byte(c.Purpose), []byte(c.Ticket), c.Nonce[:],
-	} {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(field)))
-		d.Write(n[:])
-		d.Write(field)
+	b := make([]byte, 0, 256)
+	for _, field := range [...]string{challengeLabel, c.Scope, c.Terminal, c.Purpose, c.Ticket, string(c.Nonce[:])} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(field)))
+		b = append(b, field...)
 	}
+	d := h.New()
+	d.Write(b)
 	return d.Sum(nil)
 }
 
