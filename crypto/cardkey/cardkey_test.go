@@ -11,6 +11,8 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -158,16 +160,34 @@ func TestKeyHasOneEncoding(t *testing.T) {
 	if (cardkey.Key{}).SPKI() != nil {
 		t.Error("the zero key has an encoding")
 	}
-	p := p384Key().PublicKey
-	compressed := elliptic.MarshalCompressed(p.Curve, p.X, p.Y)
-	spki := newKey(t, &p).SPKI()
-	point := bytes.Index(spki, elliptic.Marshal(p.Curve, p.X, p.Y))
-	if point < 0 {
-		t.Fatal("no point in the encoding")
+}
+
+// A key has one encoding: what Parse takes is what SPKI gives.
+func TestCompressedPointIsRefused(t *testing.T) {
+	spki := newKey(t, &p384Key().PublicKey).SPKI()
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		PublicKey asn1.BitString
 	}
-	short := append(bytes.Clone(spki[:point]), compressed...)
-	if k, err := cardkey.Parse(short); err == nil {
-		t.Errorf("a compressed point is accepted as %v", k)
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		t.Fatal(err)
+	}
+	encode := func() []byte {
+		der, err := asn1.Marshal(info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	if !bytes.Equal(encode(), spki) {
+		t.Fatal("the encoding does not come back")
+	}
+	point := info.PublicKey.Bytes // 04, X, Y
+	x := point[1 : 1+len(point)/2]
+	compressed := append([]byte{0x02 | point[len(point)-1]&1}, x...)
+	info.PublicKey = asn1.BitString{Bytes: compressed, BitLength: 8 * len(compressed)}
+	if k, err := cardkey.Parse(encode()); err == nil {
+		t.Errorf("accepted as %v", k)
 	}
 }
 

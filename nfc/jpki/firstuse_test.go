@@ -159,28 +159,12 @@ func TestBirthDateIsPresentedOnceAtMost(t *testing.T) {
 				t.Error("the terminal's key signed")
 			}
 			if c.left >= 0 {
-				if got := triesOf(t, medium); got != c.left {
+				if got := triesLeft(t, medium, vcard.AIDSurface(), 0x91); got != c.left {
 					t.Errorf("%d tries left, want %d", got, c.left)
 				}
 			}
 		})
 	}
-}
-
-// triesOf asks a card for the tries of EF 0011, 0 where they have no limit.
-func triesOf(t *testing.T, m nfctest.Medium) int {
-	t.Helper()
-	ch := nfc.NewChannel(m)
-	if _, err := ch.Do(t.Context(), nfc.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: vcard.AIDSurface()}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := ch.Do(t.Context(), nfc.Command{INS: 0x20, P2: 0x91})
-	status, ok := errors.AsType[*nfc.StatusError](err)
-	if !ok {
-		t.Fatalf("empty VERIFY: %v", err)
-	}
-	left, _ := status.TriesLeft()
-	return left
 }
 
 // A card that leaves at any command of first use is a card that left.

@@ -291,7 +291,7 @@ func TestNoSecretIsSentTwiceOrWithTheLastTry(t *testing.T) {
 				t.Errorf("PIN: %d tries left, want %d", got, c.tries[0])
 			}
 			if c.tries[1] >= 0 {
-				if got := triesOf(t, card); got != c.tries[1] {
+				if got := triesLeft(t, card, vcard.AIDSurface(), 0x91); got != c.tries[1] {
 					t.Errorf("birth date: %d tries left, want %d", got, c.tries[1])
 				}
 			}
