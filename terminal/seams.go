@@ -3,6 +3,7 @@ package terminal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc"
@@ -30,41 +31,79 @@ type Journal interface {
 	// A decision with BirthDateRefused, once recorded, is one.
 	Refusals
 
-	// Uses counts the entries of an entitlement that stand: reserved or
-	// committed, and not annulled.
-	Uses(ctx context.Context, entitlement string) (uint32, error)
+	// History is what is known of an entitlement: what stands of it.
+	History(ctx context.Context, entitlement string) (History, error)
 
 	// Record writes a decision that does not open the gate.
 	Record(ctx context.Context, d Decision) error
 
-	// Reserve writes an admission before the relay moves and counts it as
-	// an entry of d.Entitlement, provided that exactly seen entries stood
-	// before it; otherwise nothing is written and the error is ErrUsesChanged.
-	Reserve(ctx context.Context, d Decision, seen uint32) (Reservation, error)
+	// Reserve writes an admission of d.People before the relay moves, provided
+	// that nothing was written of d.Entitlement since its history had seen as
+	// its last event; otherwise nothing is written and the error is
+	// ErrUsesChanged.
+	Reserve(ctx context.Context, d Decision, seen uint64) (Reservation, error)
 
-	// Commit writes that the relay moved for the reservation.
-	Commit(ctx context.Context, r Reservation) error
+	// Passed writes that so many people in all have passed for the reservation,
+	// and that more may come.
+	Passed(ctx context.Context, r Reservation, people uint32) error
 
-	// Annul writes that it did not, and why; the entry no longer counts.
+	// Commit settles a reservation: so many people have passed, and no more
+	// will. The rest of d.People is free again.
+	Commit(ctx context.Context, r Reservation, people uint32) error
+
+	// Annul settles a reservation for which nobody passed, and why; it no longer
+	// counts.
 	Annul(ctx context.Context, r Reservation, why Reason) error
+
+	// Doubt writes that nobody can tell whether people passed, or how many, and
+	// why. The reservation counts until staff settles it.
+	Doubt(ctx context.Context, r Reservation, why Reason) error
 
 	// Latest is the greatest instant in the journal, the zero time when it
 	// is empty. A clock that shows less is not trusted.
 	Latest() time.Time
 }
 
-// A Gate is a relay with lamps.
+// A Gate is a relay with lamps, and what watches the passage.
 type Gate interface {
-	// Open moves the relay once. It spends the permit as the last thing
-	// before, and returns the error of Spend without moving it. An error
-	// after the permit was spent means that the relay may have moved.
-	Open(ctx context.Context, p *Permit) error
+	// Open lets people through: it moves the relay once, or once for each, as
+	// the gate is built. It spends the permit as the last thing before, and
+	// returns the error of Spend without moving anything. An error after the
+	// permit was spent means that the relay may have moved. The gate stays open
+	// until Shut.
+	Open(ctx context.Context, p *Permit, people uint32) error
 
-	// Show sets lamps and buzzer. It does not wait. ShowAdmit and ShowDeny
-	// last as long as people need to see them, then the gate shows ready by
-	// itself; the others last until the next signal.
+	// Shut brings the relay to rest, at once. It may be called at any time, and
+	// twice.
+	Shut() error
+
+	// Counts reports whether a sensor sees people pass. Without one everybody
+	// who is admitted is taken to have passed.
+	Counts() bool
+
+	// Sensed yields what the inputs of the gate see, in order, as long as the
+	// gate works. It is never closed. One lane reads it.
+	Sensed() <-chan Sensed
+
+	// Show sets lamps and buzzer. It does not wait. ShowAdmit, ShowDeny and
+	// ShowTailgate last as long as people need to see them, then the gate shows
+	// by itself what it showed before them; the others last until the next.
 	Show(s Signal)
 }
+
+// Sensed is what an input of a gate saw.
+type Sensed uint8
+
+// What inputs see.
+const (
+	SensedNothing  Sensed = iota
+	SensedPassage         // one person went through, in the direction of the lane
+	SensedWrongWay        // one person went through against it
+	SensedStuck           // the sensor is blocked, or contradicts itself: nobody can be counted
+	SensedFree            // it works again
+	SensedAlarm           // fire alarm: the gate is opened by hardware
+	SensedAllClear        // the alarm is over
+)
 
 // A Signal is what lamps and buzzer tell the person at the gate.
 type Signal uint8
@@ -76,11 +115,16 @@ const (
 	ShowDeny
 	ShowAttend     // wait for staff
 	ShowOutOfOrder // the gate cannot work
+	ShowCaution    // ready, and the list or the clock cannot be fully relied on
+	ShowTailgate   // somebody passed who was not admitted
+	ShowEmergency  // the gate stands open: leave
 )
 
 var signalNames = [...]string{
 	ShowReady: "ready", ShowAdmit: "green: go", ShowDeny: "red: stop",
 	ShowAttend: "amber: wait for staff", ShowOutOfOrder: "red cross: out of order",
+	ShowCaution: "ready, amber: list or clock out of date", ShowTailgate: "red and buzzer: somebody followed",
+	ShowEmergency: "green: emergency, leave",
 }
 
 func (s Signal) String() string {
@@ -99,6 +143,59 @@ type HolderChecker interface {
 
 // A Reservation names an admission in the journal by its sequence number.
 type Reservation uint64
+
+// A History is what a journal knows of an entitlement.
+type History struct {
+	// Last is the number of the last event about it, 0 when there is none.
+	Last uint64
+	// Passages are the entries and exits that stand, in the order of their
+	// reservations: what was annulled is not among them.
+	Passages []Passage
+}
+
+// A Passage is people who went in or out together.
+type Passage struct {
+	Reservation Reservation
+	At          time.Time
+	Zone        string
+	Direction   Direction
+	// People are those who passed; while the reservation is open or in doubt,
+	// those who may have.
+	People uint32
+	// Reentry is how many of them used nothing up.
+	Reentry uint32
+	// Doubt says that nobody knows whether they passed.
+	Doubt bool
+}
+
+// A Direction is that of a lane.
+type Direction uint8
+
+// Directions.
+const (
+	Entry Direction = iota
+	Exit
+)
+
+func (d Direction) String() string {
+	if d == Exit {
+		return "exit"
+	}
+	return "entry"
+}
+
+// UnmarshalText accepts the two names and nothing else.
+func (d *Direction) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "entry":
+		*d = Entry
+	case "exit":
+		*d = Exit
+	default:
+		return fmt.Errorf("direction %q: want entry or exit", b)
+	}
+	return nil
+}
 
 // ErrUsesChanged says that another lane used the entitlement meanwhile.
 var ErrUsesChanged = errors.New("entitlement was used meanwhile")

@@ -86,6 +86,7 @@ type Manifest struct {
 	RevocationAsOf time.Time
 
 	Policy Policy
+	Venue  Venue
 
 	// ScopeKeyCheck is cardid.ScopeKey.Check of the key the rows are sealed
 	// with; Write fills it in, as it does the next two.
@@ -165,18 +166,58 @@ func (s Status) String() string {
 	return fmt.Sprintf("Status(%d)", uint8(s))
 }
 
-// An Entitlement is a right of entry. Uses are counted by ID, across cards.
+// An Entitlement is a right of entry. What was used of it is counted by ID,
+// across cards, and for each zone apart.
 type Entitlement struct {
 	// ID is 1 to MaxName bytes of printable UTF-8.
 	ID string
+	// Status is Active (or zero), Blocked or Revoked: of this ticket alone.
+	Status Status
 	// Valid from NotBefore through NotAfter, both included, in whole seconds.
 	// Zero is open; when both are set NotBefore is before NotAfter.
 	NotBefore, NotAfter time.Time
-	// Gates names the gates it opens, at most MaxGates, in no order, each once;
-	// empty is every gate.
-	Gates []string
-	// Uses is the number of entries in all; 0 is unlimited.
-	Uses uint32
+	// Gates and Zones name what it opens, at most MaxGates of each, in no order,
+	// each once; both empty is every gate.
+	Gates, Zones []string
+
+	// Uses is the number of uses in all, UsesPerDay on one day of the venue; 0 is
+	// unlimited. A use is one entry of Party people, together or one by one.
+	Uses, UsesPerDay uint32
+	// ReEntry says which further entries use nothing up.
+	ReEntry ReEntry
+	// Party is how many people it admits; 0 and 1 are one person.
+	Party uint32
+	// Alone says that this card lets only its holder in: a companion's card of a
+	// party, whose other cards have an entitlement of the same ID.
+	Alone bool
+
+	// Product and Variation are what was bought, as rules name it; 0 is none.
+	Product, Variation uint32
+
+	// Attention has staff look before the gate opens. Message, at most MaxMessage
+	// bytes of printable UTF-8, tells them why.
+	Attention bool
+	Message   string
+}
+
+// ReEntry says when somebody may come in again without using up another use.
+type ReEntry uint8
+
+// The zero ReEntry is the strictest.
+const (
+	ReEntryNone      ReEntry = iota // every entry is a use
+	ReEntryAfterExit                // on the same day, whoever went out may come back
+	ReEntryAlways                   // on the same day, after the first entry
+)
+
+var reEntries = [...]string{ReEntryNone: "none", ReEntryAfterExit: "after_exit", ReEntryAlways: "always"}
+
+// String returns "none", "after_exit" or "always".
+func (r ReEntry) String() string {
+	if int(r) < len(reEntries) {
+		return reEntries[r]
+	}
+	return fmt.Sprintf("ReEntry(%d)", uint8(r))
 }
 
 // Limits of a row.
@@ -184,6 +225,8 @@ const (
 	MaxName         = 64 // bytes of a scope, an entitlement ID or a gate
 	MaxEntitlements = 16
 	MaxGates        = 64
+	MaxMessage      = 200   // bytes of a message to staff
+	MaxParty        = 10000 // people of one entitlement
 )
 
 // A View is a list as one tap sees it: never mixed with its successor.
