@@ -34,7 +34,7 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		// Not cancelled by the deadline: a write that is given up half-way
 		// might stand after all. The revoked permit keeps the gate shut.
 		start = time.Now()
-		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, r.Uses)
+		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, uint64(r.Uses))
 		d.Stages.Journal += time.Since(start)
 		if errors.Is(err, ErrUsesChanged) {
 			continue
@@ -50,12 +50,12 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 // open moves the relay for an entry that is durable. When it certainly did not
 // move, the entry is annulled; when nobody can tell, it stands.
 func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Permit) error {
-	err := l.Gate.Open(ctx, permit)
+	err := l.Gate.Open(ctx, permit, 1)
 	keep := context.WithoutCancel(ctx)
 	if err == nil {
 		// The person is on the way: a failure to commit no longer shuts the
 		// gate, and the reservation counts as an entry all the same.
-		d.Cause = l.Journal.Commit(keep, r)
+		d.Cause = l.Journal.Commit(keep, r, 1)
 		return nil
 	}
 	if !errors.Is(err, ErrNoPermit) {
@@ -74,9 +74,11 @@ func (l *Lane) uses(ctx context.Context, entitlements []whitelist.Entitlement) (
 	uses := make([]uint32, len(entitlements))
 	for i, e := range entitlements {
 		var err error
-		if uses[i], err = l.Journal.Uses(ctx, e.ID); err != nil {
+		var h History
+		if h, err = l.Journal.History(ctx, e.ID); err != nil {
 			return nil, err
 		}
+		uses[i] = uint32(len(h.Passages))
 	}
 	return uses, nil
 }
