@@ -1,7 +1,6 @@
 package terminal
 
 import (
-	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -24,16 +23,17 @@ const (
 
 // Facts are everything that a decision depends on.
 type Facts struct {
-	Instant time.Time // the one instant of the tap, see instantOf
-	Clock   time.Time // what the clock showed then
-	Gate    string
+	Instant   time.Time // the one instant of the tap, see instantOf
+	Clock     time.Time // what the clock showed then
+	Place     *Place    // nil: the list has no such gate
+	Direction Direction
+	Counted   bool // a sensor will tell how many pass
 
 	Holder cardauth.Holder // nobody until the card has proved itself
 	Row    whitelist.Row   // the row of the holder's certificate
 
-	// Uses has, for each entitlement of the row in order, the entries that
-	// already stand.
-	Uses []uint32
+	// Histories has that of each entitlement of the row, in order.
+	Histories []History
 
 	List  whitelist.Manifest
 	Floor time.Time // the latest time this terminal has ever recorded
@@ -46,58 +46,114 @@ type Facts struct {
 type Ruling struct {
 	Verdict     Verdict
 	Reason      Reason
-	Entitlement string // the one that fits, or the first that does not
-	Uses        uint32 // entries of it that stood
+	Entitlement string // the one that fits, or the nearest that does not
+	Zone        string // that people enter, or leave
+	People      uint32 // who may pass, at least 1 when the verdict admits
+	Reentry     uint32 // of them, those who use nothing up
+	Seen        uint64 // last event of the entitlement's history
 	Warnings    []Reason
+	Message     string    // of the entitlement, for staff
+	Others      []Refusal // the row's other entitlements, when none fits
+	Problem     error     // what cannot be judged, for the log
+
+	// Unsettle are reservations in doubt that staff has said nobody passed for:
+	// they are settled before this one is made.
+	Unsettle []Passage
+}
+
+// A Refusal is why an entitlement does not admit.
+type Refusal struct {
+	Entitlement string
+	Reason      Reason
 }
 
 // Decide folds the facts into a ruling. It is a pure function: the same facts
 // give the same ruling, and facts that are missing deny.
 //
-// The order is: is it a holder at all; the row's status; whether time and
-// list can be relied on, as the list's policy says; the entitlements; the
-// comparison of the person with the card.
-func Decide(f Facts) Ruling {
-	if f.Holder.IsZero() {
+// The order is: is it a holder at all; whoever leaves may leave; the row's
+// status; whether time and list can be relied on, as the list's policy says; the
+// entitlements (see fit); the comparison of the person with the card.
+func Decide(f Facts) Ruling { return judge(f, nil) }
+
+func judge(f Facts, t *trail) Ruling {
+	if t.check("holder", !f.Holder.IsZero(), "the card has proved that it is genuine") {
 		return Ruling{Reason: AuthFailed}
 	}
-	switch f.Row.Status {
-	case whitelist.Active:
-	case whitelist.Blocked:
-		return Ruling{Reason: Blocked}
-	case whitelist.CertificateRevoked:
-		return Ruling{Reason: CertRevoked}
-	default:
-		return Ruling{Reason: Revoked}
+	if f.Place == nil {
+		t.check("gate", false, "the list has no such gate")
+		return Ruling{Reason: WrongGate, Problem: ErrUnknownGate}
+	}
+	if f.Direction == Exit {
+		return leave(f, t)
+	}
+	if reason := ofStatus(f.Row.Status); t.check("status", reason == OK, "%v", f.Row.Status) {
+		return Ruling{Reason: reason}
 	}
 
-	var r Ruling
+	var warnings []Reason
 	attend := false
-	for _, c := range conditions(f) {
-		switch c.action {
-		case whitelist.Warn:
-			r.Warnings = append(r.Warnings, c.reason)
-		case whitelist.Attend:
-			r.Warnings = append(r.Warnings, c.reason)
-			attend = true
-		default:
+	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor) {
+		denied := c.action != whitelist.Warn && c.action != whitelist.Attend
+		if t.check(string(c.reason), !denied, "the list's policy is %v", c.action) {
 			return Ruling{Reason: c.reason}
 		}
+		warnings = append(warnings, c.reason)
+		attend = attend || c.action == whitelist.Attend
 	}
 
-	entitled := fit(f)
-	r.Reason, r.Entitlement, r.Uses = entitled.Reason, entitled.Entitlement, entitled.Uses
+	r := fit(f, t)
+	r.Warnings = append(warnings, r.Warnings...)
 	switch {
-	case entitled.Reason != OK:
+	case r.Verdict == Deny:
 		return r
-	case f.Attended || !attend && f.HolderCheck == CheckNone:
+	case f.Attended:
 		r.Verdict = Admit
 	case f.HolderCheck != CheckNone: // also an unknown or missing value
 		r.Verdict, r.Reason = Attend, ManualCheck
-	default:
+	case attend || r.Verdict == Attend:
 		r.Verdict, r.Reason = Attend, Attention
 	}
+	t.check("person", r.Verdict == Admit, "%s compares the person with the card", f.HolderCheck)
 	return r
+}
+
+// ofStatus is why a status denies, OK when it does not.
+func ofStatus(s whitelist.Status) Reason {
+	switch s {
+	case whitelist.Active:
+		return OK
+	case whitelist.Blocked:
+		return Blocked
+	case whitelist.CertificateRevoked:
+		return CertRevoked
+	}
+	return Revoked
+}
+
+// leave lets people out. Whoever is inside may leave, whatever has become of
+// their ticket or of the list: a gate is no trap. The exit is that of the
+// entitlement whose people are inside, else of the first.
+func leave(f Facts, t *trail) Ruling {
+	if len(f.Row.Entitlements) == 0 || len(f.Histories) < len(f.Row.Entitlements) {
+		return Ruling{Reason: NotListed}
+	}
+	chosen, people := 0, uint32(1)
+	for i, e := range f.Row.Entitlements {
+		inside := f.Place.count(f.Histories[i], f.Instant, true).Inside
+		if inside > 0 {
+			chosen = i
+			if people = inside; e.Alone || !f.Counted {
+				people = 1 // the rest may still be inside
+			}
+			break
+		}
+	}
+	e := f.Row.Entitlements[chosen]
+	t.check("exit", true, "%s: up to %d may leave", e.ID, people)
+	return Ruling{
+		Verdict: Admit, Reason: Leaving, Entitlement: e.ID, Zone: f.Place.zone.Name, People: people,
+		Seen: f.Histories[chosen].Last,
+	}
 }
 
 // instantOf is the one instant that every check of a tap uses: what the clock
@@ -121,46 +177,18 @@ type condition struct {
 }
 
 // conditions names what cannot be relied on at the instant.
-func conditions(f Facts) []condition {
+func conditions(list whitelist.Manifest, instant, clock, floor time.Time) []condition {
 	var c []condition
-	policy := f.List.Policy
-	behind := f.Clock.Add(clockTolerance)
-	if behind.Before(f.Floor) || behind.Before(f.List.IssuedAt) {
+	policy := list.Policy
+	behind := clock.Add(clockTolerance)
+	if behind.Before(floor) || behind.Before(list.IssuedAt) {
 		c = append(c, condition{ClockUntrusted, policy.UntrustedClock})
 	}
-	if f.Instant.Unix() > f.List.NotAfter.Unix() { // the last second belongs to it
+	if instant.Unix() > list.NotAfter.Unix() { // the last second belongs to it
 		c = append(c, condition{DataStale, policy.Expired})
 	}
-	if f.Instant.Sub(f.List.RevocationAsOf) > policy.RevocationMaxAge {
+	if instant.Sub(list.RevocationAsOf) > policy.RevocationMaxAge {
 		c = append(c, condition{DataStale, policy.StaleRevocation})
 	}
 	return c
-}
-
-// fit returns the first entitlement that lets the holder through this gate
-// now, else the reason why the first one does not.
-func fit(f Facts) Ruling {
-	first := Ruling{Reason: NotListed}
-	for i, e := range f.Row.Entitlements {
-		r := Ruling{Reason: OK, Entitlement: e.ID}
-		if i < len(f.Uses) {
-			r.Uses = f.Uses[i]
-		}
-		switch {
-		case !e.NotBefore.IsZero() && f.Instant.Before(e.NotBefore),
-			!e.NotAfter.IsZero() && f.Instant.Unix() > e.NotAfter.Unix(): // that second included
-			r.Reason = InvalidTime
-		case len(e.Gates) > 0 && !slices.Contains(e.Gates, f.Gate):
-			r.Reason = WrongGate
-		case i >= len(f.Uses), e.Uses > 0 && r.Uses >= e.Uses:
-			r.Reason = AlreadyUsed
-		}
-		if r.Reason == OK {
-			return r
-		}
-		if i == 0 {
-			first = r
-		}
-	}
-	return first
 }

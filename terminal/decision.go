@@ -22,6 +22,28 @@ type Decision struct {
 	// the card proved to be genuine.
 	Entitlement string
 
+	Direction Direction
+	Zone      string // that people enter, or leave
+
+	// People is how many may pass, Reentry how many of them use nothing up; 0
+	// when nobody may.
+	People, Reentry uint32
+
+	// Reservation is that of an admission. Once it is settled, at a gate that
+	// counts, Passed is how many went through.
+	Reservation Reservation
+	Settled     bool
+	Passed      uint32
+
+	// Others are the row's other entitlements, when none fits.
+	Others []Refusal
+
+	// Message is the entitlement's, for staff.
+	Message string
+
+	// Staff is who confirmed the holder, or opened the gate.
+	Staff Staff
+
 	// HolderCheck says what came of comparing the person with the card, ""
 	// when nobody was asked.
 	HolderCheck CheckOutcome

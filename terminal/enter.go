@@ -9,32 +9,38 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// enterTries bounds how often a decision is made again because another lane
-// used the same entitlement between counting and reserving.
-const enterTries = 3
-
 // enter decides and, when the ruling admits, makes the entry durable and
 // opens the gate, in this order. An error means that the gate stayed shut.
 // began is where Elapsed counts from.
+//
+// Where another lane used the same entitlement between counting and reserving,
+// it decides again: each time that happens somebody else got on.
 func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts, permit *Permit) error {
-	for range enterTries {
+	for ctx.Err() == nil {
 		var err error
-		if f.Uses, err = l.uses(ctx, f.Row.Entitlements); err != nil {
+		if f.Histories, err = l.histories(ctx, f.Row.Entitlements); err != nil {
 			return fmt.Errorf("%w: counting entries: %w", errJournal, err)
 		}
 		start := time.Now()
 		r := Decide(*f)
 		d.Stages.Decide += time.Since(start)
-		d.Verdict, d.Reason, d.Entitlement, d.Warnings = r.Verdict, r.Reason, r.Entitlement, r.Warnings
+		d.rule(r)
 		if r.Verdict != Admit {
 			return nil
 		}
-
-		d.Elapsed = time.Since(began)
 		// Not cancelled by the deadline: a write that is given up half-way
 		// might stand after all. The revoked permit keeps the gate shut.
+		keep := context.WithoutCancel(ctx)
+		if len(r.Unsettle) > 0 {
+			if err := l.unsettle(keep, r.Unsettle); err != nil {
+				return fmt.Errorf("%w: settling an entry in doubt: %w", errJournal, err)
+			}
+			continue
+		}
+
+		d.Elapsed = time.Since(began)
 		start = time.Now()
-		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, uint64(r.Uses))
+		reservation, err := l.Journal.Reserve(keep, *d, r.Seen)
 		d.Stages.Journal += time.Since(start)
 		if errors.Is(err, ErrUsesChanged) {
 			continue
@@ -44,43 +50,77 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		}
 		return l.open(ctx, d, reservation, permit)
 	}
-	return ErrUsesChanged
+	return context.Cause(ctx)
+}
+
+// rule takes over a ruling.
+func (d *Decision) rule(r Ruling) {
+	d.Verdict, d.Reason, d.Entitlement, d.Warnings = r.Verdict, r.Reason, r.Entitlement, r.Warnings
+	d.Zone, d.People, d.Reentry, d.Others, d.Message = r.Zone, r.People, r.Reentry, r.Others, r.Message
+	d.Cause = r.Problem
 }
 
 // open moves the relay for an entry that is durable. When it certainly did not
-// move, the entry is annulled; when nobody can tell, it stands.
+// move, the entry is annulled; when nobody can tell, it is in doubt.
 func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Permit) error {
-	err := l.Gate.Open(ctx, permit, 1)
+	counts := l.Gate.Counts()
+	if counts {
+		l.seen, l.done = l.door.expect() // before anybody can pass
+	}
+	err := l.Gate.Open(ctx, permit, d.People)
 	keep := context.WithoutCancel(ctx)
 	if err == nil {
-		// The person is on the way: a failure to commit no longer shuts the
-		// gate, and the reservation counts as an entry all the same.
-		d.Cause = l.Journal.Commit(keep, r, 1)
+		d.Reservation = r
+		if !counts {
+			// The person is on the way: a failure to commit no longer shuts the
+			// gate, and the reservation counts as an entry all the same.
+			d.Cause = l.Journal.Commit(keep, r, d.People)
+		}
 		return nil
 	}
+	if counts {
+		l.done()
+	}
 	if !errors.Is(err, ErrNoPermit) {
-		err = fmt.Errorf("%w: %w", errGate, err)
+		err = errors.Join(fmt.Errorf("%w: %w", errGate, err), l.Gate.Shut())
 	}
 	if permit.Revoke() {
 		if annulErr := l.Journal.Annul(keep, r, ReasonOf(err)); annulErr != nil {
 			err = errors.Join(err, fmt.Errorf("annulling the entry: %w", annulErr))
 		}
+	} else if doubtErr := l.Journal.Doubt(keep, r, GateFault); doubtErr != nil {
+		err = errors.Join(err, fmt.Errorf("putting the entry in doubt: %w", doubtErr))
 	}
 	return err
 }
 
-// uses counts, for each entitlement, the entries that stand.
-func (l *Lane) uses(ctx context.Context, entitlements []whitelist.Entitlement) ([]uint32, error) {
-	uses := make([]uint32, len(entitlements))
+// histories reads what is known of each entitlement.
+func (l *Lane) histories(ctx context.Context, entitlements []whitelist.Entitlement) ([]History, error) {
+	histories := make([]History, len(entitlements))
 	for i, e := range entitlements {
 		var err error
-		var h History
-		if h, err = l.Journal.History(ctx, e.ID); err != nil {
+		if histories[i], err = l.Journal.History(ctx, e.ID); err != nil {
 			return nil, err
 		}
-		uses[i] = uint32(len(h.Passages))
 	}
-	return uses, nil
+	return histories, nil
+}
+
+// unsettle writes that of those in doubt only the people who were seen passed:
+// staff says so, with the person in front of them.
+func (l *Lane) unsettle(ctx context.Context, doubts []Passage) error {
+	for _, s := range doubts {
+		var err error
+		if s.Passed > 0 {
+			err = l.Journal.Commit(ctx, s.Reservation, s.Passed)
+		} else {
+			err = l.Journal.Annul(ctx, s.Reservation, Annulled)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attend waits for staff to compare the person with the card, and enters on
@@ -106,6 +146,9 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 	default:
 		d.HolderCheck = Confirmed
 		f.Attended = true
+		if l.OnDuty != nil {
+			d.Staff = l.OnDuty()
+		}
 		deadline := start.Add(l.Deadline)
 		permit := newPermit(deadline)
 		openCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
@@ -115,6 +158,12 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 			d.Verdict, d.Reason, d.Cause = Deny, ReasonOf(err), err
 		}
 	}
+	if !d.Admitted() {
+		d.People = 0
+	}
 	d.Elapsed = time.Since(start)
 	l.publish(ctx, d)
+	if d.Admitted() && l.Gate.Counts() {
+		l.pass(ctx, d, l.seen, l.done)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -27,6 +28,9 @@ type Config struct {
 	Scope    string // list scope, part of every challenge
 	Terminal string // name of the terminal, part of every challenge
 	GateName string // as entitlements name it
+
+	Direction Direction     // of whoever passes
+	PassTime  time.Duration // for the next person to pass, at a gate that counts
 
 	// Methods are those that may be used, in order: a tap uses the first one
 	// that the holder's row and the terminal have the keys for. What the
@@ -52,6 +56,7 @@ type Config struct {
 const (
 	DefaultDeadline           = 3 * time.Second
 	DefaultHolderCheckTimeout = 30 * time.Second
+	DefaultPassTime           = 5 * time.Second
 )
 
 // Parts are what a lane works with.
@@ -62,20 +67,39 @@ type Parts struct {
 	Journal  Journal
 	Gate     Gate
 	Checker  HolderChecker // nil: nobody can confirm, attended taps stay shut
+	OnDuty   func() Staff  // whose confirmation it is; nil: not known
 	Rand     io.Reader
 
 	// Observe is told of every decision, after the gate has acted on it. It
-	// must not wait.
+	// must not wait. At a gate that counts, an admission is told again when it
+	// is settled.
 	Observe func(Decision)
+
+	// Incidents is told what happens without a card. It must not wait.
+	Incidents func(Incident)
 
 	// Now is the wall clock, for the one instant of a tap.
 	Now func() time.Time
+
+	// After tells when the time to pass is over, as time.After does.
+	After func(time.Duration) <-chan time.Time
 }
 
 // A Lane is one reader and one gate.
 type Lane struct {
 	Config
 	Parts
+
+	door  door
+	halts halts
+	turn  sync.Mutex // held while somebody is served
+
+	// Of whoever is served.
+	seen <-chan Sensed
+	done func()
+
+	places places
+	lamp   lamp
 }
 
 // NewLane checks that nothing is missing. What were missed at a tap would be
@@ -87,8 +111,8 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	case len(c.Methods) == 0:
 		return nil, errors.New("lane: no method is configured")
 	case p.Reader == nil || p.Dialogue == nil || p.List == nil || p.Journal == nil || p.Gate == nil ||
-		p.Rand == nil || p.Observe == nil || p.Now == nil:
-		return nil, errors.New("lane: a part is missing; only Checker may be")
+		p.Rand == nil || p.Observe == nil || p.Incidents == nil || p.Now == nil || p.After == nil:
+		return nil, errors.New("lane: a part is missing; only Checker and OnDuty may be")
 	}
 	for _, m := range c.Methods {
 		switch m {
@@ -109,30 +133,50 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 			return nil, errors.New("lane: first use needs trust anchors and card-surface authorities")
 		}
 	}
-	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 {
+	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 || c.PassTime <= 0 {
 		return nil, errors.New("lane: deadlines must be positive")
 	}
 	return &Lane{Config: c, Parts: p}, nil
 }
 
 // Run serves taps until ctx ends, and returns nil then. Any other return is a
-// reader that cannot work any more.
+// reader that cannot work any more. The relay is at rest when it returns.
 func (l *Lane) Run(ctx context.Context) error {
-	l.Gate.Show(ShowReady)
+	l.halts.begin(ctx)
+	l.look(ctx)
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { l.watch(watching) })
+	err := l.run(ctx)
+	stop()
+	watch.Wait()
+	return errors.Join(err, l.Gate.Shut())
+}
+
+func (l *Lane) run(ctx context.Context) error {
 	for {
-		card, err := l.Reader.Next(ctx)
-		if ctx.Err() != nil {
+		calm, err := l.halts.wait(ctx)
+		if err != nil {
 			return nil
 		}
+		card, err := l.Reader.Next(calm)
+		if calm.Err() != nil {
+			if err == nil {
+				err = card.Release() // nobody is told: it was not read
+			}
+			continue
+		}
 		if bad, ok := errors.AsType[*nfc.CardError](err); ok {
-			l.refuse(ctx, bad)
+			l.refuse(calm, bad)
 			continue
 		}
 		if err != nil {
 			l.Gate.Show(ShowOutOfOrder)
 			return fmt.Errorf("waiting for a card: %w", err)
 		}
-		l.serve(ctx, card)
+		l.turn.Lock()
+		l.serve(calm, card)
+		l.turn.Unlock()
 	}
 }
 
@@ -146,7 +190,9 @@ var signals = [...]Signal{Deny: ShowDeny, Attend: ShowAttend, Admit: ShowAdmit}
 
 // publish acts on a decision: lamps first, because a person waits.
 func (l *Lane) publish(ctx context.Context, d Decision) {
-	l.Gate.Show(signals[d.Verdict])
+	if l.halts.get() == 0 { // else the lamps say something more urgent
+		l.Gate.Show(signals[d.Verdict])
+	}
 	l.report(ctx, d)
 }
 

@@ -40,7 +40,10 @@ type Reason string
 
 // Reasons to admit.
 const (
-	OK Reason = "ok"
+	OK       Reason = "ok"
+	Party    Reason = "party" // further people of a ticket for several
+	Leaving  Reason = "exit"
+	Override Reason = "override" // staff opened the gate
 )
 
 // Reasons to let staff look.
@@ -70,12 +73,19 @@ const (
 	InvalidTime    Reason = "invalid_time"
 	WrongGate      Reason = "wrong_gate"
 	AlreadyUsed    Reason = "already_used"
+	AlreadyInside  Reason = "already_inside"
+	ExitRequired   Reason = "exit_required"
+	RulesDeny      Reason = "rules"
 	DataStale      Reason = "data_stale"
 	ClockUntrusted Reason = "clock_untrusted"
 )
 
 // Reasons that concern the gate itself.
 const (
-	GateFault  Reason = "gate_fault"
-	OutOfOrder Reason = "out_of_order"
+	GateFault     Reason = "gate_fault"
+	OutOfOrder    Reason = "out_of_order"
+	NoPassage     Reason = "no_passage"
+	Tailgate      Reason = "tailgate"
+	Annulled      Reason = "annulled"
+	EmergencyOpen Reason = "emergency_open"
 )

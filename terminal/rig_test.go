@@ -210,11 +210,11 @@ func (r *rig) wantUses(t testing.TB, want uint32) {
 	var sum uint32
 	for _, row := range r.rows {
 		for _, e := range row.Row.Entitlements {
-			n, err := r.site.Journal.Uses(t.Context(), e.ID)
+			h, err := r.site.Journal.History(t.Context(), e.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
-			sum += n
+			sum += h.Entered()
 		}
 	}
 	if sum != want {

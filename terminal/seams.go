@@ -59,6 +59,9 @@ type Journal interface {
 	// why. The reservation counts until staff settles it.
 	Doubt(ctx context.Context, r Reservation, why Reason) error
 
+	// Incident writes what happened without a card.
+	Incident(ctx context.Context, i Incident) error
+
 	// Latest is the greatest instant in the journal, the zero time when it
 	// is empty. A clock that shows less is not trusted.
 	Latest() time.Time
@@ -153,6 +156,16 @@ type History struct {
 	Passages []Passage
 }
 
+// Entered is how many people came in, those in doubt among them.
+func (h History) Entered() (people uint32) {
+	for _, p := range h.Passages {
+		if p.Direction == Entry {
+			people += p.People
+		}
+	}
+	return people
+}
+
 // A Passage is people who went in or out together.
 type Passage struct {
 	Reservation Reservation
@@ -164,8 +177,10 @@ type Passage struct {
 	People uint32
 	// Reentry is how many of them used nothing up.
 	Reentry uint32
-	// Doubt says that nobody knows whether they passed.
-	Doubt bool
+	// Doubt says that nobody knows whether they passed, beyond the Passed who
+	// were seen.
+	Doubt  bool
+	Passed uint32
 }
 
 // A Direction is that of a lane.

@@ -29,7 +29,7 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	tapCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
-	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant, Gate: l.GateName}}
+	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant, Gate: l.GateName, Direction: l.Direction}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -65,8 +65,11 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	if err := card.Release(); err != nil && !errors.Is(err, nfc.ErrRemoved) {
 		l.Gate.Show(ShowOutOfOrder) // until the next card; the reader itself says more
 	}
-	if d.Verdict == Attend {
+	switch {
+	case d.Verdict == Attend:
 		l.attend(ctx, t.facts, d)
+	case d.Admitted() && l.Gate.Counts():
+		l.pass(ctx, d, l.seen, l.done)
 	}
 }
 
@@ -143,8 +146,11 @@ func (t *tap) prove(ctx context.Context) error {
 		return err
 	}
 	t.facts = Facts{
-		Instant: d.Instant, Clock: clock, Gate: l.GateName, Holder: proved.Holder, Row: proved.Row, List: list,
-		Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
+		Instant: d.Instant, Clock: clock, Direction: l.Direction, Counted: l.Gate.Counts(), Holder: proved.Holder, Row: proved.Row,
+		List: list, Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
+	}
+	if t.facts.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {
+		return fmt.Errorf("%w: %w", errList, err)
 	}
 	return Alone(ctx, t.card) // a second one may have come meanwhile
 }

@@ -106,10 +106,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
 		},
 		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration,
+		PassTime: terminal.DefaultPassTime,
 		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
 	}, terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
-		Rand: rand.Reader, Now: time.Now,
+		Rand: rand.Reader, Now: time.Now, After: time.After,
+		Incidents: func(i terminal.Incident) { logIncident(log, i) },
 		Observe: func(d terminal.Decision) {
 			events.add(d)
 			logDecision(log, d)
@@ -180,6 +182,21 @@ func logDecision(log *slog.Logger, d terminal.Decision) {
 		attrs = append(attrs, "cause", d.Cause.Error())
 	}
 	log.Info("tap", attrs...)
+}
+
+// logIncident tells the operator what happens without a card.
+func logIncident(log *slog.Logger, i terminal.Incident) {
+	attrs := []any{"reason", string(i.Reason)}
+	if i.State != "" {
+		attrs = append(attrs, "state", string(i.State))
+	}
+	if i.Staff.Name != "" {
+		attrs = append(attrs, "staff", i.Staff.Name, "role", string(i.Staff.Role))
+	}
+	if i.Cause != nil {
+		attrs = append(attrs, "cause", i.Cause.Error())
+	}
+	log.Warn("gate", attrs...)
 }
 
 // pressKeys reads staff keys: "c" confirms, "r" refuses.

@@ -214,11 +214,11 @@ func (s *Site) Besiege(ctx context.Context, siege *Siege, lanes int, post func()
 func (s *Site) unharmed(ctx context.Context, siege *Siege) error {
 	for _, row := range siege.Rows {
 		for _, e := range row.Row.Entitlements {
-			n, err := s.Journal.Uses(ctx, e.ID)
+			h, err := s.Journal.History(ctx, e.ID)
 			if err != nil {
 				return err
 			}
-			if n > 0 {
+			if n := h.Entered(); n > 0 {
 				return fmt.Errorf("%d entries stand for %s", n, e.ID)
 			}
 		}

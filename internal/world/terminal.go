@@ -162,11 +162,13 @@ func (s *Site) Lane(reader terminal.Reader, change func(*terminal.Config, *termi
 		Methods:     []jpki.Method{jpki.TapUse, jpki.ExternalAuth},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
+		PassTime: terminal.DefaultPassTime,
 		FirstUse: true, Anchors: s.World.Anchors(), SurfaceAuthorities: s.World.SurfaceAuthorities(),
 	}
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: s.Store, Journal: s.Journal, Gate: simulator, Checker: simulator,
-		Rand: rand.Reader, Now: time.Now, Observe: func(terminal.Decision) {},
+		Rand: rand.Reader, Now: time.Now, After: time.After,
+		Observe: func(terminal.Decision) {}, Incidents: func(terminal.Incident) {},
 	}
 	if change != nil {
 		change(&config, &parts)

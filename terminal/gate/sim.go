@@ -36,7 +36,7 @@ func NewSimulator(notify func(string)) *Simulator {
 }
 
 // Open implements terminal.Gate.
-func (s *Simulator) Open(_ context.Context, p *terminal.Permit) error {
+func (s *Simulator) Open(_ context.Context, p *terminal.Permit, _ uint32) error {
 	if err := p.Spend(); err != nil {
 		return err
 	}
@@ -114,3 +114,7 @@ func (s *Simulator) Press(confirm bool) bool {
 		return false
 	}
 }
+
+func (s *Simulator) Shut() error                    { return nil }
+func (s *Simulator) Counts() bool                   { return false }
+func (s *Simulator) Sensed() <-chan terminal.Sensed { return nil }

@@ -33,12 +33,10 @@ func next(prev Hash, event []byte) Hash {
 	return Hash(h.Sum(nil))
 }
 
-// A link is an event as it is stored, beside what the index says of it.
+// A link is an event with its hash.
 type link struct {
-	event       Event
-	hash        Hash
-	entitlement sql.NullString // of the admission with the same seq
-	state       sql.NullInt64
+	event Event
+	hash  Hash
 }
 
 // walk checks the chain behind event after (0: from the start) and shows every
@@ -48,8 +46,7 @@ func walk(ctx context.Context, q querier, after uint64, visit func(link) error) 
 	if err != nil {
 		return err
 	}
-	rows, err := q.QueryContext(ctx, `SELECT e.seq, e.bytes, e.hash, a.entitlement, a.state
-		FROM events e LEFT JOIN admissions a ON a.seq = e.seq WHERE e.seq > ? ORDER BY e.seq`, int64(after))
+	rows, err := q.QueryContext(ctx, `SELECT seq, bytes, hash FROM events WHERE seq > ? ORDER BY seq`, int64(after))
 	if err != nil {
 		return err
 	}
@@ -60,7 +57,7 @@ func walk(ctx context.Context, q querier, after uint64, visit func(link) error) 
 			stored      int64
 			bytes, hash sql.RawBytes
 		)
-		if err := rows.Scan(&stored, &bytes, &hash, &l.entitlement, &l.state); err != nil {
+		if err := rows.Scan(&stored, &bytes, &hash); err != nil {
 			return err
 		}
 		broken := func(format string, a ...any) error {

@@ -18,8 +18,11 @@ type Kind string
 const (
 	KindDecision Kind = "decision" // a tap that did not open the gate
 	KindReserve  Kind = "reserve"  // an admission, before the relay moves
-	KindCommit   Kind = "commit"   // the relay moved for a reservation
-	KindAnnul    Kind = "annul"    // it did not; the entry does not count
+	KindPassed   Kind = "passed"   // some of the people of a reservation went through
+	KindCommit   Kind = "commit"   // as many as ever will have
+	KindAnnul    Kind = "annul"    // nobody did; the entry does not count
+	KindDoubt    Kind = "doubt"    // nobody can tell; the entry counts until staff settles it
+	KindIncident Kind = "incident" // what happened at the gate without a card
 	KindStart    Kind = "start"    // the agent started
 	KindList     Kind = "list"     // which list is in force
 	KindTrace    Kind = "trace"    // a session with a card that was no tap, and used something up
@@ -52,6 +55,15 @@ type Event struct {
 	BirthDateRefused   bool                  `json:"birth_date_refused,omitempty"`
 	Warnings           []terminal.Reason     `json:"warnings,omitempty"`
 	Version            string                `json:"version,omitempty"` // of the agent
+
+	Direction string         `json:"direction,omitempty"` // "exit"; left out of an entry
+	Zone      string         `json:"zone,omitempty"`
+	People    uint32         `json:"people,omitempty"`
+	Reentry   uint32         `json:"reentry,omitempty"` // of them, who used nothing up
+	State     terminal.State `json:"state,omitempty"`
+	Staff     string         `json:"staff,omitempty"` // name of the member of staff
+	Role      terminal.Role  `json:"role,omitempty"`
+	Note      string         `json:"note,omitempty"` // why, in the words of staff
 }
 
 const instantFormat = "2006-01-02T15:04:05.000Z"
@@ -84,17 +96,30 @@ func (i *Instant) UnmarshalJSON(b []byte) (err error) {
 	return nil
 }
 
+// direction is that of the people of the event.
+func (e *Event) direction() terminal.Direction {
+	if e.Direction == terminal.Exit.String() {
+		return terminal.Exit
+	}
+	return terminal.Entry
+}
+
 // decisionEvent turns a decision into an event of a kind. The cause stays
 // behind: it is for the log.
 func decisionEvent(kind Kind, d terminal.Decision) *Event {
-	return &Event{
+	e := &Event{
 		Kind: kind, At: instant(d.Instant),
 		Gate: d.Gate, Verdict: d.Verdict.String(), Reason: d.Reason, Method: string(d.Method),
 		CardID: d.CardID, Entitlement: d.Entitlement, HolderCheck: d.HolderCheck,
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		ElapsedMS: d.Elapsed.Milliseconds(), TerminalSignatures: d.TerminalSignatures,
 		BirthDateRefused: d.BirthDateRefused, Warnings: d.Warnings,
+		Zone: d.Zone, People: d.People, Reentry: d.Reentry, Staff: d.Staff.Name, Role: d.Staff.Role,
 	}
+	if d.Direction == terminal.Exit {
+		e.Direction = terminal.Exit.String()
+	}
+	return e
 }
 
 // encode gives the bytes that are stored and chained: one JSON object (RFC
@@ -103,7 +128,7 @@ func (e *Event) encode() ([]byte, error) {
 	if e.At.IsZero() {
 		return nil, errors.New("event has no instant")
 	}
-	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason)} {
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.Role), e.Note} {
 		if !utf8.ValidString(s) { // it would be stored as another string
 			return nil, errors.New("event holds text that is not UTF-8")
 		}

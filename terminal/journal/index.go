@@ -3,7 +3,12 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gate-agent/gate-agent/terminal"
 )
 
 // tail is how many of the last events Open checks against the chain: more than
@@ -40,9 +45,86 @@ func (s state) store(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func uses(ctx context.Context, q querier, entitlement string) (n uint32, err error) {
-	err = q.QueryRowContext(ctx, `SELECT count(*) FROM admissions WHERE entitlement = ? AND state IN (1, 2)`, entitlement).Scan(&n)
-	return n, err
+// fold changes the index by what an event says. It is the one place that does,
+// for events that are written and for those that are read again; in is the
+// schema of the index, "main" or "temp".
+func fold(ctx context.Context, tx *sql.Tx, in string, e *Event, s *state) error {
+	switch e.Kind {
+	case KindReserve:
+		people := max(1, e.People) // version 1 had no number: one person
+		s.entries++
+		s.states += int64(e.Seq) * reserved
+		_, err := tx.ExecContext(ctx, `INSERT INTO `+in+`.passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`,
+			int64(e.Seq), e.Entitlement, e.Zone, e.direction(), e.At.UnixMilli(), reserved, people, min(e.Reentry, people), int64(e.Seq))
+		return err
+	case KindPassed:
+		return settle(ctx, tx, in, e, s, reserved, reserved)
+	case KindCommit:
+		return settle(ctx, tx, in, e, s, committed, reserved, doubtful)
+	case KindAnnul:
+		return settle(ctx, tx, in, e, s, annulled, reserved, doubtful, committed)
+	case KindDoubt:
+		return settle(ctx, tx, in, e, s, doubtful, reserved)
+	}
+	return nil
+}
+
+// settle brings the passage of an event from one of some states into another.
+// The error is ErrSettled when it is in none of them, or when the event has more
+// people than were admitted.
+func settle(ctx context.Context, tx *sql.Tx, in string, e *Event, s *state, to int64, from ...int64) error {
+	var was, people, reentry, passed int64
+	err := tx.QueryRowContext(ctx, `SELECT state, people, reentry, passed FROM `+in+`.passages WHERE seq = ?`, int64(e.Reservation)).
+		Scan(&was, &people, &reentry, &passed)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if !slices.Contains(from, was) || int64(e.People) > people {
+		return fmt.Errorf("%w: %d", ErrSettled, e.Reservation)
+	}
+	switch {
+	case e.Kind == KindPassed:
+		passed = int64(e.People)
+	case to == committed && e.People > 0:
+		people = int64(e.People) // whoever used nothing up went first
+		reentry, passed = min(reentry, people), people
+	case to == committed:
+		passed = people
+	}
+	s.states += int64(e.Reservation) * (to - was)
+	_, err = tx.ExecContext(ctx, `UPDATE `+in+`.passages SET state = ?, people = ?, reentry = ?, passed = ?, last = ? WHERE seq = ?`,
+		to, people, reentry, passed, int64(e.Seq), int64(e.Reservation))
+	return err
+}
+
+// history reads what is known of an entitlement.
+func history(ctx context.Context, q querier, entitlement string) (h terminal.History, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT seq, zone, direction, at, state, people, reentry, passed, last
+		FROM passages WHERE entitlement = ? ORDER BY seq`, entitlement)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var p terminal.Passage
+		var seq, at, state, last int64
+		if err := rows.Scan(&seq, &p.Zone, &p.Direction, &at, &state, &p.People, &p.Reentry, &p.Passed, &last); err != nil {
+			return h, err
+		}
+		h.Last = max(h.Last, uint64(last))
+		if state == annulled {
+			continue
+		}
+		p.Reservation, p.At, p.Doubt = terminal.Reservation(seq), time.UnixMilli(at).UTC(), state == doubtful
+		h.Passages = append(h.Passages, p)
+	}
+	return h, rows.Err()
+}
+
+// last is the number of the last event about an entitlement.
+func last(ctx context.Context, q querier, entitlement string) (seq int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT coalesce(max(last), 0) FROM passages WHERE entitlement = ?`, entitlement).Scan(&seq)
+	return seq, err
 }
 
 // recover checks what Open relies on: version, durability of this connection,
@@ -67,6 +149,9 @@ func (j *Journal) recover(ctx context.Context) (err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM events`).Scan(&last); err != nil {
 		return err
 	}
+	if err := migrate(ctx, tx); err != nil {
+		return err
+	}
 	s, err := loadState(ctx, tx)
 	if err == nil && s.seq > uint64(last) {
 		// An event and its index are one transaction: events are gone.
@@ -87,8 +172,19 @@ func (j *Journal) recover(ctx context.Context) (err error) {
 	return tx.Commit()
 }
 
+// migrate makes a journal of version 1 one of this version: its events stay as
+// they are, and the index is made anew by recover.
+func migrate(ctx context.Context, tx *sql.Tx) error {
+	var version int64
+	if err := tx.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version); err != nil || version == schemaVersion {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(`DROP TABLE IF EXISTS admissions; UPDATE folded SET hash = x''; PRAGMA user_version = %d;`, schemaVersion))
+	return err
+}
+
 // agrees compares the index with its sums and with the last event. It reads
-// the admissions once, without parsing an event: a few milliseconds for every
+// the passages once, without parsing an event: a few milliseconds for every
 // ten thousand. Verify compares each row.
 func (s state) agrees(ctx context.Context, q querier, last uint64) bool {
 	hash, err := hashOf(ctx, q, last)
@@ -100,7 +196,7 @@ func (s state) agrees(ctx context.Context, q querier, last uint64) bool {
 }
 
 func sums(ctx context.Context, q querier) (entries, states int64, err error) {
-	err = q.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(seq * state), 0) FROM admissions`).Scan(&entries, &states)
+	err = q.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(seq * state), 0) FROM passages`).Scan(&entries, &states)
 	return entries, states, err
 }
 
@@ -123,28 +219,29 @@ func checkDurable(ctx context.Context, q querier) error {
 
 // rebuild makes the index from the events, provided that the whole chain holds.
 func rebuild(ctx context.Context, tx *sql.Tx) (s state, err error) {
-	if _, err := tx.ExecContext(ctx, `DROP TABLE IF EXISTS admissions; DROP TABLE IF EXISTS folded;`+indexSchema); err != nil {
+	if _, err := tx.ExecContext(ctx, `DROP TABLE IF EXISTS passages; DROP TABLE IF EXISTS folded;`+indexSchema); err != nil {
 		return s, err
 	}
+	if s, err = refold(ctx, tx, "main"); err != nil {
+		return s, err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO folded VALUES (1, 0, x'', 0, 0, 0)`); err != nil {
+		return s, err
+	}
+	return s, s.store(ctx, tx)
+}
+
+// refold folds every event into an empty index, and checks the chain.
+func refold(ctx context.Context, tx *sql.Tx, in string) (s state, err error) {
 	if s.hash, err = hashOf(ctx, tx, 0); err != nil {
 		return s, err
 	}
 	err = walk(ctx, tx, 0, func(l link) error {
 		s.seq, s.hash, s.latest = l.event.Seq, l.hash, max(s.latest, l.event.At.UnixMilli())
+		if err := fold(ctx, tx, in, &l.event, &s); err != nil {
+			return &ChainError{s.seq, err.Error()}
+		}
 		return nil
 	})
-	if err != nil {
-		return s, err
-	}
-	if _, err := tx.ExecContext(ctx, `
-		INSERT INTO admissions SELECT seq, bytes ->> 'entitlement', 1 FROM events WHERE bytes ->> 'kind' = 'reserve';
-		UPDATE admissions SET state = 2 WHERE seq IN (SELECT bytes ->> 'reservation' FROM events WHERE bytes ->> 'kind' = 'commit');
-		UPDATE admissions SET state = 3 WHERE seq IN (SELECT bytes ->> 'reservation' FROM events WHERE bytes ->> 'kind' = 'annul');
-		INSERT INTO folded VALUES (1, 0, x'', 0, 0, 0);`); err != nil {
-		return s, err
-	}
-	if s.entries, s.states, err = sums(ctx, tx); err != nil {
-		return s, err
-	}
-	return s, s.store(ctx, tx)
+	return s, err
 }

@@ -82,8 +82,38 @@ func Open(path string, now func() time.Time) (_ *Journal, err error) {
 	if err := j.recover(context.Background()); err != nil {
 		return nil, err
 	}
-	j.Reader, err = openReader(path, "mode=ro")
-	return j, err
+	if j.Reader, err = openReader(path, "mode=ro"); err != nil {
+		return nil, err
+	}
+	return j, j.doubtOpen(context.Background())
+}
+
+// doubtOpen puts in doubt what the process that had the journal before left
+// open: it ended between the relay and the passage, or before the relay.
+func (j *Journal) doubtOpen(ctx context.Context) error {
+	var open []terminal.Reservation
+	rows, err := j.w.QueryContext(ctx, `SELECT seq, state FROM passages WHERE state IN (1, 4) ORDER BY seq`) // an index has these
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var seq, state int64
+		if err := rows.Scan(&seq, &state); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		if state == reserved {
+			open = append(open, terminal.Reservation(seq))
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, r := range open {
+		if err := j.Doubt(ctx, r, terminal.OutOfOrder); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close closes the journal. Events are durable long before.
@@ -119,13 +149,14 @@ func (j *Journal) Latest() time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// Uses counts the entries of an entitlement that are reserved or committed.
-func (j *Journal) Uses(ctx context.Context, entitlement string) (uint32, error) {
-	n, err := uses(ctx, j.db, entitlement)
+// History is what is known of an entitlement. It reads what was used of that
+// one, however long the journal is.
+func (j *Journal) History(ctx context.Context, entitlement string) (terminal.History, error) {
+	h, err := history(ctx, j.db, entitlement)
 	if err != nil {
-		return 0, fail(j.path, "counting entries", err)
+		return terminal.History{}, fail(j.path, "reading a history", err)
 	}
-	return n, nil
+	return h, nil
 }
 
 // BirthDateRefused reports whether an event says that the card refused the

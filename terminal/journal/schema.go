@@ -9,13 +9,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	_ "github.com/mattn/go-sqlite3" // database/sql driver "sqlite3"
 )
 
 const (
 	applicationID = 0x47414A4C // "GAJL", in the header of the file
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 // busyTimeout bounds, in milliseconds, how long a statement waits for another
@@ -47,14 +48,23 @@ CREATE TRIGGER meta_no_delete BEFORE DELETE ON meta
 
 // indexSchema is the index, which can be made from the events again. folded
 // has one row: the last event that is in the index and its hash, the count and
-// the sum over seq × state of the admissions, and the greatest instant.
+// the sum over seq × state of the passages, and the greatest instant. last is
+// the last event about a passage.
 const indexSchema = `
-CREATE TABLE admissions (
+CREATE TABLE passages (
 	seq         INTEGER PRIMARY KEY,
 	entitlement TEXT NOT NULL,
-	state       INTEGER NOT NULL CHECK (state IN (1, 2, 3))
+	zone        TEXT NOT NULL,
+	direction   INTEGER NOT NULL CHECK (direction IN (0, 1)),
+	at          INTEGER NOT NULL,
+	state       INTEGER NOT NULL CHECK (state IN (1, 2, 3, 4)),
+	people      INTEGER NOT NULL CHECK (people > 0),
+	reentry     INTEGER NOT NULL CHECK (reentry BETWEEN 0 AND people),
+	passed      INTEGER NOT NULL CHECK (passed BETWEEN 0 AND people),
+	last        INTEGER NOT NULL
 );
-CREATE INDEX admissions_entitlement ON admissions (entitlement, state);
+CREATE INDEX passages_entitlement ON passages (entitlement, seq);
+CREATE INDEX passages_open ON passages (seq) WHERE state IN (1, 4);
 CREATE TABLE folded (
 	only    INTEGER PRIMARY KEY CHECK (only = 1),
 	seq     INTEGER NOT NULL,
@@ -64,6 +74,9 @@ CREATE TABLE folded (
 	latest  INTEGER NOT NULL
 );
 `
+
+// tempSchema is the part of the index that a check makes again.
+var tempSchema = strings.Replace(indexSchema[:strings.Index(indexSchema, "CREATE INDEX")], "CREATE TABLE", "CREATE TEMP TABLE", 1)
 
 // refusalSchema is an index that SQLite keeps by itself, of the few events that
 // hold a refused birth date. A journal made before there was one gets it when
@@ -76,14 +89,16 @@ CREATE INDEX IF NOT EXISTS events_birth_date_refused ON events (bytes ->> 'card_
 // inside a JSON string has a backslash before it.
 const isRefusal = `instr(bytes, '"birth_date_refused":true') > 0`
 
-// States of an admission.
+// States of a passage.
 //
-//	reserved ──Commit──▶ committed
-//	    └──────Annul───▶ annulled     does not count as an entry
+//	reserved ──Commit──▶ committed ──Annul, by staff─▶ annulled
+//	    ├──────Annul───▶ annulled     does not count as an entry
+//	    └──────Doubt───▶ doubtful ───Commit, Annul───▶ either
 const (
 	reserved  = 1
 	committed = 2
 	annulled  = 3
+	doubtful  = 4
 )
 
 // openDB opens the database without making one. The name is a URI (RFC 3986),

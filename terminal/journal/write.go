@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
@@ -50,25 +49,23 @@ func (j *Journal) record(ctx context.Context, doing string, kind Kind, d termina
 	return nil
 }
 
-// Reserve writes an admission and counts it as an entry of d.Entitlement, in
-// one transaction and only when exactly seen entries stood before.
-func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint32) (terminal.Reservation, error) {
+// Reserve writes an admission and counts it, in one transaction and only when
+// seen is the last event about the entitlement. Staff may open the gate for
+// people without one.
+func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint64) (terminal.Reservation, error) {
 	const doing = "reserving an entry"
-	if !d.Admitted() || d.Entitlement == "" {
+	if !d.Admitted() || d.People == 0 || d.Entitlement == "" && d.Reason != terminal.Override {
 		return 0, fail(j.path, doing, errors.New("the decision does not admit, or names no entitlement"))
 	}
 	e := decisionEvent(KindReserve, d)
-	err := j.append(ctx, doing, e, func(tx *sql.Tx, s *state) error {
-		standing, err := uses(ctx, tx, d.Entitlement)
-		if err != nil {
-			return err
+	err := j.append(ctx, doing, e, func(tx *sql.Tx) error {
+		if d.Entitlement == "" {
+			return nil
 		}
-		if standing != seen {
-			return terminal.ErrUsesChanged
+		now, err := last(ctx, tx, d.Entitlement)
+		if err == nil && uint64(now) != seen {
+			err = terminal.ErrUsesChanged
 		}
-		s.entries++
-		s.states += int64(e.Seq) * reserved
-		_, err = tx.ExecContext(ctx, `INSERT INTO admissions VALUES (?, ?, ?)`, int64(e.Seq), e.Entitlement, reserved)
 		return err
 	})
 	if err != nil {
@@ -77,31 +74,48 @@ func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint32)
 	return terminal.Reservation(e.Seq), nil
 }
 
-// Commit writes that the relay moved for a reservation. The error is
-// ErrSettled when the reservation is not open.
-func (j *Journal) Commit(ctx context.Context, r terminal.Reservation) error {
-	return j.settle(ctx, "committing an entry", KindCommit, r, "", committed)
+// Passed writes that so many people in all have passed for an open reservation,
+// and that more may come. The error is ErrSettled when it is not open.
+func (j *Journal) Passed(ctx context.Context, r terminal.Reservation, people uint32) error {
+	return j.settle(ctx, "recording a passage", &Event{Kind: KindPassed, Reservation: uint64(r), People: people})
 }
 
-// Annul writes that the relay did not move, and why; the entry no longer
-// counts. The error is ErrSettled when the reservation is not open.
+// Commit settles a reservation that is open or in doubt: so many people have
+// passed, and the rest is free again. The error is ErrSettled when it is neither.
+func (j *Journal) Commit(ctx context.Context, r terminal.Reservation, people uint32) error {
+	return j.settle(ctx, "committing an entry", &Event{Kind: KindCommit, Reservation: uint64(r), People: people})
+}
+
+// Annul settles a reservation for which nobody passed, and why; it no longer
+// counts. The error is ErrSettled when it is annulled already, or none.
 func (j *Journal) Annul(ctx context.Context, r terminal.Reservation, why terminal.Reason) error {
-	return j.settle(ctx, "annulling an entry", KindAnnul, r, why, annulled)
+	return j.settle(ctx, "annulling an entry", &Event{Kind: KindAnnul, Reservation: uint64(r), Reason: why})
 }
 
-func (j *Journal) settle(ctx context.Context, doing string, kind Kind, r terminal.Reservation, why terminal.Reason, to int64) error {
-	e := &Event{Kind: kind, At: instant(j.now()), Reservation: uint64(r), Reason: why}
-	return j.append(ctx, doing, e, func(tx *sql.Tx, s *state) error {
-		res, err := tx.ExecContext(ctx, `UPDATE admissions SET state = ? WHERE seq = ? AND state = ?`, to, int64(r), reserved)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); n != 1 || err != nil {
-			return errors.Join(fmt.Errorf("%w: %d", ErrSettled, r), err)
-		}
-		s.states += int64(r) * (to - reserved)
-		return nil
+// AnnulBy is Annul on the word of staff, who says why.
+func (j *Journal) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
+	return j.settle(ctx, "annulling an entry", &Event{
+		Kind: KindAnnul, Reservation: uint64(r), Reason: terminal.Annulled, Staff: by.Name, Role: by.Role, Note: note,
 	})
+}
+
+// Doubt writes that nobody can tell whether people passed for an open
+// reservation, and why. It counts until it is settled.
+func (j *Journal) Doubt(ctx context.Context, r terminal.Reservation, why terminal.Reason) error {
+	return j.settle(ctx, "putting an entry in doubt", &Event{Kind: KindDoubt, Reservation: uint64(r), Reason: why})
+}
+
+func (j *Journal) settle(ctx context.Context, doing string, e *Event) error {
+	e.At = instant(j.now())
+	return j.append(ctx, doing, e, nil)
+}
+
+// Incident writes what happened at the gate without a card.
+func (j *Journal) Incident(ctx context.Context, i terminal.Incident) error {
+	return j.append(ctx, "recording an incident", &Event{
+		Kind: KindIncident, At: instant(i.At), Gate: i.Gate, Reason: i.Reason, State: i.State,
+		Staff: i.Staff.Name, Role: i.Staff.Role, Note: i.Note,
+	}, nil)
 }
 
 // Started writes that the agent of a terminal started, for a scope; version is
@@ -120,10 +134,11 @@ func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, e
 	}, nil)
 }
 
-// append gives the event its number, lets index change the index, and makes
-// both durable. Nothing is written when index returns an error.
-func (j *Journal) append(ctx context.Context, doing string, e *Event, index func(*sql.Tx, *state) error) error {
-	s, err := j.transact(ctx, e, index)
+// append gives the event its number, folds it into the index, and makes both
+// durable. Nothing is written when it does not fit, or when allowed, if not nil,
+// returns an error.
+func (j *Journal) append(ctx context.Context, doing string, e *Event, allowed func(*sql.Tx) error) error {
+	s, err := j.transact(ctx, e, allowed)
 	if err != nil {
 		return fail(j.path, doing, err)
 	}
@@ -135,7 +150,7 @@ func (j *Journal) append(ctx context.Context, doing string, e *Event, index func
 	}
 }
 
-func (j *Journal) transact(ctx context.Context, e *Event, index func(*sql.Tx, *state) error) (state, error) {
+func (j *Journal) transact(ctx context.Context, e *Event, allowed func(*sql.Tx) error) (state, error) {
 	tx, err := j.w.BeginTx(ctx, nil)
 	if err != nil {
 		return state{}, err
@@ -151,10 +166,13 @@ func (j *Journal) transact(ctx context.Context, e *Event, index func(*sql.Tx, *s
 		return state{}, err
 	}
 	s.seq, s.hash, s.latest = e.Seq, next(s.hash, bytes), max(s.latest, e.At.UnixMilli())
-	if index != nil {
-		if err := index(tx, &s); err != nil {
+	if allowed != nil {
+		if err := allowed(tx); err != nil {
 			return state{}, err
 		}
+	}
+	if err := fold(ctx, tx, "main", e, &s); err != nil {
+		return state{}, err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO events VALUES (?, ?, ?)`, int64(e.Seq), string(bytes), s.hash[:]); err != nil {
 		return state{}, err

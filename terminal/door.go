@@ -1,0 +1,179 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// grace is how long people who are on their way are waited for when their time
+// is over and the relay is at rest.
+const grace = 300 * time.Millisecond
+
+// lampEvery is how often a lane looks whether list and clock can be relied on.
+const lampEvery = 5 * time.Second
+
+// A door follows what the inputs of a lane's gate see.
+//
+// While people are expected, what the sensor sees belongs to their reservation.
+// Whoever passes at any other time was not admitted.
+type door struct {
+	mu       sync.Mutex
+	expected chan Sensed // nil: nobody is
+}
+
+// expect makes passages from now on those of one reservation, until done.
+func (d *door) expect() (seen <-chan Sensed, done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := make(chan Sensed, 64)
+	d.expected = c
+	return c, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.expected = nil
+	}
+}
+
+// hand gives s to whoever expects it, and reports whether somebody does.
+func (d *door) hand(s Sensed) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case d.expected <- s: // a nil channel takes nothing
+		return true
+	default:
+		return false
+	}
+}
+
+// watch follows the gate's inputs until ctx ends.
+func (l *Lane) watch(ctx context.Context) {
+	look := time.NewTicker(lampEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			l.look(ctx)
+		case s := <-l.Gate.Sensed():
+			l.sensed(ctx, s)
+		}
+	}
+}
+
+func (l *Lane) sensed(ctx context.Context, s Sensed) {
+	switch s {
+	case SensedAlarm, SensedAllClear:
+		if on := s == SensedAlarm; l.halts.set(ctx, HaltAlarm, on) {
+			l.incident(ctx, Incident{Reason: EmergencyOpen, State: state(on)})
+		}
+	case SensedStuck, SensedFree:
+		on := s == SensedStuck
+		if l.door.hand(s); l.halts.set(ctx, HaltSensor, on) {
+			l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
+		}
+	case SensedPassage, SensedWrongWay:
+		if l.door.hand(s) {
+			return
+		}
+		l.Gate.Show(ShowTailgate)
+		l.incident(ctx, Incident{Reason: Tailgate})
+	}
+	l.look(ctx)
+}
+
+func state(on bool) State {
+	if on {
+		return Begins
+	}
+	return Ends
+}
+
+// incident makes an incident durable and tells whoever watches.
+func (l *Lane) incident(ctx context.Context, i Incident) {
+	i.At, i.Gate = l.Now(), l.GateName
+	if err := l.Journal.Incident(context.WithoutCancel(ctx), i); err != nil {
+		i.Cause = errors.Join(i.Cause, fmt.Errorf("recording: %w", err))
+	}
+	l.Incidents(i)
+}
+
+// pass waits until those who were admitted have passed, and settles their
+// reservation.
+//
+//	                   ┌─ the relay did not move ───────────▶ annulled (enter)
+//	reserved ──Open──▶ open ─┬─ all have passed ────────────▶ committed
+//	                         ├─ time is over, some have ────▶ committed; the rest may come later
+//	                         ├─ time is over, nobody has ───▶ annulled: no_passage
+//	                         ├─ alarm, or told to stop ─────▶ as when time is over
+//	                         └─ the sensor sticks ──────────▶ in doubt: staff settles it
+//	one more, or anybody when nobody is admitted ───────────▶ tailgate
+//
+// Time begins anew with each who passes. A crash leaves the reservation as it
+// is; the next start puts it in doubt.
+func (l *Lane) pass(ctx context.Context, d Decision, seen <-chan Sensed, done func()) {
+	passed, stuck := l.follow(ctx, d, seen)
+	done()
+	keep := context.WithoutCancel(ctx)
+	d.Settled, d.Passed, d.Cause = true, passed, nil
+	switch {
+	case stuck:
+		d.Reason = GateFault
+		d.Cause = l.Journal.Doubt(keep, d.Reservation, GateFault)
+	case passed > 0:
+		d.Cause = l.Journal.Commit(keep, d.Reservation, passed)
+	default:
+		d.Verdict, d.Reason = Deny, NoPassage
+		d.Cause = l.Journal.Annul(keep, d.Reservation, NoPassage)
+	}
+	l.Observe(d)
+	l.show()
+}
+
+// follow counts people until all have passed or no more will, and brings the
+// relay to rest.
+func (l *Lane) follow(ctx context.Context, d Decision, seen <-chan Sensed) (passed uint32, stuck bool) {
+	over, closing, ended := l.After(l.PassTime), false, ctx.Done()
+	shut := func() {
+		if err := l.Gate.Shut(); err != nil {
+			l.incident(ctx, Incident{Reason: GateFault, Cause: err})
+		}
+	}
+	for passed < d.People {
+		select {
+		case s := <-seen:
+			switch s {
+			case SensedStuck:
+				shut()
+				return passed, true
+			case SensedWrongWay:
+				l.incident(ctx, Incident{Reason: Tailgate})
+			case SensedPassage:
+				passed++
+				if passed == d.People {
+					break
+				}
+				if err := l.Journal.Passed(context.WithoutCancel(ctx), d.Reservation, passed); err != nil {
+					l.incident(ctx, Incident{Reason: GateFault, Cause: err})
+				}
+				if !closing {
+					over = l.After(l.PassTime)
+				}
+			}
+			continue
+		case <-over:
+		case <-ended:
+		}
+		if closing {
+			return passed, false
+		}
+		shut()
+		closing, ended, over = true, nil, l.After(grace)
+	}
+	shut()
+	return passed, false
+}

@@ -1,0 +1,98 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// A Halt keeps a lane from serving cards. Several may be on at once.
+type Halt uint8
+
+// Halts.
+const (
+	HaltAlarm  Halt = 1 << iota // fire alarm: the gate stands open
+	HaltStaff                   // taken out of order by staff
+	HaltSensor                  // the passage sensor cannot count
+)
+
+// What ends a tap that was going on.
+var (
+	errAlarm  = errors.New("fire alarm: the gate stands open")
+	errHalted = errors.New("the lane was taken out of order")
+)
+
+// halts are those that are on.
+//
+//	calm ──halt──▶ halted     calm's context ends, and with it a tap
+//	  ▲               │
+//	  └──last resume──┘       a new context
+type halts struct {
+	mu   sync.Mutex
+	on   Halt
+	calm context.Context // ends when the lane is halted
+	end  context.CancelCauseFunc
+	free chan struct{} // closed when it is no longer
+}
+
+// begin makes a lane calm for as long as ctx lasts.
+func (h *halts) begin(ctx context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calm, h.end = context.WithCancelCause(ctx)
+	h.free = make(chan struct{})
+	if h.on != 0 {
+		h.end(cause(h.on))
+	}
+}
+
+func cause(on Halt) error {
+	if on&HaltAlarm != 0 {
+		return errAlarm
+	}
+	return errHalted
+}
+
+// set turns a halt on or off, and reports whether that changed it.
+func (h *halts) set(ctx context.Context, which Halt, on bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was := h.on
+	if h.on &^= which; on {
+		h.on |= which
+	}
+	switch {
+	case h.calm == nil: // not running yet
+	case was == 0 && h.on != 0:
+		h.end(cause(h.on))
+	case was != 0 && h.on == 0:
+		close(h.free)
+		h.calm, h.end = context.WithCancelCause(ctx)
+		h.free = make(chan struct{})
+	}
+	return was != h.on
+}
+
+func (h *halts) get() Halt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.on
+}
+
+// wait returns a context that ends when the lane is halted. It waits while it
+// is, and fails when ctx ends.
+func (h *halts) wait(ctx context.Context) (context.Context, error) {
+	for {
+		h.mu.Lock()
+		on, calm, free := h.on, h.calm, h.free
+		h.mu.Unlock()
+		if on == 0 {
+			return calm, ctx.Err()
+		}
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// places keeps the place of a lane in the venue of the list in force.
+type places struct {
+	mu    sync.Mutex
+	of    [32]byte // RowsSHA256 of the list, with its number
+	epoch uint64
+	seq   uint64
+	place *Place
+	err   error
+}
+
+// place is where the lane stands in the venue of a list.
+func (l *Lane) place(m whitelist.Manifest) (*Place, error) {
+	p := &l.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.place == nil && p.err == nil || p.of != m.RowsSHA256 || p.epoch != m.Epoch || p.seq != m.Seq {
+		p.of, p.epoch, p.seq = m.RowsSHA256, m.Epoch, m.Seq
+		p.place, p.err = NewPlace(m.Venue, l.GateName)
+	}
+	return p.place, p.err
+}
+
+// A lamp is what a lane shows while nobody is served.
+type lamp struct {
+	mu    sync.Mutex
+	lit   bool
+	shows Signal
+	why   []Reason
+}
+
+// Idle is what the lamps show while nobody is served, and why it is not ready.
+func (l *Lane) Idle() (Signal, []Reason) {
+	l.lamp.mu.Lock()
+	defer l.lamp.mu.Unlock()
+	return l.lamp.shows, l.lamp.why
+}
+
+// look finds out what the lamps have to show while nobody is served, shows it
+// when it has changed, and tells of conditions that begin and end.
+func (l *Lane) look(ctx context.Context) {
+	shows, why, causes := l.condition()
+	l.lamp.mu.Lock()
+	was := l.lamp.why
+	changed := !l.lamp.lit || shows != l.lamp.shows
+	l.lamp.lit, l.lamp.shows, l.lamp.why = true, shows, why
+	l.lamp.mu.Unlock()
+	for i, r := range why {
+		if !slices.Contains(was, r) {
+			l.Incidents(Incident{At: l.Now(), Gate: l.GateName, Reason: r, State: Begins, Cause: causes[i]})
+		}
+	}
+	for _, r := range was {
+		if !slices.Contains(why, r) {
+			l.Incidents(Incident{At: l.Now(), Gate: l.GateName, Reason: r, State: Ends})
+		}
+	}
+	if changed {
+		l.Gate.Show(shows)
+	}
+}
+
+// condition is what the lamps have to show while nobody is served; why and
+// causes say what keeps it from being ready.
+func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
+	switch on := l.halts.get(); {
+	case on&HaltAlarm != 0:
+		return ShowEmergency, nil, nil
+	case on != 0:
+		return ShowOutOfOrder, nil, nil
+	}
+	view, err := l.List.Current()
+	if err != nil {
+		return ShowOutOfOrder, []Reason{DataStale}, []error{err}
+	}
+	defer view.Release()
+	list := view.Manifest()
+	if _, err := l.place(list); err != nil {
+		reason := DataStale
+		if errors.Is(err, ErrUnknownGate) {
+			reason = WrongGate
+		}
+		return ShowOutOfOrder, []Reason{reason}, []error{err}
+	}
+	clock, floor := l.Now(), l.Journal.Latest()
+	for _, c := range conditions(list, instantOf(clock, floor, list), clock, floor) {
+		if !slices.Contains(why, c.reason) {
+			why = append(why, c.reason)
+			causes = append(causes, fmt.Errorf("policy %v; clock %s, list issued %s, valid to %s, revocation as of %s, newest record %s",
+				c.action, written(clock), written(list.IssuedAt), written(list.NotAfter), written(list.RevocationAsOf), written(floor)))
+		}
+		switch {
+		case c.action != whitelist.Warn && c.action != whitelist.Attend:
+			shows = ShowOutOfOrder
+		case shows == ShowReady:
+			shows = ShowCaution
+		}
+	}
+	return shows, why, causes
+}
+
+func written(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// show shows what the lamps show while nobody is served.
+func (l *Lane) show() {
+	shows, _ := l.Idle()
+	l.Gate.Show(shows)
+}
