@@ -283,8 +283,8 @@ func TestEndlessMoreData(t *testing.T) {
 	}
 }
 
-// A gate that fails after the permit was spent may have opened: the entry
-// stands, so that nobody gets a second one from a loose wire.
+// A gate that fails after the permit was spent may have opened: the entry is in
+// doubt and counts, so that nobody gets a second one from a loose wire.
 func TestFaultyGate(t *testing.T) {
 	for name, c := range map[string]struct {
 		spend bool
@@ -292,7 +292,7 @@ func TestFaultyGate(t *testing.T) {
 		kind  journal.Kind // what follows the reservation
 	}{
 		"before the relay": {false, 0, journal.KindAnnul},
-		"at the relay":     {true, 1, journal.KindDecision},
+		"at the relay":     {true, 1, journal.KindDoubt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(_ *rig, _ *terminal.Config, p *terminal.Parts) {
@@ -335,9 +335,10 @@ type watchingGate struct {
 	uses    uint32
 }
 
-func (g *watchingGate) Open(ctx context.Context, p *terminal.Permit) error {
-	g.uses, _ = g.journal.Uses(ctx, "ticket-alice")
-	return g.Simulator.Open(ctx, p)
+func (g *watchingGate) Open(ctx context.Context, p *terminal.Permit, people uint32) error {
+	h, _ := g.journal.History(ctx, "ticket-alice")
+	g.uses = h.Entered()
+	return g.Simulator.Open(ctx, p, people)
 }
 
 // A faultyGate fails, before or after it has spent the permit.
@@ -346,7 +347,7 @@ type faultyGate struct {
 	spend bool
 }
 
-func (g *faultyGate) Open(_ context.Context, p *terminal.Permit) error {
+func (g *faultyGate) Open(_ context.Context, p *terminal.Permit, _ uint32) error {
 	if g.spend {
 		if err := p.Spend(); err != nil {
 			return err

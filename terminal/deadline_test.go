@@ -253,7 +253,7 @@ type slowJournal struct {
 	delay time.Duration
 }
 
-func (j *slowJournal) Reserve(ctx context.Context, d terminal.Decision, seen uint32) (terminal.Reservation, error) {
+func (j *slowJournal) Reserve(ctx context.Context, d terminal.Decision, seen uint64) (terminal.Reservation, error) {
 	r, err := j.Journal.Reserve(ctx, d, seen)
 	time.Sleep(j.delay)
 	return r, err
@@ -265,7 +265,7 @@ type keepingGate struct {
 	kept *[]*terminal.Permit
 }
 
-func (g *keepingGate) Open(ctx context.Context, p *terminal.Permit) error {
+func (g *keepingGate) Open(ctx context.Context, p *terminal.Permit, people uint32) error {
 	*g.kept = append(*g.kept, p)
-	return g.Gate.Open(ctx, p)
+	return g.Gate.Open(ctx, p, people)
 }

@@ -15,6 +15,23 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
+// place is a gate in a venue.
+func place(t testing.TB, v whitelist.Venue, gate string) *terminal.Place {
+	t.Helper()
+	p, err := terminal.NewPlace(v, gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// used is the history of an entitlement by which so many people came in, the day
+// before the tests' noon.
+func used(people uint32) terminal.History {
+	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	return terminal.History{Last: 9, Passages: []terminal.Passage{{Reservation: 9, At: at, People: people}}}
+}
+
 // aHolder is somebody whose card has proved itself.
 func aHolder(t testing.TB) cardauth.Holder {
 	t.Helper()
@@ -53,11 +70,11 @@ func TestDecide(t *testing.T) {
 	attendAll := whitelist.Policy{Expired: whitelist.Attend, StaleRevocation: whitelist.Attend, UntrustedClock: whitelist.Attend, RevocationMaxAge: 48 * time.Hour}
 	good := func() terminal.Facts {
 		return terminal.Facts{
-			Instant: noon, Clock: noon, Gate: "gate-1", Holder: holder,
+			Instant: noon, Clock: noon, Place: place(t, whitelist.Venue{}, "gate-1"), Holder: holder,
 			Row: whitelist.Row{Status: whitelist.Active, Entitlements: []whitelist.Entitlement{
 				{ID: "a", NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour), Gates: []string{"gate-1"}, Uses: 2},
 			}},
-			Uses: []uint32{1},
+			Histories: []terminal.History{used(1)},
 			List: whitelist.Manifest{
 				IssuedAt: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour), RevocationAsOf: noon.Add(-time.Hour),
 				Policy: whitelist.Policy{RevocationMaxAge: 48 * time.Hour},
@@ -93,20 +110,20 @@ func TestDecide(t *testing.T) {
 		{"too early", func(f *terminal.Facts) { f.Row.Entitlements[0].NotBefore = noon.Add(time.Second) }, terminal.Deny, terminal.InvalidTime, nil},
 		{"too late", func(f *terminal.Facts) { f.Row.Entitlements[0].NotAfter = noon.Add(-time.Second) }, terminal.Deny, terminal.InvalidTime, nil},
 		{"open window", func(f *terminal.Facts) { f.Row.Entitlements[0] = second }, terminal.Admit, terminal.OK, nil},
-		{"another gate", func(f *terminal.Facts) { f.Gate = "gate-2" }, terminal.Deny, terminal.WrongGate, nil},
-		{"used up", func(f *terminal.Facts) { f.Uses[0] = 2 }, terminal.Deny, terminal.AlreadyUsed, nil},
-		{"used beyond", func(f *terminal.Facts) { f.Uses[0] = 3 }, terminal.Deny, terminal.AlreadyUsed, nil},
-		{"unlimited", func(f *terminal.Facts) { f.Row.Entitlements[0].Uses, f.Uses[0] = 0, 4e9 }, terminal.Admit, terminal.OK, nil},
-		{"uses not counted", func(f *terminal.Facts) { f.Uses = nil }, terminal.Deny, terminal.AlreadyUsed, nil},
+		{"another gate", func(f *terminal.Facts) { f.Place = place(t, whitelist.Venue{}, "gate-2") }, terminal.Deny, terminal.WrongGate, nil},
+		{"used up", func(f *terminal.Facts) { f.Histories[0] = used(2) }, terminal.Deny, terminal.AlreadyUsed, nil},
+		{"used beyond", func(f *terminal.Facts) { f.Histories[0] = used(3) }, terminal.Deny, terminal.AlreadyUsed, nil},
+		{"unlimited", func(f *terminal.Facts) { f.Row.Entitlements[0].Uses, f.Histories[0] = 0, used(4e9) }, terminal.Admit, terminal.OK, nil},
+		{"uses not counted", func(f *terminal.Facts) { f.Histories = nil }, terminal.Deny, terminal.AlreadyUsed, nil},
 		{"no entitlement", func(f *terminal.Facts) { f.Row.Entitlements = nil }, terminal.Deny, terminal.NotListed, nil},
 		{"a second ticket fits", func(f *terminal.Facts) {
 			f.Row.Entitlements[0].Gates = []string{"gate-9"}
-			f.Row.Entitlements, f.Uses = append(f.Row.Entitlements, second), []uint32{0, 7}
+			f.Row.Entitlements, f.Histories = append(f.Row.Entitlements, second), []terminal.History{{}, used(7)}
 		}, terminal.Admit, terminal.OK, nil},
-		{"no ticket fits: the first one's reason", func(f *terminal.Facts) {
+		{"no ticket fits: the reason of the nearest in time", func(f *terminal.Facts) {
 			f.Row.Entitlements[0].Gates = []string{"gate-9"}
 			late := whitelist.Entitlement{ID: "b", NotAfter: noon.Add(-time.Hour)}
-			f.Row.Entitlements, f.Uses = append(f.Row.Entitlements, late), []uint32{0, 0}
+			f.Row.Entitlements, f.Histories = []whitelist.Entitlement{late, f.Row.Entitlements[0]}, make([]terminal.History, 2)
 		}, terminal.Deny, terminal.WrongGate, nil},
 
 		{"list expired", func(f *terminal.Facts) { f.List.NotAfter = noon.Add(-time.Second) }, terminal.Deny, stale, nil},
@@ -144,7 +161,7 @@ func TestDecide(t *testing.T) {
 		{"holder check unknown", func(f *terminal.Facts) { f.HolderCheck = "nobody" }, terminal.Attend, terminal.ManualCheck, nil},
 		{"staff has confirmed", func(f *terminal.Facts) { f.HolderCheck, f.Attended = terminal.CheckStaff, true }, terminal.Admit, terminal.OK, nil},
 		{"staff cannot overrule the list", func(f *terminal.Facts) {
-			f.HolderCheck, f.Attended, f.Uses[0] = terminal.CheckStaff, true, 2
+			f.HolderCheck, f.Attended, f.Histories[0] = terminal.CheckStaff, true, used(2)
 		}, terminal.Deny, terminal.AlreadyUsed, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

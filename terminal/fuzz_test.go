@@ -255,10 +255,12 @@ func (w fixed) tap(t *testing.T, way int, m nfctest.Medium) (terminal.Decision, 
 		Methods:     []jpki.Method{fuzzed[way].method},
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{jpki.TapUse: terminal.CheckNone, jpki.ExternalAuth: terminal.CheckNone},
 		Deadline:    terminal.DefaultDeadline, HolderCheckTimeout: terminal.DefaultHolderCheckTimeout,
-		Anchors: w.Anchors(), SurfaceAuthorities: w.SurfaceAuthorities(),
+		PassTime: terminal.DefaultPassTime,
+		Anchors:  w.Anchors(), SurfaceAuthorities: w.SurfaceAuthorities(),
 	}, terminal.Parts{
 		Reader: field, Dialogue: dialogue, List: w.list(fuzzed[way].row(w.auth, w.card)), Journal: memoryJournal{}, Gate: simulator,
-		Rand: rand.Reader, Now: time.Now, Observe: func(d terminal.Decision) { decisions <- d },
+		Rand: rand.Reader, Now: time.Now, After: time.After,
+		Observe: func(d terminal.Decision) { decisions <- d }, Incidents: func(terminal.Incident) {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -302,15 +304,18 @@ func (l memoryList) Lookup(_ context.Context, head []byte) (whitelist.Row, error
 	return whitelist.Row{}, whitelist.ErrNotListed
 }
 
-// A memoryJournal forgets.
-type memoryJournal struct{}
+// A memoryJournal forgets. What a lane without a sensor does not call it does not
+// have.
+type memoryJournal struct{ terminal.Journal }
 
-func (memoryJournal) Uses(context.Context, string) (uint32, error)           { return 0, nil }
-func (memoryJournal) BirthDateRefused(context.Context, string) (bool, error) { return false, nil }
-func (memoryJournal) Record(context.Context, terminal.Decision) error        { return nil }
-func (memoryJournal) Commit(context.Context, terminal.Reservation) error     { return nil }
-func (memoryJournal) Latest() time.Time                                      { return time.Time{} }
-func (memoryJournal) Reserve(context.Context, terminal.Decision, uint32) (terminal.Reservation, error) {
+func (memoryJournal) History(context.Context, string) (terminal.History, error) {
+	return terminal.History{}, nil
+}
+func (memoryJournal) BirthDateRefused(context.Context, string) (bool, error)     { return false, nil }
+func (memoryJournal) Record(context.Context, terminal.Decision) error            { return nil }
+func (memoryJournal) Commit(context.Context, terminal.Reservation, uint32) error { return nil }
+func (memoryJournal) Latest() time.Time                                          { return time.Time{} }
+func (memoryJournal) Reserve(context.Context, terminal.Decision, uint64) (terminal.Reservation, error) {
 	return 1, nil
 }
 func (memoryJournal) Annul(context.Context, terminal.Reservation, terminal.Reason) error { return nil }

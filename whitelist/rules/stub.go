@@ -20,5 +20,5 @@ type Check struct {
 	OK          bool
 }
 
-func (r Rules) Evaluate(f Facts) (bool, error)    { return true, nil }
+func (r Rules) Evaluate(f Facts) (bool, error)   { return true, nil }
 func (r Rules) Explain(f Facts) ([]Check, error) { return nil, nil }
