@@ -124,16 +124,18 @@ func admit(f Facts, i int, t *trail) Ruling {
 	t.check("uses", people > 0, "used %d, today %d, inside %d, away %d; allowed %s", c.Used, c.UsedToday, c.Inside, c.Away, terms(e))
 	r.Verdict = Admit
 	if people == 0 {
-		// Perhaps the passages in doubt did not happen: staff asks.
-		people, reentry, _ = enters(e, p.count(h, f.Instant, false), p.zone)
-		if t.check("doubt", people > 0, "an entry that nobody can tell of; without it %d may enter", people) {
-			return r.denied(reason)
-		}
-		r.Verdict = Attend
 		for _, s := range h.Passages {
 			if s.Doubt && s.Zone == p.zone.Name {
 				r.Unsettle = append(r.Unsettle, s)
 			}
+		}
+		if len(r.Unsettle) == 0 {
+			return r.denied(reason)
+		}
+		// Perhaps they did not happen: staff asks.
+		people, reentry, _ = enters(e, p.count(h, f.Instant, false), p.zone)
+		if t.check("doubt", people > 0, "nobody can tell whether an entry happened; if not, %d may enter", people) {
+			return r.denied(reason)
 		}
 	}
 	r.People, r.Reentry, r.Reason = people, reentry, OK
