@@ -41,8 +41,10 @@ type Decision struct {
 	// Message is the entitlement's, for staff.
 	Message string
 
-	// Staff is who confirmed the holder, or opened the gate.
+	// Staff is who confirmed the holder, or let people in without a card, and
+	// Note why, in their words.
 	Staff Staff
+	Note  string
 
 	// HolderCheck says what came of comparing the person with the card, ""
 	// when nobody was asked.

@@ -68,12 +68,12 @@ func (l *Lane) watch(ctx context.Context) {
 func (l *Lane) sensed(ctx context.Context, s Sensed) {
 	switch s {
 	case SensedAlarm, SensedAllClear:
-		if on := s == SensedAlarm; l.halts.set(ctx, HaltAlarm, on) {
+		if on := s == SensedAlarm; l.halts.set(HaltAlarm, on) {
 			l.incident(ctx, Incident{Reason: EmergencyOpen, State: state(on)})
 		}
 	case SensedStuck, SensedFree:
 		on := s == SensedStuck
-		if l.door.hand(s); l.halts.set(ctx, HaltSensor, on) {
+		if l.door.hand(s); l.halts.set(HaltSensor, on) {
 			l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
 		}
 	case SensedPassage, SensedWrongWay:
@@ -93,13 +93,17 @@ func state(on bool) State {
 	return Ends
 }
 
-// incident makes an incident durable and tells whoever watches.
-func (l *Lane) incident(ctx context.Context, i Incident) {
+// incident makes an incident durable and tells whoever watches. The error is
+// that of the journal, which they are told too.
+func (l *Lane) incident(ctx context.Context, i Incident) error {
 	i.At, i.Gate = l.Now(), l.GateName
-	if err := l.Journal.Incident(context.WithoutCancel(ctx), i); err != nil {
-		i.Cause = errors.Join(i.Cause, fmt.Errorf("recording: %w", err))
+	err := l.Journal.Incident(context.WithoutCancel(ctx), i)
+	if err != nil {
+		err = fmt.Errorf("recording: %w", err)
+		i.Cause = errors.Join(i.Cause, err)
 	}
 	l.Incidents(i)
+	return err
 }
 
 // pass waits until those who were admitted have passed, and settles their

@@ -30,6 +30,7 @@ var (
 type halts struct {
 	mu   sync.Mutex
 	on   Halt
+	run  context.Context // of the lane, nil before it runs
 	calm context.Context // ends when the lane is halted
 	end  context.CancelCauseFunc
 	free chan struct{} // closed when it is no longer
@@ -39,6 +40,7 @@ type halts struct {
 func (h *halts) begin(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.run = ctx
 	h.calm, h.end = context.WithCancelCause(ctx)
 	h.free = make(chan struct{})
 	if h.on != 0 {
@@ -54,7 +56,7 @@ func cause(on Halt) error {
 }
 
 // set turns a halt on or off, and reports whether that changed it.
-func (h *halts) set(ctx context.Context, which Halt, on bool) bool {
+func (h *halts) set(which Halt, on bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	was := h.on
@@ -62,12 +64,12 @@ func (h *halts) set(ctx context.Context, which Halt, on bool) bool {
 		h.on |= which
 	}
 	switch {
-	case h.calm == nil: // not running yet
+	case h.run == nil:
 	case was == 0 && h.on != 0:
 		h.end(cause(h.on))
 	case was != 0 && h.on == 0:
 		close(h.free)
-		h.calm, h.end = context.WithCancelCause(ctx)
+		h.calm, h.end = context.WithCancelCause(h.run)
 		h.free = make(chan struct{})
 	}
 	return was != h.on

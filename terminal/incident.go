@@ -1,6 +1,10 @@
 package terminal
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // An Incident is what happened at a gate without a card.
 type Incident struct {
@@ -33,6 +37,17 @@ type Role string
 
 // Roles, each with all that those before it may do.
 const (
-	Steward    Role = "steward"    // compares people with cards, annuls what did not happen
-	Supervisor Role = "supervisor" // opens the gate without a card, takes it out of order
+	Steward    Role = "steward"    // compares people with cards, annuls what did not happen, takes the gate out of order
+	Supervisor Role = "supervisor" // lets people in without a card
 )
+
+// ErrRole says that staff may not do that.
+var ErrRole = errors.New("not allowed in this role")
+
+// May returns nil when staff has at least the role that something needs.
+func (s Staff) May(need Role) error {
+	if s.Name != "" && (s.Role == Supervisor || s.Role == Steward && need == Steward) {
+		return nil
+	}
+	return fmt.Errorf("%w: it takes a %s", ErrRole, need)
+}

@@ -92,7 +92,9 @@ type Lane struct {
 
 	door  door
 	halts halts
-	turn  sync.Mutex // held while somebody is served
+	turn  chan struct{} // holds one while somebody is served
+
+	passing sync.WaitGroup // of whoever staff let in
 
 	// Of whoever is served.
 	seen <-chan Sensed
@@ -136,7 +138,7 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 || c.PassTime <= 0 {
 		return nil, errors.New("lane: deadlines must be positive")
 	}
-	return &Lane{Config: c, Parts: p}, nil
+	return &Lane{Config: c, Parts: p, turn: make(chan struct{}, 1)}, nil
 }
 
 // Run serves taps until ctx ends, and returns nil then. Any other return is a
@@ -148,6 +150,7 @@ func (l *Lane) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { l.watch(watching) })
 	err := l.run(ctx)
+	l.passing.Wait()
 	stop()
 	watch.Wait()
 	return errors.Join(err, l.Gate.Shut())
@@ -174,9 +177,9 @@ func (l *Lane) run(ctx context.Context) error {
 			l.Gate.Show(ShowOutOfOrder)
 			return fmt.Errorf("waiting for a card: %w", err)
 		}
-		l.turn.Lock()
+		l.turn <- struct{}{}
 		l.serve(calm, card)
-		l.turn.Unlock()
+		<-l.turn
 	}
 }
 

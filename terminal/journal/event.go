@@ -114,7 +114,7 @@ func decisionEvent(kind Kind, d terminal.Decision) *Event {
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		ElapsedMS: d.Elapsed.Milliseconds(), TerminalSignatures: d.TerminalSignatures,
 		BirthDateRefused: d.BirthDateRefused, Warnings: d.Warnings,
-		Zone: d.Zone, People: d.People, Reentry: d.Reentry, Staff: d.Staff.Name, Role: d.Staff.Role,
+		Zone: d.Zone, People: d.People, Reentry: d.Reentry, Staff: d.Staff.Name, Role: d.Staff.Role, Note: d.Note,
 	}
 	if d.Direction == terminal.Exit {
 		e.Direction = terminal.Exit.String()

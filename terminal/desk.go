@@ -1,0 +1,141 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// What staff does at a lane. Each names who it was and why, in their words, and
+// is in the journal before it has an effect.
+
+// MaxAdmitted is how many people staff lets in at once.
+const MaxAdmitted = 100
+
+// ByOrder is the method of a decision without a card.
+const ByOrder jpki.Method = "order"
+
+// ErrNote says that staff gave no reason.
+var ErrNote = errors.New("a reason is missing")
+
+// Override lets people through without a card and without a ticket. It takes a
+// supervisor. It waits until nobody is served, and returns when the gate is open;
+// the passage is observed as that of a card.
+func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint32) (Decision, error) {
+	d := Decision{Verdict: Admit, Reason: Override, Staff: by, Note: note, People: people}
+	switch err := by.May(Supervisor); {
+	case err != nil:
+		return d, err
+	case note == "":
+		return d, ErrNote
+	case people < 1 || people > MaxAdmitted:
+		return d, fmt.Errorf("%d people: want 1 to %d", people, MaxAdmitted)
+	}
+	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
+		if view, err := l.List.Current(); err == nil {
+			if place, err := l.place(view.Manifest()); err == nil {
+				d.Zone = place.zone.Name
+			}
+			view.Release()
+		}
+		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, 0)
+		if err != nil {
+			return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)
+		}
+		return l.open(ctx, d, reservation, permit)
+	})
+}
+
+// AdmitOrder lets somebody in whose card is forgotten, lost or broken: staff has
+// found who they are and what they ordered. The list decides as for a card, and
+// the entry counts as one, so that the card does not open the gate once more. It
+// takes a supervisor.
+func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (Decision, error) {
+	d := Decision{Method: ByOrder, Staff: by, Note: note}
+	switch err := by.May(Supervisor); {
+	case err != nil:
+		return d, err
+	case note == "":
+		return d, ErrNote
+	}
+	head, err := whitelist.OrderHead(order)
+	if err != nil {
+		return d, err
+	}
+	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
+		view, err := l.List.Current()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errList, err)
+		}
+		defer view.Release()
+		list := view.Manifest()
+		clock, floor := d.Instant, l.Journal.Latest()
+		d.ListEpoch, d.ListSeq, d.CardID = list.Epoch, list.Seq, view.CardID(head).String()
+		d.Instant = instantOf(clock, floor, list)
+		row, err := view.Lookup(ctx, head)
+		if err != nil {
+			if !errors.Is(err, whitelist.ErrNotListed) {
+				err = fmt.Errorf("%w: %w", errList, err)
+			}
+			return err
+		}
+		f := Facts{
+			Instant: d.Instant, Clock: clock, Direction: l.Direction, Counted: l.Gate.Counts(), Vouched: by, Row: row,
+			List: list, Floor: floor, HolderCheck: CheckNone, Attended: true,
+		}
+		if f.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {
+			return fmt.Errorf("%w: %w", errList, err)
+		}
+		return l.enter(ctx, time.Now(), d, &f, permit)
+	})
+}
+
+// desk has one turn of a lane for what staff does. The error is that of act, and
+// the decision is published whatever it is.
+func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit) error) (Decision, error) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return d, context.Cause(ctx)
+	}
+	start := time.Now()
+	d.Instant, d.Gate, d.Direction = l.Now(), l.GateName, l.Direction
+	permit := newPermit(start.Add(l.Deadline))
+	err := act(&d, permit)
+	if err != nil {
+		d.Verdict, d.Reason, d.Cause, d.People = Deny, ReasonOf(err), err, 0
+	}
+	d.Elapsed = time.Since(start)
+	l.publish(ctx, d)
+	if !d.Admitted() || !l.Gate.Counts() {
+		<-l.turn
+		return d, err
+	}
+	// The gate is open: whoever asked need not wait, and may go away.
+	l.passing.Go(func() {
+		l.pass(context.WithoutCancel(ctx), d, l.seen, l.done)
+		<-l.turn
+	})
+	return d, nil
+}
+
+// SetOutOfOrder takes the lane out of order, or back into it. Cards are not read
+// while it is.
+func (l *Lane) SetOutOfOrder(ctx context.Context, by Staff, note string, on bool) error {
+	if err := by.May(Steward); err != nil {
+		return err
+	}
+	if note == "" {
+		return ErrNote
+	}
+	if !l.halts.set(HaltStaff, on) {
+		return nil
+	}
+	err := l.incident(ctx, Incident{Reason: OutOfOrder, State: state(on), Staff: by, Note: note})
+	l.look(ctx)
+	return err
+}
