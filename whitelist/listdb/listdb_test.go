@@ -163,7 +163,7 @@ func TestImportedListAnswersForItsRowsAndNoOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Release()
-	if v.Manifest() != m {
+	if !reflect.DeepEqual(v.Manifest(), m) {
 		t.Error("another manifest is in force")
 	}
 	for _, n := range []int{0, 1234, 1499} {
