@@ -28,9 +28,9 @@ const (
 	maxManifest = MaxHeader - 1<<8 // header and signature have fewer bytes
 )
 
-// A Listed is one certificate of a list to be written.
+// A Listed is one certificate or order of a list to be written.
 type Listed struct {
-	Head []byte // certificate head, see package cardid
+	Head []byte // certificate head, see package cardid, or OrderHead
 	Row  Row
 }
 
@@ -50,7 +50,7 @@ func Write(w io.Writer, signer crypto.Signer, key cardid.ScopeKey, m Manifest, r
 	sealed := make([]SealedRow, len(rows))
 	for i, l := range rows {
 		plain, err := l.Row.encode()
-		if err := cmp.Or(err, m.Venue.checkRow(l.Row)); err != nil {
+		if err := cmp.Or(err, l.Row.checkUnder(l.Head), m.Venue.checkRow(l.Row)); err != nil {
 			return fmt.Errorf("row %d: %w", i+1, err)
 		}
 		if len(plain) > cardid.MaxPlaintext {

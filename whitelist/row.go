@@ -71,6 +71,9 @@ func OpenRow(key cardid.ScopeKey, scope string, head, sealed []byte) (Row, error
 		return Row{}, fmt.Errorf("opening row: %w", err)
 	}
 	row, err := decodeRow(plain)
+	if err == nil {
+		err = row.checkUnder(head)
+	}
 	if err != nil {
 		return Row{}, fmt.Errorf("reading row: %w", err)
 	}

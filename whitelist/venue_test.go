@@ -33,6 +33,14 @@ func venueManifest() Manifest {
 	return m
 }
 
+func order(number string) []byte {
+	head, err := OrderHead(number)
+	if err != nil {
+		panic(err)
+	}
+	return head
+}
+
 // venueListed holds every field of an entitlement, and an order.
 func venueListed() []Listed {
 	party := Entitlement{
@@ -43,6 +51,9 @@ func venueListed() []Listed {
 	return append(listed(),
 		Listed{head(5), Row{Status: Active, Entitlements: []Entitlement{party}, AuthKey: key(rsaKey(2048, 5))}},
 		Listed{head(6), Row{Status: Active, Entitlements: []Entitlement{companion}, AuthKey: key(rsaKey(2048, 6))}},
+		Listed{order("ABC12"), Row{Status: Active, Entitlements: []Entitlement{
+			party, {ID: "ABC12-2", Status: Blocked, ReEntry: ReEntryAlways}, {ID: "ABC12-3", Status: Revoked, Product: 24, Attention: true},
+		}}},
 	)
 }
 

@@ -2,7 +2,7 @@
 // and the rules every list must keep.
 //
 // A list file is a CBOR sequence (RFC 8742): a COSE_Sign1 message over the
-// manifest, then one sealed row for each certificate, in ascending
+// manifest, then one sealed row for each certificate or order, in ascending
 // order of CardID. The manifest holds the number of rows and the digest of all bytes
 // behind it, so one signature covers the file and a million rows stream through
 // bounded memory. docs/list-format.md has the CDDL (RFC 8610).
@@ -36,7 +36,7 @@ import (
 // Errors of lists, beside those of package sign1. Each comes wrapped with the
 // place where it was found.
 var (
-	// ErrNotListed: the list has no row for this certificate head.
+	// ErrNotListed: the list has no row for this certificate or order head.
 	ErrNotListed = errors.New("not listed")
 	// ErrMalformed: not the format of docs/list-format.md, or a rule of a type broken.
 	ErrMalformed = errors.New("malformed list")
@@ -236,7 +236,7 @@ type View interface {
 	Manifest() Manifest
 	// CardID is the pseudonym of a certificate head, listed or not.
 	CardID(head []byte) cardid.CardID
-	// Lookup returns the row of a certificate head, or ErrNotListed. A row that
+	// Lookup returns the row of a certificate or order head, or ErrNotListed. A row that
 	// is there but does not open or parse is any other error.
 	Lookup(ctx context.Context, head []byte) (Row, error)
 	// Release ends the use of the view; after it Lookup fails.
