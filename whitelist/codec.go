@@ -2,6 +2,7 @@ package whitelist
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 // decoded is encoded again and compared: one value has one encoding
 // (RFC 8949 §4.2.1), and a field that is null, empty or cut short shows.
 
-const version = 1
+// A manifest with a venue is of version 2. One without is written as before there
+// were venues, so that every program reads it.
+const version, versionWithoutVenue = 2, 1
 
 type wireManifest struct {
 	Version        uint64     `cbor:"0,keyasint"`
@@ -28,6 +31,7 @@ type wireManifest struct {
 	ScopeKeyCheck  [16]byte   `cbor:"9,keyasint"`
 	Rows           uint64     `cbor:"10,keyasint"`
 	RowsSHA256     [32]byte   `cbor:"11,keyasint"`
+	Venue          wireVenue  `cbor:"12,keyasint,omitempty"`
 }
 
 type wirePolicy struct {
@@ -37,8 +41,9 @@ type wirePolicy struct {
 	RevocationMaxAge uint64 `cbor:"4,keyasint"`
 }
 
-// codec: a row holds entitlements, each of them gates.
-var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates), Map: 16})
+// codec: a row holds entitlements, each of them gates; a manifest a venue, which
+// holds gates.
+var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates, MaxZones, MaxVenue, MaxProducts), Map: 16})
 
 // ParseManifest reads a manifest that was signed for [sign1.RoleList] by a key
 // of the manifest's own scope. It checks every rule written at [Manifest].
@@ -58,7 +63,7 @@ func ParseManifest(p sign1.Payload) (Manifest, error) {
 
 func decodeManifest(b []byte) (Manifest, error) {
 	var w wireManifest
-	if err := codec.UnmarshalVersion(b, &w, version); err != nil {
+	if err := codec.UnmarshalVersion(b, &w, version); err != nil && codec.UnmarshalVersion(b, &w, versionWithoutVenue) != nil {
 		return Manifest{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	m := Manifest{
@@ -68,7 +73,11 @@ func decodeManifest(b []byte) (Manifest, error) {
 			Expired: Action(w.Policy.Expired), StaleRevocation: Action(w.Policy.StaleRevocation), UntrustedClock: Action(w.Policy.UntrustedClock),
 			RevocationMaxAge: time.Duration(min(w.Policy.RevocationMaxAge, uint64(maxAge/time.Second)+1)) * time.Second,
 		},
+		Venue:         w.Venue.venue(),
 		ScopeKeyCheck: w.ScopeKeyCheck, Rows: w.Rows, RowsSHA256: w.RowsSHA256,
+	}
+	if w.Version != m.version() {
+		return Manifest{}, fmt.Errorf("%w: version %d has no venue, and version %d has one", ErrMalformed, versionWithoutVenue, version)
 	}
 	again, err := m.encode()
 	if err != nil {
@@ -86,15 +95,23 @@ func (m Manifest) encode() ([]byte, error) {
 		return nil, err
 	}
 	return codec.Marshal(wireManifest{
-		Version: version,
+		Version: m.version(),
 		Scope:   m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq,
 		IssuedAt: toUnix(m.IssuedAt), NotAfter: toUnix(m.NotAfter), RevocationAsOf: toUnix(m.RevocationAsOf),
 		Policy: wirePolicy{
 			Expired: uint8(m.Policy.Expired), StaleRevocation: uint8(m.Policy.StaleRevocation), UntrustedClock: uint8(m.Policy.UntrustedClock),
 			RevocationMaxAge: uint64(m.Policy.RevocationMaxAge / time.Second),
 		},
+		Venue:         m.Venue.wire(),
 		ScopeKeyCheck: m.ScopeKeyCheck, Rows: m.Rows, RowsSHA256: m.RowsSHA256,
 	})
+}
+
+func (m Manifest) version() uint64 {
+	if m.Venue.isZero() {
+		return versionWithoutVenue
+	}
+	return version
 }
 
 const maxAge = 10 * 366 * 24 * time.Hour
@@ -106,17 +123,10 @@ func (m Manifest) check() error {
 	if m.Hierarchy != Production && m.Hierarchy != Test {
 		return fmt.Errorf("%w: hierarchy is neither %q nor %q", ErrMalformed, Production, Test)
 	}
-	for _, t := range []struct {
-		name     string
-		time     time.Time
-		optional bool
-	}{{"issued_at", m.IssuedAt, false}, {"not_after", m.NotAfter, false}, {"revocation_as_of", m.RevocationAsOf, true}} {
-		if t.optional && t.time.IsZero() {
-			continue
-		}
-		if err := checkTime(t.name, t.time); err != nil {
-			return err
-		}
+	if err := cmp.Or(
+		checkTime("issued_at", m.IssuedAt), checkTime("not_after", m.NotAfter), checkOptional("revocation_as_of", m.RevocationAsOf),
+	); err != nil {
+		return err
 	}
 	if toUnix(m.IssuedAt) >= toUnix(m.NotAfter) {
 		return fmt.Errorf("%w: not_after is not behind issued_at", ErrMalformed)
@@ -132,6 +142,9 @@ func (m Manifest) check() error {
 	if d := m.Policy.RevocationMaxAge; d < 0 || d > maxAge {
 		return fmt.Errorf("%w: revocation_max_age is not within 0 and ten years", ErrMalformed)
 	}
+	if err := m.Venue.check(); err != nil {
+		return fmt.Errorf("venue: %w", err)
+	}
 	return nil
 }
 
@@ -143,6 +156,14 @@ func checkTime(name string, t time.Time) error {
 		return fmt.Errorf("%w: %s is not between 1970 and 9999", ErrMalformed, name)
 	}
 	return nil
+}
+
+// checkOptional is checkTime for what may be zero.
+func checkOptional(name string, t time.Time) error {
+	if t.IsZero() {
+		return nil
+	}
+	return checkTime(name, t)
 }
 
 // toUnix drops fractions of a second; the zero time is 0. checkTime comes first.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func TestManifestRules(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if c.ok {
-			if again, err := decodeManifest(b); err != nil || again != m {
+			if again, err := decodeManifest(b); err != nil || !reflect.DeepEqual(again, m) {
 				t.Errorf("%s comes back as %+v, %v", c.name, again, err)
 			}
 		}
@@ -137,7 +138,7 @@ func TestFractionsOfASecondAreDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := decodeManifest(b); err != nil || got != manifest() {
+	if got, err := decodeManifest(b); err != nil || !reflect.DeepEqual(got, manifest()) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -192,7 +193,7 @@ func TestManifestHasOneEncoding(t *testing.T) {
 		"array":             {0x80},
 		"byte behind":       append(bytes.Clone(good), 0),
 		"indefinite length": append(append([]byte{0xbf}, good[1:]...), 0xff),
-		"unknown key":       spoil(func(m map[int]any) { m[12] = 1 }),
+		"unknown key":       spoil(func(m map[int]any) { m[13] = 1 }),
 		"missing key":       spoil(func(m map[int]any) { delete(m, 10) }),
 		"null scope":        spoil(func(m map[int]any) { m[1] = nil }),
 		"scope as bytes":    spoil(func(m map[int]any) { m[1] = []byte(scope) }),
@@ -214,7 +215,7 @@ func TestManifestHasOneEncoding(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := decodeManifest(spoil(func(m map[int]any) { m[0] = 2; m[12] = "new" })); err == nil || !strings.Contains(err.Error(), "update") {
+	if _, err := decodeManifest(spoil(func(m map[int]any) { m[0] = 3; m[12] = "new" })); err == nil || !strings.Contains(err.Error(), "update") {
 		t.Errorf("a newer version: %v", err)
 	}
 }
@@ -253,7 +254,7 @@ func TestRowHasOneEncoding(t *testing.T) {
 		"unlimited uses, said":  func(m map[int]any) { m[2] = []any{map[int]any{1: "a", 5: 0}} },
 		"too many uses":         func(m map[int]any) { m[2] = []any{map[int]any{1: "a", 5: uint64(1 << 32)}} },
 		"empty gates":           func(m map[int]any) { m[2] = []any{map[int]any{1: "a", 4: []any{}}} },
-		"unknown in a right":    func(m map[int]any) { m[2] = []any{map[int]any{1: "a", 6: 0}} },
+		"unknown in a right":    func(m map[int]any) { m[2] = []any{map[int]any{1: "a", 16: 0}} },
 		"right without an ID":   func(m map[int]any) { m[2] = []any{map[int]any{5: 1}} },
 		"right as an array":     func(m map[int]any) { m[2] = []any{[]any{"a"}} },
 		"right as text":         func(m map[int]any) { m[2] = []any{"a"} },
@@ -325,6 +326,10 @@ func FuzzManifest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	if b, err = venueManifest().encode(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeManifest(b)
 		if err != nil {
@@ -338,7 +343,7 @@ func FuzzManifest(f *testing.F) {
 
 // A row that parses, encoded again, gives the same bytes, and keeps its rules.
 func FuzzRow(f *testing.F) {
-	for _, l := range listed() {
+	for _, l := range append(listed(), venueListed()...) {
 		b, err := l.Row.encode()
 		if err != nil {
 			f.Fatal(err)

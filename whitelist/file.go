@@ -3,6 +3,7 @@ package whitelist
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
@@ -23,26 +24,38 @@ const (
 	MaxRow          = 8 << 10       // one sealed row
 
 	minRow = 128 + cardid.Overhead // the smallest class of sealed rows
+
+	maxManifest = MaxHeader - 1<<8 // header and signature have fewer bytes
 )
 
-// A Listed is one certificate of a list to be written.
+// A Listed is one certificate or order of a list to be written.
 type Listed struct {
-	Head []byte // certificate head, see package cardid
+	Head []byte // certificate head, see package cardid, or OrderHead
 	Row  Row
 }
 
 // Write seals, sorts, signs and writes a list. Of m it fills in ScopeKeyCheck,
 // Rows and RowsSHA256. Times are cut to whole seconds.
 //
+// It refuses rows that name what m.Venue does not, and without a venue rows
+// that programs from before there were venues do not read.
+//
 // The same input gives the same bytes when the signer is an Ed25519 or ECDSA
 // key of the standard library; the order of rows does not matter. The sealed
 // rows are held in memory: about 830 bytes for a row with two RSA-2048 keys.
 func Write(w io.Writer, signer crypto.Signer, key cardid.ScopeKey, m Manifest, rows []Listed) error {
+	if err := m.check(); err != nil { // before a million rows are sealed
+		return fmt.Errorf("writing manifest: %w", err)
+	}
 	sealed := make([]SealedRow, len(rows))
 	for i, l := range rows {
 		plain, err := l.Row.encode()
-		if err != nil {
+		if err := cmp.Or(err, l.Row.checkUnder(l.Head), m.Venue.checkRow(l.Row)); err != nil {
 			return fmt.Errorf("row %d: %w", i+1, err)
+		}
+		if len(plain) > cardid.MaxPlaintext {
+			return fmt.Errorf("row %d: %w: %d bytes, at most %d can be sealed: it needs fewer entitlements, gates or zones, or shorter messages",
+				i+1, ErrTooLarge, len(plain), cardid.MaxPlaintext)
 		}
 		b, err := key.Seal(m.Scope, m.Epoch, l.Head, plain)
 		if err != nil {
@@ -54,7 +67,7 @@ func Write(w io.Writer, signer crypto.Signer, key cardid.ScopeKey, m Manifest, r
 }
 
 // WriteSealed is Write for rows that are sealed already, with the key check of
-// their scope key. It sorts rows in place.
+// their scope key. It cannot hold them against the venue. It sorts rows in place.
 func WriteSealed(w io.Writer, signer crypto.Signer, check [16]byte, m Manifest, rows []SealedRow) error {
 	slices.SortFunc(rows, func(a, b SealedRow) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	sum := sha256.New()
@@ -79,6 +92,10 @@ func WriteSealed(w io.Writer, signer crypto.Signer, check [16]byte, m Manifest, 
 	payload, err := m.encode()
 	if err != nil {
 		return fmt.Errorf("writing manifest: %w", err)
+	}
+	if len(payload) > maxManifest {
+		return fmt.Errorf("writing manifest: %w: %d bytes, at most %d can be signed: its venue needs fewer or shorter names and rules",
+			ErrTooLarge, len(payload), maxManifest)
 	}
 	signed, err := sign1.Sign(nil, sign1.RoleList, signer, payload)
 	if err != nil {

@@ -2,6 +2,7 @@ package whitelist
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -24,6 +25,42 @@ type wireEntitlement struct {
 	NotAfter  uint64   `cbor:"3,keyasint,omitempty"`
 	Gates     []string `cbor:"4,keyasint,omitempty"`
 	Uses      uint32   `cbor:"5,keyasint,omitempty"`
+
+	// Only in lists with a venue.
+	Status     uint8    `cbor:"6,keyasint,omitempty"`
+	Zones      []string `cbor:"7,keyasint,omitempty"`
+	UsesPerDay uint32   `cbor:"8,keyasint,omitempty"`
+	ReEntry    uint8    `cbor:"9,keyasint,omitempty"`
+	Party      uint32   `cbor:"10,keyasint,omitempty"`
+	Alone      bool     `cbor:"11,keyasint,omitempty"`
+	Product    uint32   `cbor:"12,keyasint,omitempty"`
+	Variation  uint32   `cbor:"13,keyasint,omitempty"`
+	Attention  bool     `cbor:"14,keyasint,omitempty"`
+	Message    string   `cbor:"15,keyasint,omitempty"`
+}
+
+func (w wireEntitlement) entitlement() Entitlement {
+	return Entitlement{
+		ID: w.ID, Status: Status(w.Status), NotBefore: fromUnix(w.NotBefore), NotAfter: fromUnix(w.NotAfter),
+		Gates: w.Gates, Zones: w.Zones, Uses: w.Uses, UsesPerDay: w.UsesPerDay, ReEntry: ReEntry(w.ReEntry),
+		Party: w.Party, Alone: w.Alone, Product: w.Product, Variation: w.Variation, Attention: w.Attention, Message: w.Message,
+	}
+}
+
+// wire leaves out what is the same as zero: an active entitlement, of one person.
+func (e Entitlement) wire() wireEntitlement {
+	w := wireEntitlement{
+		ID: e.ID, Status: uint8(e.Status), NotBefore: toUnix(e.NotBefore), NotAfter: toUnix(e.NotAfter),
+		Gates: e.Gates, Zones: e.Zones, Uses: e.Uses, UsesPerDay: e.UsesPerDay, ReEntry: uint8(e.ReEntry),
+		Party: e.Party, Alone: e.Alone, Product: e.Product, Variation: e.Variation, Attention: e.Attention, Message: e.Message,
+	}
+	if e.Status == Active {
+		w.Status = 0
+	}
+	if e.Party == 1 {
+		w.Party = 0
+	}
+	return w
 }
 
 // OpenRow opens and reads one sealed row. It checks every rule written at [Row].
@@ -34,6 +71,9 @@ func OpenRow(key cardid.ScopeKey, scope string, head, sealed []byte) (Row, error
 		return Row{}, fmt.Errorf("opening row: %w", err)
 	}
 	row, err := decodeRow(plain)
+	if err == nil {
+		err = row.checkUnder(head)
+	}
 	if err != nil {
 		return Row{}, fmt.Errorf("reading row: %w", err)
 	}
@@ -46,11 +86,7 @@ func decodeRow(b []byte) (Row, error) {
 		return Row{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	r := Row{Status: Status(w.Status), BirthDate: w.BirthDate}
-	for _, e := range w.Entitlements {
-		r.Entitlements = append(r.Entitlements, Entitlement{
-			ID: e.ID, NotBefore: fromUnix(e.NotBefore), NotAfter: fromUnix(e.NotAfter), Gates: e.Gates, Uses: e.Uses,
-		})
-	}
+	r.Entitlements = each(w.Entitlements, wireEntitlement.entitlement)
 	var err error
 	if r.AuthKey, err = parseKey("auth key", w.AuthKey); err != nil {
 		return Row{}, err
@@ -84,13 +120,10 @@ func (r Row) encode() ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	w := wireRow{Status: uint8(r.Status), AuthKey: r.AuthKey.SPKI(), CardKey: r.CardKey.SPKI(), BirthDate: r.BirthDate}
-	for _, e := range r.Entitlements {
-		w.Entitlements = append(w.Entitlements, wireEntitlement{
-			ID: e.ID, NotBefore: toUnix(e.NotBefore), NotAfter: toUnix(e.NotAfter), Gates: e.Gates, Uses: e.Uses,
-		})
-	}
-	return codec.Marshal(w)
+	return codec.Marshal(wireRow{
+		Status: uint8(r.Status), Entitlements: each(r.Entitlements, Entitlement.wire),
+		AuthKey: r.AuthKey.SPKI(), CardKey: r.CardKey.SPKI(), BirthDate: r.BirthDate,
+	})
 }
 
 func (r Row) check() error {
@@ -117,32 +150,30 @@ func (r Row) check() error {
 }
 
 func (e Entitlement) check() error {
-	if err := checkName("the ID", e.ID); err != nil {
+	if err := cmp.Or(
+		checkName("the ID", e.ID),
+		checkOptional("not_before", e.NotBefore), checkOptional("not_after", e.NotAfter),
+		checkNames("gate", e.Gates, MaxGates), checkNames("zone", e.Zones, MaxGates),
+	); err != nil {
 		return err
 	}
-	if !e.NotBefore.IsZero() {
-		if err := checkTime("not_before", e.NotBefore); err != nil {
-			return err
-		}
+	switch {
+	case !e.NotAfter.IsZero() && toUnix(e.NotBefore) >= toUnix(e.NotAfter):
+		return fmt.Errorf("%w: not_before is not before not_after", ErrMalformed)
+	case e.Status > Revoked: // a certificate's status is that of the row
+		return fmt.Errorf("%w: unknown status %d", ErrMalformed, uint8(e.Status))
+	case e.ReEntry > ReEntryAlways:
+		return fmt.Errorf("%w: unknown re-entry %d", ErrMalformed, uint8(e.ReEntry))
+	case e.Party > MaxParty:
+		return fmt.Errorf("%w: a party of %d people, at most %d are allowed", ErrMalformed, e.Party, MaxParty)
+	case e.Alone && e.Party < 2:
+		return fmt.Errorf("%w: alone, and no party", ErrMalformed)
+	case e.Variation != 0 && e.Product == 0:
+		return fmt.Errorf("%w: a variation of no product", ErrMalformed)
+	case e.Message == "":
+		return nil
+	case !e.Attention:
+		return fmt.Errorf("%w: a message without attention", ErrMalformed)
 	}
-	if !e.NotAfter.IsZero() {
-		if err := checkTime("not_after", e.NotAfter); err != nil {
-			return err
-		}
-		if toUnix(e.NotBefore) >= toUnix(e.NotAfter) {
-			return fmt.Errorf("%w: not_before is not before not_after", ErrMalformed)
-		}
-	}
-	if len(e.Gates) > MaxGates {
-		return fmt.Errorf("%w: %d gates, at most %d are allowed", ErrMalformed, len(e.Gates), MaxGates)
-	}
-	for i, g := range e.Gates {
-		if err := checkName("a gate", g); err != nil {
-			return err
-		}
-		if slices.Contains(e.Gates[:i], g) {
-			return fmt.Errorf("%w: a gate comes twice", ErrMalformed)
-		}
-	}
-	return nil
+	return checkText("the message", e.Message, MaxMessage)
 }

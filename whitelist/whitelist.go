@@ -2,8 +2,8 @@
 // and the rules every list must keep.
 //
 // A list file is a CBOR sequence (RFC 8742): a COSE_Sign1 message over the
-// manifest, then one sealed row for each certificate, in ascending order of
-// CardID. The manifest holds the number of rows and the digest of all bytes
+// manifest, then one sealed row for each certificate or order, in ascending
+// order of CardID. The manifest holds the number of rows and the digest of all bytes
 // behind it, so one signature covers the file and a million rows stream through
 // bounded memory. docs/list-format.md has the CDDL (RFC 8610).
 //
@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -35,7 +36,7 @@ import (
 // Errors of lists, beside those of package sign1. Each comes wrapped with the
 // place where it was found.
 var (
-	// ErrNotListed: the list has no row for this certificate head.
+	// ErrNotListed: the list has no row for this certificate or order head.
 	ErrNotListed = errors.New("not listed")
 	// ErrMalformed: not the format of docs/list-format.md, or a rule of a type broken.
 	ErrMalformed = errors.New("malformed list")
@@ -222,7 +223,7 @@ func (r ReEntry) String() string {
 
 // Limits of a row.
 const (
-	MaxName         = 64 // bytes of a scope, an entitlement ID or a gate
+	MaxName         = 64 // bytes of a scope, an entitlement ID, a gate, a zone or a product
 	MaxEntitlements = 16
 	MaxGates        = 64
 	MaxMessage      = 200   // bytes of a message to staff
@@ -235,16 +236,18 @@ type View interface {
 	Manifest() Manifest
 	// CardID is the pseudonym of a certificate head, listed or not.
 	CardID(head []byte) cardid.CardID
-	// Lookup returns the row of a certificate head, or ErrNotListed. A row that
+	// Lookup returns the row of a certificate or order head, or ErrNotListed. A row that
 	// is there but does not open or parse is any other error.
 	Lookup(ctx context.Context, head []byte) (Row, error)
 	// Release ends the use of the view; after it Lookup fails.
 	Release()
 }
 
-func checkName(what, s string) error {
-	if s == "" || len(s) > MaxName {
-		return fmt.Errorf("%w: %s has %d bytes, allowed are 1 to %d", ErrMalformed, what, len(s), MaxName)
+func checkName(what, s string) error { return checkText(what, s, MaxName) }
+
+func checkText(what, s string, most int) error {
+	if s == "" || len(s) > most {
+		return fmt.Errorf("%w: %s has %d bytes, allowed are 1 to %d", ErrMalformed, what, len(s), most)
 	}
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("%w: %s is not UTF-8", ErrMalformed, what)
@@ -255,4 +258,28 @@ func checkName(what, s string) error {
 		}
 	}
 	return nil
+}
+
+// checkNames checks names of one kind that are different from each other.
+func checkNames(what string, names []string, most int) error {
+	if len(names) > most {
+		return fmt.Errorf("%w: %d %ss, at most %d are allowed", ErrMalformed, len(names), what, most)
+	}
+	for i, n := range names {
+		if err := checkName("a "+what, n); err != nil {
+			return err
+		}
+		if slices.Contains(names[:i], n) {
+			return fmt.Errorf("%w: %s %q comes twice", ErrMalformed, what, n)
+		}
+	}
+	return nil
+}
+
+// each returns f of each element, and nil of none.
+func each[T, U any](s []T, f func(T) U) (out []U) {
+	for _, v := range s {
+		out = append(out, f(v))
+	}
+	return out
 }

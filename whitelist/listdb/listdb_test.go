@@ -163,7 +163,7 @@ func TestImportedListAnswersForItsRowsAndNoOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Release()
-	if v.Manifest() != m {
+	if !reflect.DeepEqual(v.Manifest(), m) {
 		t.Error("another manifest is in force")
 	}
 	for _, n := range []int{0, 1234, 1499} {
@@ -351,4 +351,51 @@ func TestLookupsAndImportsAtOnce(t *testing.T) {
 	close(done)
 	wg.Wait()
 	inForce(t, s, 9)
+}
+
+// A list with a venue goes the way of any other, and an order is found by its number.
+func TestListWithAVenueIsImported(t *testing.T) {
+	order, err := whitelist.OrderHead("abc12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manifest(2)
+	m.Venue = whitelist.Venue{
+		TimeZone: "UTC", DayStarts: 5 * time.Hour, Zones: []whitelist.Zone{{Name: "arena", AntiPassback: whitelist.AntiPassbackHard}},
+		Gates: []whitelist.Gate{{ID: 1, Name: "north", Zone: "arena"}}, Products: []whitelist.Product{{ID: 23, Name: "Day ticket"}},
+	}
+	party := whitelist.Row{Status: whitelist.Active, Entitlements: []whitelist.Entitlement{{
+		ID: "ABC12-1", Gates: []string{"north"}, Zones: []string{"arena"}, UsesPerDay: 1, Party: 4, Product: 23, Attention: true, Message: "a stroller",
+	}}}
+	var file bytes.Buffer
+	if err := whitelist.Write(&file, listKey, scopeKey(t), m, []whitelist.Listed{{Head: head(0), Row: row(0)}, {Head: order, Row: party}}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s := open(t, dir)
+	load(t, s, list(t, manifest(1), 3)) // one without a venue goes before
+	load(t, s, file.Bytes())
+	load(t, s, file.Bytes())
+
+	s = open(t, dir) // as after a restart
+	inForce(t, s, 2)
+	v, err := s.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Release()
+	if !reflect.DeepEqual(v.Manifest().Venue, m.Venue) {
+		t.Errorf("%+v", v.Manifest().Venue)
+	}
+	for name, c := range map[string]struct {
+		head []byte
+		want whitelist.Row
+	}{"certificate": {head(0), row(0)}, "order": {order, party}} {
+		if got, err := v.Lookup(t.Context(), c.head); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if _, err := v.Lookup(t.Context(), append(order, '3')); !errors.Is(err, whitelist.ErrNotListed) {
+		t.Errorf("another order: %v", err)
+	}
 }
