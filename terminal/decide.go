@@ -26,6 +26,7 @@ type Facts struct {
 	Instant   time.Time // the one instant of the tap, see instantOf
 	Clock     time.Time // what the clock showed then
 	Place     *Place    // nil: the list has no such gate
+	Mode      Mode
 	Direction Direction
 	Counted   bool // a sensor will tell how many pass
 
@@ -33,7 +34,13 @@ type Facts struct {
 	Vouched Staff           // who says whom they have before them, where there is no card
 	Row     whitelist.Row   // the row of the holder's certificate
 
-	// Histories has that of each entitlement of the row, in order.
+	// In mode Muster, where there may be no row: the card's pseudonym, and the
+	// number that the person got before, or 0.
+	CardID string
+	Token  uint32
+
+	// Histories has that of each entitlement of the row, in order; in mode Muster
+	// that of the person alone.
 	Histories []History
 
 	List  whitelist.Manifest
@@ -77,6 +84,9 @@ type Refusal struct {
 func Decide(f Facts) Ruling { return judge(f, nil) }
 
 func judge(f Facts, t *trail) Ruling {
+	if f.Mode == Muster {
+		return muster(f)
+	}
 	if t.check("holder", !f.Holder.IsZero() || f.Vouched.May(Supervisor) == nil || t.assumes(), "a card that has proved itself, or a supervisor") {
 		return Ruling{Reason: AuthFailed}
 	}

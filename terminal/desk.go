@@ -36,12 +36,7 @@ func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint3
 		return d, fmt.Errorf("%d people: want 1 to %d", people, MaxAdmitted)
 	}
 	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
-		if view, err := l.List.Current(); err == nil {
-			if place, err := l.place(view.Manifest()); err == nil {
-				d.Zone = place.zone.Name
-			}
-			view.Release()
-		}
+		d.Zone = l.zone()
 		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, 0)
 		if err != nil {
 			return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)

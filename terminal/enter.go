@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // enter decides and, when the ruling admits, makes the entry durable and
@@ -18,13 +16,16 @@ import (
 func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts, permit *Permit) error {
 	for ctx.Err() == nil {
 		var err error
-		if f.Histories, err = l.histories(ctx, f.Row.Entitlements); err != nil {
+		if f.Histories, err = l.histories(ctx, f); err != nil {
 			return fmt.Errorf("%w: counting entries: %w", errJournal, err)
 		}
 		start := time.Now()
 		r := Decide(*f)
 		d.Stages.Decide += time.Since(start)
 		d.rule(r)
+		if f.Mode == Muster && r.Reason == Leaving {
+			d.Direction = Exit
+		}
 		if r.Verdict != Admit {
 			return nil
 		}
@@ -48,7 +49,13 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		if err != nil {
 			return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)
 		}
-		return l.open(ctx, d, reservation, permit)
+		if err := l.open(ctx, d, reservation, permit); err != nil || f.Token == 0 {
+			return err
+		}
+		if err := l.merge(keep, f.Token, d.Staff); err != nil {
+			d.Cause = errors.Join(d.Cause, fmt.Errorf("merging token %d: %w", f.Token, err))
+		}
+		return nil
 	}
 	return context.Cause(ctx)
 }
@@ -95,7 +102,12 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 }
 
 // histories reads what is known of each entitlement.
-func (l *Lane) histories(ctx context.Context, entitlements []whitelist.Entitlement) ([]History, error) {
+func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
+	if f.Mode == Muster {
+		h, err := l.Journal.History(ctx, f.person())
+		return []History{h}, err
+	}
+	entitlements := f.Row.Entitlements
 	histories := make([]History, len(entitlements))
 	for i, e := range entitlements {
 		var err error

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -29,6 +30,7 @@ type Config struct {
 	Terminal string // name of the terminal, part of every challenge
 	GateName string // as entitlements name it
 
+	Mode      Mode          // "" is Venue
 	Direction Direction     // of whoever passes
 	PassTime  time.Duration // for the next person to pass, at a gate that counts
 
@@ -100,6 +102,8 @@ type Lane struct {
 	seen <-chan Sensed
 	done func()
 
+	expected atomic.Pointer[Expectation]
+
 	places places
 	lamp   lamp
 }
@@ -126,6 +130,13 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 		default:
 			return nil, fmt.Errorf("lane: unknown method %q", m)
 		}
+	}
+	switch c.Mode {
+	case "":
+		c.Mode = Venue
+	case Venue, Counter, Muster:
+	default:
+		return nil, fmt.Errorf("lane: unknown mode %q", c.Mode)
 	}
 	if c.FirstUse {
 		switch {

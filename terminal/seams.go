@@ -34,6 +34,10 @@ type Journal interface {
 	// History is what is known of an entitlement: what stands of it.
 	History(ctx context.Context, entitlement string) (History, error)
 
+	// Count is how many entitlements have been entered whose names begin with
+	// prefix, whatever became of their entries.
+	Count(ctx context.Context, prefix string) (uint32, error)
+
 	// Record writes a decision that does not open the gate.
 	Record(ctx context.Context, d Decision) error
 

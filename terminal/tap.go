@@ -140,12 +140,15 @@ func (t *tap) prove(ctx context.Context) error {
 
 	channel := nfc.NewChannel(t.card)
 	d.Stages.Detect = time.Since(t.card.Detected())
-	proved, err := l.prover().Prove(ctx, t.card.Slot(), channel, view, d.Instant)
+	expected := l.expectation()
+	d.Staff = expected.By
+	proved, err := l.prover(expected).Prove(ctx, t.card.Slot(), channel, view, d.Instant)
 	d.note(proved, channel.Stats())
 	if err != nil {
 		return err
 	}
 	t.facts = Facts{
+		Mode: l.Mode, CardID: d.CardID, Token: expected.Token,
 		Instant: d.Instant, Clock: clock, Direction: l.Direction, Counted: l.Gate.Counts(), Holder: proved.Holder, Row: proved.Row,
 		List: list, Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
 	}
@@ -169,8 +172,9 @@ func Alone(ctx context.Context, card nfc.Card) error {
 }
 
 // prover is what the lane has a card prove itself with.
-func (l *Lane) prover() *Prover {
+func (l *Lane) prover(e Expectation) *Prover {
 	return &Prover{
+		Anyone: l.Mode == Muster, BirthDate: e.BirthDate,
 		Scope: l.Scope, Terminal: l.Terminal, Methods: l.Methods, FirstUse: l.FirstUse,
 		Anchors: l.Anchors, SurfaceAuthorities: l.SurfaceAuthorities,
 		Dialogue: l.Dialogue, Refusals: l.Journal, Rand: l.Rand,
@@ -178,6 +182,9 @@ func (l *Lane) prover() *Prover {
 }
 
 func (l *Lane) holderCheck(m jpki.Method) HolderCheck {
+	if l.Mode == Counter {
+		return CheckStaff
+	}
 	if c, ok := l.HolderCheck[m]; ok {
 		return c
 	}

@@ -159,6 +159,15 @@ func (j *Journal) History(ctx context.Context, entitlement string) (terminal.His
 	return h, nil
 }
 
+// Count is how many entitlements have been entered whose names begin with prefix.
+func (j *Journal) Count(ctx context.Context, prefix string) (n uint32, err error) {
+	err = j.db.QueryRowContext(ctx, `SELECT count(DISTINCT entitlement) FROM passages WHERE entitlement >= ?1 AND entitlement < ?1 || char(0x10FFFF)`, prefix).Scan(&n)
+	if err != nil {
+		return 0, fail(j.path, "counting", err)
+	}
+	return n, nil
+}
+
 // BirthDateRefused reports whether an event says that the card refused the
 // birth date of its row, or would say so if it could have been written. It reads
 // one entry of an index, never the events.

@@ -1,0 +1,179 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+)
+
+// A Mode is what a lane is for.
+type Mode string
+
+// Modes.
+const (
+	Venue   Mode = "venue"   // a gate: whoever has a ticket enters
+	Counter Mode = "counter" // a desk: staff compares each person with the card first
+	Muster  Mode = "muster"  // a shelter (避難所): whoever comes is counted
+)
+
+// ByToken is the method of a decision about somebody without a card, who got a
+// number.
+const ByToken jpki.Method = "token"
+
+// Prefixes of entitlements that are nobody's ticket: a journal counts by them who
+// has come to a shelter.
+const (
+	personPrefix = "person/" // the pseudonym of a card that is not on the list
+	tokenPrefix  = "token/"  // the number of somebody without a card
+)
+
+// twice is how long a card that comes again is the same tap: a person who is not
+// sure whether the first one counted.
+const twice = 10 * time.Second
+
+// muster counts somebody whose card has proved itself. Who they are is the first
+// entitlement of their row, whatever it is worth today, or their card's pseudonym:
+// a shelter turns nobody away. Whoever is inside leaves, whoever is not arrives.
+func muster(f Facts) Ruling {
+	if f.Holder.IsZero() {
+		return Ruling{Reason: AuthFailed}
+	}
+	if f.Place == nil || len(f.Histories) != 1 {
+		return Ruling{Reason: WrongGate, Problem: ErrUnknownGate}
+	}
+	h := f.Histories[0]
+	r := Ruling{Verdict: Admit, Reason: OK, Entitlement: f.person(), Zone: f.Place.zone.Name, People: 1, Seen: h.Last}
+	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor) {
+		r.Warnings = append(r.Warnings, c.reason)
+	}
+	if n := len(h.Passages); n > 0 && f.Instant.Sub(h.Passages[n-1].At) < twice {
+		return r.denied(AlreadyInside)
+	}
+	if f.Place.count(h, f.Instant, true).Inside > 0 {
+		r.Reason = Leaving
+	}
+	return r
+}
+
+// person is what somebody at a shelter is counted by.
+func (f Facts) person() string {
+	if len(f.Row.Entitlements) > 0 {
+		return f.Row.Entitlements[0].ID
+	}
+	return personPrefix + f.CardID
+}
+
+// An Expectation is what staff has said of whoever comes next to a shelter.
+type Expectation struct {
+	// BirthDate was typed at the counter, so that a card which is on no list can
+	// prove itself by method B.
+	BirthDate cardauth.BirthDate
+	// Token is the number that the person got before; 0 is none.
+	Token uint32
+	By    Staff
+	Until time.Time // with a monotonic reading; nobody else's card is taken for theirs
+}
+
+// Expect says something of the next person. It takes a steward.
+func (l *Lane) Expect(e Expectation) error {
+	switch {
+	case e.By.May(Steward) != nil:
+		return e.By.May(Steward)
+	case l.Mode != Muster:
+		return fmt.Errorf("mode is %q: only %q expects somebody", l.Mode, Muster)
+	case !e.BirthDate.IsZero() && (!l.Dialogue.CanFirstUse() || len(l.Anchors) == 0 || len(l.SurfaceAuthorities) == 0):
+		return errors.New("a birth date needs anchors.files and anchors.surface_keys: no card could prove itself by it")
+	}
+	l.expected.Store(&e)
+	return nil
+}
+
+// expectation is that of the next person, once.
+func (l *Lane) expectation() Expectation {
+	if e := l.expected.Swap(nil); e != nil && time.Now().Before(e.Until) {
+		return *e
+	}
+	return Expectation{}
+}
+
+// GiveToken counts somebody without a card, and returns the decision that has
+// their number. It takes a steward.
+func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, uint32, error) {
+	d := Decision{Verdict: Admit, Reason: OK, Method: ByToken, People: 1, Staff: by, Note: note}
+	if err := by.May(Steward); err != nil {
+		return d, 0, err
+	}
+	if l.Mode != Muster {
+		return d, 0, fmt.Errorf("mode is %q: only %q gives tokens", l.Mode, Muster)
+	}
+	var token uint32
+	d, err := l.desk(ctx, d, func(d *Decision, permit *Permit) error {
+		d.Zone = l.zone()
+		keep := context.WithoutCancel(ctx)
+		for ctx.Err() == nil {
+			given, err := l.Journal.Count(keep, tokenPrefix)
+			if err != nil {
+				return fmt.Errorf("%w: counting tokens: %w", errJournal, err)
+			}
+			token = given + 1
+			d.Entitlement = TokenEntitlement(token)
+			reservation, err := l.Journal.Reserve(keep, *d, 0)
+			if errors.Is(err, ErrUsesChanged) {
+				continue // another lane gave it
+			}
+			if err != nil {
+				return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)
+			}
+			return l.open(ctx, d, reservation, permit)
+		}
+		return context.Cause(ctx)
+	})
+	return d, token, err
+}
+
+// TokenEntitlement is what somebody with that number is counted by.
+func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", tokenPrefix, token) }
+
+// IsMustered reports whether an entitlement is nobody's ticket, but a person or a
+// token of a shelter.
+func IsMustered(entitlement string) bool {
+	return strings.HasPrefix(entitlement, personPrefix) || strings.HasPrefix(entitlement, tokenPrefix)
+}
+
+// merge takes back the token of somebody who has now shown a card. It comes after
+// the card was counted: a crash between the two counts a person twice, and none
+// too few.
+func (l *Lane) merge(ctx context.Context, token uint32, by Staff) error {
+	h, err := l.Journal.History(ctx, TokenEntitlement(token))
+	if err != nil {
+		return err
+	}
+	if len(h.Passages) == 0 {
+		return fmt.Errorf("token %d was not given, or is merged already", token)
+	}
+	for _, p := range h.Passages {
+		if err := l.Journal.Annul(ctx, p.Reservation, Annulled); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zone is the one that the lane's gate leads into, "" where the list says none.
+func (l *Lane) zone() string {
+	view, err := l.List.Current()
+	if err != nil {
+		return ""
+	}
+	defer view.Release()
+	place, err := l.place(view.Manifest())
+	if err != nil {
+		return ""
+	}
+	return place.zone.Name
+}
