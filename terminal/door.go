@@ -80,7 +80,7 @@ func (l *Lane) sensed(ctx context.Context, s Sensed) {
 		if l.door.hand(s) {
 			return
 		}
-		l.Gate.Show(ShowTailgate)
+		l.light(ShowTailgate)
 		l.incident(ctx, Incident{Reason: Tailgate})
 	}
 	l.look(ctx)

@@ -39,6 +39,8 @@ type lamp struct {
 	lit   bool
 	shows Signal
 	why   []Reason
+
+	lasting Signal // what the gate goes back to by itself
 }
 
 // Idle is what the lamps show while nobody is served, and why it is not ready.
@@ -68,8 +70,25 @@ func (l *Lane) look(ctx context.Context) {
 		}
 	}
 	if changed {
-		l.Gate.Show(shows)
+		l.light(shows)
 	}
+}
+
+// light shows a signal. What lasts a moment only is to end in what the lamps show
+// while nobody is served.
+func (l *Lane) light(s Signal) {
+	l.lamp.mu.Lock()
+	defer l.lamp.mu.Unlock()
+	switch s {
+	case ShowAdmit, ShowDeny, ShowTailgate:
+		if l.lamp.lasting != l.lamp.shows {
+			l.lamp.lasting = l.lamp.shows
+			l.Gate.Show(l.lamp.shows)
+		}
+	default:
+		l.lamp.lasting = s
+	}
+	l.Gate.Show(s)
 }
 
 // condition is what the lamps have to show while nobody is served; why and
@@ -121,5 +140,5 @@ func written(t time.Time) string {
 // show shows what the lamps show while nobody is served.
 func (l *Lane) show() {
 	shows, _ := l.Idle()
-	l.Gate.Show(shows)
+	l.light(shows)
 }

@@ -185,7 +185,7 @@ func (l *Lane) run(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			l.Gate.Show(ShowOutOfOrder)
+			l.light(ShowOutOfOrder)
 			return fmt.Errorf("waiting for a card: %w", err)
 		}
 		l.turn <- struct{}{}
@@ -205,7 +205,7 @@ var signals = [...]Signal{Deny: ShowDeny, Attend: ShowAttend, Admit: ShowAdmit}
 // publish acts on a decision: lamps first, because a person waits.
 func (l *Lane) publish(ctx context.Context, d Decision) {
 	if l.halts.get() == 0 { // else the lamps say something more urgent
-		l.Gate.Show(signals[d.Verdict])
+		l.light(signals[d.Verdict])
 	}
 	l.report(ctx, d)
 }

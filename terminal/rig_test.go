@@ -62,6 +62,7 @@ type rig struct {
 	site      *world.Site
 	field     *nfctest.Field
 	gate      *gate.Simulator
+	lane      *terminal.Lane
 	decisions chan terminal.Decision
 	signer    *countingSigner // the terminal's key
 }
@@ -106,7 +107,7 @@ func newRigIn(t testing.TB, dir string, options ...func(*rig, *terminal.Config, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.gate = simulator
+	r.gate, r.lane = simulator, lane
 	r.run(t, lane)
 	return r
 }

@@ -54,16 +54,16 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	}
 	l.publish(ctx, d)
 	if hung {
-		l.Gate.Show(ShowOutOfOrder)
+		l.light(ShowOutOfOrder)
 		<-done // a reader has one card at a time
-		l.Gate.Show(ShowReady)
+		l.show()
 		// Not told yet: every signature counts, and so does a refused birth date.
 		if t.decision.TerminalSignatures > 0 || t.decision.BirthDateRefused {
 			l.report(ctx, t.decision)
 		}
 	}
 	if err := card.Release(); err != nil && !errors.Is(err, nfc.ErrRemoved) {
-		l.Gate.Show(ShowOutOfOrder) // until the next card; the reader itself says more
+		l.light(ShowOutOfOrder) // until the next card; the reader itself says more
 	}
 	switch {
 	case d.Verdict == Attend:
@@ -81,7 +81,7 @@ func (t *tap) late(done <-chan struct{}, cause error) (d Decision, hung bool) {
 		<-done
 		return t.decision, false
 	}
-	t.lane.Gate.Show(ShowDeny)
+	t.lane.light(ShowDeny)
 	timer := time.NewTimer(Grace)
 	defer timer.Stop()
 	select {
