@@ -51,6 +51,10 @@ func TestSignalIsShownAndGivesWay(t *testing.T) {
 		lit(5010*time.Millisecond, "L3") // emergency again, without a sound
 		g.Show(terminal.ShowEmergency)
 		lit(20*time.Millisecond, "L3") // said already
+		g.Show(terminal.ShowAttend)
+		lit(900*time.Millisecond, "")
+		g.Show(terminal.ShowAttend)
+		lit(0, "") // and does not begin again
 		g.Show(terminal.Signal(99))
 		lit(0, "L1 B1") // a signal that does not exist
 	})
