@@ -119,8 +119,21 @@ var rules = []rule{
 	{
 		who:    []string{"./terminal/..."},
 		direct: join(network, logging, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./hub/..."}),
-		deps:   join(farther, logging, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./hub/..."}),
+		deps:   join(farther, []string{"./nfc/pcsc", "./nfc/vcard/...", "./sync/...", "./whitelist/listdb", "./hub/..."}),
 		why:    "gate and journal serve the tap path and know of nothing beyond it",
+	},
+	{
+		who:    []string{"./terminal/..."},
+		except: []string{"./terminal/gate"},
+		deps:   logging,
+		why:    "what happens on the tap path is returned or recorded, never logged; only periph's pin drivers, below the gate, print",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./terminal/gate"},
+		direct: []string{"periph.io/x/..."},
+		tests:  true,
+		why:    "one package drives pins: a relay that two of them move is moved without a permit",
 	},
 
 	// sync and hub

@@ -68,8 +68,9 @@ func Rest(c Config) error {
 	return err
 }
 
-// relay finds the relay's pin and brings it to rest: the level comes with the
-// command that makes the pin an output, never after it.
+// relay finds the relay's pin and brings it to rest in one call, so that a
+// driver which can give an output its level beforehand does. That of Raspberry
+// Pis can; periph's gpioioctl makes the pin an output at low level first.
 func (b *board) relay(c RelayConfig) (gpio.PinOut, error) {
 	pin, err := b.pin(namedPin{"gate.relay.pin", c.Pin})
 	if err != nil {

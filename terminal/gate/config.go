@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"periph.io/x/conn/v3/gpio"
@@ -84,9 +85,6 @@ const (
 	Pulse Motion = "pulse" // closed for a moment, once for each person
 )
 
-// UnmarshalText accepts the two names and nothing else.
-func (m *Motion) UnmarshalText(b []byte) error { return oneOf(m, b, Hold, Pulse) }
-
 // An Active is the level at which something is on.
 type Active string
 
@@ -95,9 +93,6 @@ const (
 	High Active = "high"
 	Low  Active = "low"
 )
-
-// UnmarshalText accepts the two names and nothing else.
-func (a *Active) UnmarshalText(b []byte) error { return oneOf(a, b, High, Low) }
 
 func (a Active) level() gpio.Level { return a == High }
 
@@ -111,9 +106,6 @@ const (
 	PullNone Pull = "none" // the wiring has its own
 )
 
-// UnmarshalText accepts the three names and nothing else.
-func (p *Pull) UnmarshalText(b []byte) error { return oneOf(p, b, PullUp, PullDown, PullNone) }
-
 func (p Pull) pull() gpio.Pull {
 	return map[Pull]gpio.Pull{PullUp: gpio.PullUp, PullDown: gpio.PullDown}[p]
 }
@@ -126,19 +118,6 @@ const (
 	Colours Style = "colours" // red, amber, green
 	EMV4    Style = "emv4"    // four in a row
 )
-
-// UnmarshalText accepts the two names and nothing else.
-func (s *Style) UnmarshalText(b []byte) error { return oneOf(s, b, Colours, EMV4) }
-
-func oneOf[T ~string](v *T, text []byte, names ...T) error {
-	for _, name := range names {
-		if T(text) == name {
-			*v = name
-			return nil
-		}
-	}
-	return fmt.Errorf("%q: want one of %q", text, names)
-}
 
 // A Duration is written as Go writes it: "3s", "250ms". Zero is the default.
 type Duration struct{ time.Duration }
@@ -193,7 +172,7 @@ func errTwice(one, other, pin string) error {
 func (r RelayConfig) check() error {
 	errs := []error{
 		r.OutputConfig.check("gate.relay"),
-		need(r.Motion, "gate.relay.motion"),
+		oneOf(r.Motion, "gate.relay.motion", Hold, Pulse),
 		within(r.Pulse, "gate.relay.pulse", 20*time.Millisecond, 10*time.Second),
 		within(r.Gap, "gate.relay.gap", 20*time.Millisecond, 10*time.Second),
 		within(r.Longest, "gate.relay.longest", time.Second, 10*time.Minute),
@@ -205,7 +184,7 @@ func (r RelayConfig) check() error {
 }
 
 func (o OutputConfig) check(key string) error {
-	return errors.Join(need(o.Pin, key+".pin"), need(o.Active, key+".active"))
+	return errors.Join(need(o.Pin, key+".pin"), o.Active.check(key))
 }
 
 func (l LampsConfig) check() error {
@@ -216,24 +195,24 @@ func (l LampsConfig) check() error {
 	case l.Style == Colours && l.Row != nil:
 		return errors.New(`gate.lamps.row: goes with style = "emv4"`)
 	case l.Style == Colours:
-		return errors.Join(need(l.Active, "gate.lamps.active"),
+		return errors.Join(l.Active.check("gate.lamps"),
 			need(l.Red, "gate.lamps.red"), need(l.Amber, "gate.lamps.amber"), need(l.Green, "gate.lamps.green"))
 	case l.Style == EMV4 && colours:
 		return errors.New(`gate.lamps: red, amber and green go with style = "colours"`)
 	case l.Style == EMV4 && len(l.Row) != 4:
 		return fmt.Errorf("gate.lamps.row: %d pins, want 4", len(l.Row))
 	case l.Style == EMV4:
-		errs := []error{need(l.Active, "gate.lamps.active")}
+		errs := []error{l.Active.check("gate.lamps")}
 		for _, pin := range l.Row {
 			errs = append(errs, need(pin, "gate.lamps.row"))
 		}
 		return errors.Join(errs...)
 	}
-	return need(l.Style, "gate.lamps.style")
+	return oneOf(l.Style, "gate.lamps.style", Colours, EMV4)
 }
 
 func (in InputConfig) check(key string) error {
-	return errors.Join(need(in.Active, key+".active"), need(in.Pull, key+".pull"),
+	return errors.Join(in.Active.check(key), oneOf(in.Pull, key+".pull", PullUp, PullDown, PullNone),
 		within(in.Debounce, key+".debounce", time.Millisecond, time.Second))
 }
 
@@ -259,6 +238,17 @@ func need[T ~string](value T, key string) error {
 	}
 	return nil
 }
+
+// oneOf is need for words. That they are known is checked here and not where
+// they are decoded: the TOML decoder sets a string type without asking it.
+func oneOf[T ~string](value T, key string, names ...T) error {
+	if value == "" || slices.Contains(names, value) {
+		return need(value, key)
+	}
+	return fmt.Errorf("%s: %q, want one of %q", key, value, names)
+}
+
+func (a Active) check(key string) error { return oneOf(a, key+".active", High, Low) }
 
 func within(d Duration, key string, least, most time.Duration) error {
 	if d.Duration != 0 && (d.Duration < least || d.Duration > most) {

@@ -61,6 +61,10 @@ func TestPeopleAreCounted(t *testing.T) {
 		"both bouncing": {twoBeams, slices.Concat(bounce("S1", lo), bounce("S2", lo), bounce("S1", hi), bounce("S2", hi)), []terminal.Sensed{passage}},
 		"there and back": {twoBeams, []move{{"S1", lo, step}, {"S2", lo, step}, {"S1", hi, step}, {"S2", hi, step},
 			{"S2", lo, step}, {"S1", lo, step}, {"S2", hi, step}, {"S1", hi, step}}, []terminal.Sensed{passage, wrongWay}},
+		"stood still, then went on": {twoBeams, []move{{"S1", lo, 12 * time.Second}, {"S1", hi, step}, {"S2", lo, step}, {"S2", hi, step},
+			{"S1", lo, step}, {"S2", lo, step}}, []terminal.Sensed{stuck, free, passage, passage}},
+		"went on while nobody could be counted": {twoBeams, []move{{"S1", lo, 12 * time.Second}, {"S2", lo, step}, {"S1", hi, step}, {"S2", hi, step},
+			{"S1", lo, step}, {"S2", lo, step}}, []terminal.Sensed{stuck, free, passage}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {

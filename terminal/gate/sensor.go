@@ -65,7 +65,7 @@ func (s *sensor) stuck() bool {
 }
 
 // setStuck tells of the first beam that sticks, and of the last one that no
-// longer does. What broke a beam meanwhile is nobody who can be counted.
+// longer does. Who is still in a beam then came while nobody could be counted.
 func (s *sensor) setStuck(i int, stuck bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,9 @@ func (s *sensor) setStuck(i int, stuck bool) {
 		s.saw(terminal.SensedStuck)
 	} else {
 		for i := range s.beams {
-			s.beams[i].fresh = false
+			if s.beams[i].broken {
+				s.beams[i].fresh = false
+			}
 		}
 		s.saw(terminal.SensedFree)
 	}

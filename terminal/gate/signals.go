@@ -67,8 +67,8 @@ var (
 	twoBeeps   = rhythm{"two", []time.Duration{250 * ms, 200 * ms, 250 * ms}, off}
 	threeShort = rhythm{"three short", []time.Duration{100 * ms, 100 * ms, 100 * ms, 100 * ms, 100 * ms}, off}
 	oneLong    = rhythm{"one long", []time.Duration{1000 * ms}, off}
-	lowHigh    = rhythm{"short, long", []time.Duration{100 * ms, 100 * ms, 500 * ms}, off}
-	tenShort   = rhythm{"ten", []time.Duration{
+	shortLong  = rhythm{"short, long", []time.Duration{100 * ms, 100 * ms, 500 * ms}, off}
+	ten        = rhythm{"ten", []time.Duration{
 		200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms, 150 * ms,
 		200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms, 150 * ms, 200 * ms,
 	}, off}
@@ -117,11 +117,11 @@ var signals = [...]struct {
 		"use another gate",
 	},
 	terminal.ShowCaution: {
-		"Caution", lamps{amber: wink, green: wink}, lamps{wink, wink}, lowHigh, 0,
+		"Caution", lamps{amber: wink, green: wink}, lamps{wink, wink}, shortLong, 0,
 		"present your card; for staff: list or clock is out of date",
 	},
 	terminal.ShowTailgate: {
-		"Tailgate", lamps{red: longShort, amber: longShort}, lamps{longShort, longShort, longShort, longShort}, tenShort, 5 * time.Second,
+		"Tailgate", lamps{red: longShort, amber: longShort}, lamps{longShort, longShort, longShort, longShort}, ten, 5 * time.Second,
 		"for staff: somebody went through who was not admitted",
 	},
 	terminal.ShowEmergency: {

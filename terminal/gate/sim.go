@@ -10,7 +10,8 @@ import (
 
 // A Simulator is a gate without hardware. It implements terminal.Gate and, by
 // Press, terminal.HolderChecker. What a person or the building does to a gate
-// are methods. It behaves as a GPIO whose relay holds.
+// are methods. It behaves as a GPIO whose relay holds, for as long as nobody
+// shuts it.
 type Simulator struct {
 	notify func(string)
 	staff  chan bool

@@ -120,6 +120,24 @@ func TestSimulatorCountsOnlyWithASensor(t *testing.T) {
 	}
 }
 
+// Nobody reads: what is put in the place of the passages says how it is.
+func TestFullFeedSaysThatTheSensorIsStillStuck(t *testing.T) {
+	for _, still := range []bool{true, false} {
+		g := gate.NewSimulator(nil).WithSensor()
+		g.Stick(true)
+		g.Stick(still)
+		_ = seen(g)
+		g.Pass(257)
+		want := []terminal.Sensed{stuck}
+		if !still {
+			want = append(want, free)
+		}
+		if got := seen(g); !slices.Equal(got, want) {
+			t.Errorf("stuck %v: %v", still, got)
+		}
+	}
+}
+
 func TestSimulatorIsNotMovedAgainstTheAlarm(t *testing.T) {
 	g := gate.NewSimulator(nil)
 	if err := g.OpenWith(t.Context(), permitted, 1); err != nil {
