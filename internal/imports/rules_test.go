@@ -108,6 +108,12 @@ var rules = []rule{
 		deps: join(sqlite, []string{"./whitelist/listdb"}),
 		why:  "terminal uses the types of a list: SQLite, which holds it, is in whitelist/listdb and not among the dependencies of the tap path",
 	},
+	{
+		who:    []string{"./whitelist/rules"},
+		deps:   join(sqlite, []string{"./whitelist", "./nfc/...", "./sync/...", "./terminal/..."}),
+		others: true,
+		why:    "what a rule means can be read whole, down to the standard library: its facts are handed in, so the list that carries it can check it",
+	},
 
 	// terminal
 	{
