@@ -15,6 +15,13 @@ const grace = 300 * time.Millisecond
 // lampEvery is how often a lane looks whether list and clock can be relied on.
 const lampEvery = 5 * time.Second
 
+// expired is a time that is over.
+var expired = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
+
 // A door follows what the inputs of a lane's gate see.
 //
 // While people are expected, what the sensor sees belongs to their reservation.
@@ -69,19 +76,19 @@ func (l *Lane) sensed(ctx context.Context, s Sensed) {
 	switch s {
 	case SensedAlarm, SensedAllClear:
 		if on := s == SensedAlarm; l.halts.set(HaltAlarm, on) {
-			l.incident(ctx, Incident{Reason: EmergencyOpen, State: state(on)})
+			_ = l.incident(ctx, Incident{Reason: EmergencyOpen, State: state(on)})
 		}
 	case SensedStuck, SensedFree:
 		on := s == SensedStuck
 		if l.door.hand(s); l.halts.set(HaltSensor, on) {
-			l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
+			_ = l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
 		}
 	case SensedPassage, SensedWrongWay:
 		if l.door.hand(s) {
 			return
 		}
 		l.light(ShowTailgate)
-		l.incident(ctx, Incident{Reason: Tailgate})
+		_ = l.incident(ctx, Incident{Reason: Tailgate})
 	}
 	l.look(ctx)
 }
@@ -94,7 +101,7 @@ func state(on bool) State {
 }
 
 // incident makes an incident durable and tells whoever watches. The error is
-// that of the journal, which they are told too.
+// that of the journal, which they are told too: only who acts for staff needs it.
 func (l *Lane) incident(ctx context.Context, i Incident) error {
 	i.At, i.Gate = l.Now(), l.GateName
 	err := l.Journal.Incident(context.WithoutCancel(ctx), i)
@@ -122,6 +129,11 @@ func (l *Lane) incident(ctx context.Context, i Incident) error {
 func (l *Lane) pass(ctx context.Context, d Decision, seen <-chan Sensed, done func()) {
 	passed, stuck := l.follow(ctx, d, seen)
 	done()
+	defer func() { // whoever followed
+		for len(seen) > 0 {
+			l.sensed(ctx, <-seen)
+		}
+	}()
 	keep := context.WithoutCancel(ctx)
 	d.Settled, d.Passed, d.Cause = true, passed, nil
 	switch {
@@ -141,43 +153,51 @@ func (l *Lane) pass(ctx context.Context, d Decision, seen <-chan Sensed, done fu
 // follow counts people until all have passed or no more will, and brings the
 // relay to rest.
 func (l *Lane) follow(ctx context.Context, d Decision, seen <-chan Sensed) (passed uint32, stuck bool) {
+	defer l.shut(ctx)
 	over, closing, ended := l.After(l.PassTime), false, ctx.Done()
-	shut := func() {
-		if err := l.Gate.Shut(); err != nil {
-			l.incident(ctx, Incident{Reason: GateFault, Cause: err})
-		}
-	}
-	for passed < d.People {
+	for passed < d.People && !stuck {
 		select {
 		case s := <-seen:
-			switch s {
-			case SensedStuck:
-				shut()
-				return passed, true
-			case SensedWrongWay:
-				l.incident(ctx, Incident{Reason: Tailgate})
-			case SensedPassage:
-				passed++
-				if passed == d.People {
-					break
-				}
-				if err := l.Journal.Passed(context.WithoutCancel(ctx), d.Reservation, passed); err != nil {
-					l.incident(ctx, Incident{Reason: GateFault, Cause: err})
-				}
-				if !closing {
-					over = l.After(l.PassTime)
-				}
+			if passed, stuck = l.count(ctx, d, s, passed); s == SensedPassage && !closing {
+				over = l.After(l.PassTime)
 			}
 			continue
 		case <-over:
 		case <-ended:
 		}
-		if closing {
-			return passed, false
+		if len(seen) > 0 {
+			over = expired // what was seen counts before what the clock says
+			continue
 		}
-		shut()
+		if closing {
+			break
+		}
+		l.shut(ctx)
 		closing, ended, over = true, nil, l.After(grace)
 	}
-	shut()
+	return passed, stuck
+}
+
+// count is one thing that the sensor saw while people were to pass.
+func (l *Lane) count(ctx context.Context, d Decision, s Sensed, passed uint32) (uint32, bool) {
+	switch s {
+	case SensedStuck:
+		return passed, true
+	case SensedWrongWay:
+		_ = l.incident(ctx, Incident{Reason: Tailgate})
+	case SensedPassage:
+		if passed++; passed == d.People {
+			break // the commit says so
+		}
+		if err := l.Journal.Passed(context.WithoutCancel(ctx), d.Reservation, passed); err != nil {
+			_ = l.incident(ctx, Incident{Reason: GateFault, Cause: err})
+		}
+	}
 	return passed, false
+}
+
+func (l *Lane) shut(ctx context.Context) {
+	if err := l.Gate.Shut(); err != nil {
+		_ = l.incident(ctx, Incident{Reason: GateFault, Cause: err})
+	}
 }

@@ -50,7 +50,7 @@ func (t *trail) rules(r rules.Rules, f rules.Facts, pass bool, err error) (faile
 	if t != nil {
 		if checks, explainErr := r.Explain(f); explainErr == nil {
 			for _, c := range checks {
-				t.check("rules", c.OK, "%s (%s)", c.Text, c.Value)
+				t.check("rules", c.Holds, "%s (%s)", c.Text, c.Found)
 			}
 		}
 	}
