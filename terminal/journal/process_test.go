@@ -25,6 +25,7 @@ var children = map[string]func(dir string) error{
 	"committed": committedAndWait,
 	"annulled":  annulledAndWait,
 	"doubtful":  doubtfulAndWait,
+	"pruning":   pruneOverAndOver,
 	"full":      fillTheDisk,
 	"read-only": withReadOnlyDisk,
 }
