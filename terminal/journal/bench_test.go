@@ -73,7 +73,7 @@ func TestLoadedJournalIsSound(t *testing.T) {
 // sizes are those of journals to measure. 10 million events take 3 GB and some
 // minutes: set GATE_JOURNAL_BENCH_DIR to a folder that has room, where the file
 // is kept for the next time.
-func sizes(b *testing.B, bench func(b *testing.B, j *Journal)) {
+func sizes(b *testing.B, bench func(b *testing.B, j *Journal, n int)) {
 	dir := os.Getenv("GATE_JOURNAL_BENCH_DIR")
 	for _, n := range []int{1e3, 1e5, 1e7} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
@@ -87,22 +87,22 @@ func sizes(b *testing.B, bench func(b *testing.B, j *Journal)) {
 			if _, err := os.Stat(path); err != nil {
 				load(b, path, n, 10)
 			}
-			bench(b, open(b, path))
+			bench(b, open(b, path), n)
 		})
 	}
 }
 
 // A tap: what is known of a ticket, the entry, its settlement.
 func BenchmarkReserveCommit(b *testing.B) {
-	sizes(b, func(b *testing.B, j *Journal) {
-		for i := 0; b.Loop(); i++ {
-			check(b, j.Commit(b.Context(), reserve(b, j, fmt.Sprintf("ticket-%08d", i*7919%500)), 1))
+	sizes(b, func(b *testing.B, j *Journal, n int) {
+		for i := 0; b.Loop(); i++ { // tickets from all over the journal, of ten uses each
+			check(b, j.Commit(b.Context(), reserve(b, j, fmt.Sprintf("ticket-%08d", i*7919%(n/20))), 1))
 		}
 	})
 }
 
 func BenchmarkOpen(b *testing.B) {
-	sizes(b, func(b *testing.B, j *Journal) {
+	sizes(b, func(b *testing.B, j *Journal, _ int) {
 		path := j.path
 		check(b, j.Close())
 		for b.Loop() {
@@ -135,5 +135,40 @@ func BenchmarkReserveOfLongHistory(b *testing.B) {
 	for b.Loop() {
 		r := reserve(b, j, "ticket-00000007")
 		check(b, j.Annul(b.Context(), r, terminal.NoPassage))
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	sizes(b, func(b *testing.B, j *Journal, _ int) {
+		for b.Loop() {
+			_, err := j.Verify(b.Context())
+			check(b, err)
+		}
+	})
+}
+
+// A step of a deletion, which a tap may have to wait for, where so many passages
+// outlive their events: none, and each of 50 000.
+func BenchmarkPruneStep(b *testing.B) {
+	for _, kept := range []bool{false, true} {
+		b.Run(fmt.Sprint("carried=", kept), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				path := filepath.Join(b.TempDir(), "journal.db")
+				load(b, path, 104_000, 10)
+				now := noon.Add(1000 * time.Hour)
+				j := at(b, path, &now)
+				over := func(string, time.Time) bool { return !kept }
+				for range 50 {
+					_, err := j.prune(b.Context(), instant(now), over, terminal.Staff{})
+					check(b, err)
+				}
+				b.StartTimer()
+				n, err := j.prune(b.Context(), instant(now), over, terminal.Staff{})
+				if err != nil || n == 0 {
+					b.Fatal(n, err)
+				}
+			}
+		})
 	}
 }

@@ -30,7 +30,7 @@ var (
 	ErrOtherJournal = errors.New("checkpoint of another journal")
 
 	// ErrPruned says that retention has deleted the event of a checkpoint, and
-	// left a record of it: nothing is wrong, and nothing can be compared.
+	// left a record of it: nothing can be compared.
 	ErrPruned = errors.New("deleted by retention")
 )
 

@@ -7,10 +7,11 @@
 // the same transaction that records it, so that two lanes cannot both take the
 // last use; every event carries the hash of all before it, so that an event
 // that was changed, removed or moved is found. A removed tail is found only by
-// whoever keeps a later hash elsewhere.
+// whoever keeps a later checkpoint elsewhere. The oldest events are deleted by
+// Prune alone, which leaves a record in the chain and no byte of them.
 //
-// docs/journal.md describes events and chain. The tables beside the events are
-// an index that can be made from them again.
+// docs/journal.md describes events, chain, checkpoints and retention. The tables
+// beside them are an index that can be made from them again.
 package journal
 
 import (

@@ -147,7 +147,7 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 
 // What a killed process left open nobody can tell of: it counts, in doubt, until
 // somebody settles it.
-func TestKilledProcessLeavesDoubt(t *testing.T) {
+func TestReservationSurvivesKill(t *testing.T) {
 	for state, tc := range map[string]struct {
 		passages int
 		doubt    bool
