@@ -21,6 +21,7 @@ type Decision struct {
 	// Entitlement is the one that was used or refused. It is set only after
 	// the card proved to be genuine.
 	Entitlement string
+	Until       time.Time // when it ends; the zero time: never
 
 	Direction Direction
 	Zone      string // that people enter, or leave

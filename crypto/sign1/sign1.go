@@ -57,6 +57,7 @@ type Role string
 const (
 	RoleList         Role = "list"         // lists of one scope
 	RoleRegistration Role = "registration" // records of registrations in one scope, by the terminal that read the card
+	RoleCheckpoint   Role = "checkpoint"   // heads of journals in one scope, by the terminal that keeps the journal
 )
 
 // externalAAD separates the roles from each other and from every other use of a key.

@@ -13,8 +13,9 @@ type Hash = [sha256.Size]byte
 
 // Labels keep these hashes apart from every other use of SHA-256.
 const (
-	startLabel = "gate-agent journal start v1\x00"
-	eventLabel = "gate-agent journal event v1\x00"
+	startLabel   = "gate-agent journal start v1\x00"
+	eventLabel   = "gate-agent journal event v1\x00"
+	carriedLabel = "gate-agent journal carried v1\x00"
 )
 
 // firstHash is what the first event follows: SHA-256 of label ‖ incarnation.
@@ -33,14 +34,54 @@ func next(prev Hash, event []byte) Hash {
 	return Hash(h.Sum(nil))
 }
 
+// A base is where the chain begins: after event seq, which has that hash.
+type base struct {
+	seq   uint64 // 0: nothing was deleted
+	hash  Hash
+	event uint64 // the record of the deletion
+}
+
+// baseOf reads the base. That of a journal from which nothing was deleted, or
+// of version 1, comes from the incarnation.
+func baseOf(ctx context.Context, q querier) (b base, err error) {
+	id, err := incarnationOf(ctx, q)
+	if err != nil {
+		return b, err
+	}
+	b.hash = firstHash(id)
+	version, err := versionOf(ctx, q)
+	if err != nil || version < 2 {
+		return b, err
+	}
+	var seq, event int64
+	var hash []byte
+	if err := q.QueryRowContext(ctx, `SELECT seq, hash, event FROM base`).Scan(&seq, &hash, &event); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("%w: it does not say where the chain begins", ErrCorrupt)
+		}
+		return b, err
+	}
+	if seq == 0 {
+		return b, nil
+	}
+	if len(hash) != len(Hash{}) || seq < 0 || event <= seq {
+		return b, fmt.Errorf("%w: its chain cannot begin after event %d", ErrCorrupt, seq)
+	}
+	return base{uint64(seq), Hash(hash), uint64(event)}, nil
+}
+
 // A link is an event with its hash.
 type link struct {
 	event Event
 	hash  Hash
 }
 
-// walk checks the chain behind event after (0: from the start) and shows every
-// event to visit. The first event that does not fit is a ChainError.
+// errStop ends a walk.
+var errStop = errors.New("far enough")
+
+// walk checks the chain behind event after, which is the base or a later one,
+// and shows every event to visit, until that returns an error. The first event
+// that does not fit is a ChainError.
 func walk(ctx context.Context, q querier, after uint64, visit func(link) error) (err error) {
 	prev, err := hashOf(ctx, q, after)
 	if err != nil {
@@ -76,28 +117,30 @@ func walk(ctx context.Context, q querier, after uint64, visit func(link) error) 
 			return broken("its content says %d", l.event.Seq)
 		}
 		l.hash = prev
-		if err := visit(l); err != nil {
+		if err := visit(l); err == errStop {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
 	return rows.Err()
 }
 
-// hashOf reads the hash of an event; that of event 0 comes from the incarnation.
+// hashOf reads the hash of an event that is not deleted, or of the base.
 func hashOf(ctx context.Context, q querier, seq uint64) (Hash, error) {
-	id, err := incarnationOf(ctx, q)
-	if seq == 0 || err != nil {
-		return firstHash(id), err
+	b, err := baseOf(ctx, q)
+	if err != nil || seq == b.seq {
+		return b.hash, err
 	}
-	var b []byte
-	if err := q.QueryRowContext(ctx, `SELECT hash FROM events WHERE seq = ?`, int64(seq)).Scan(&b); err != nil {
+	var hash []byte
+	if err := q.QueryRowContext(ctx, `SELECT hash FROM events WHERE seq = ?`, int64(seq)).Scan(&hash); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			err = &ChainError{seq, "it is missing"}
 		}
 		return Hash{}, err
 	}
-	if len(b) != len(Hash{}) {
+	if len(hash) != len(Hash{}) {
 		return Hash{}, &ChainError{seq, "its hash is not one"}
 	}
-	return Hash(b), nil
+	return Hash(hash), nil
 }

@@ -12,6 +12,7 @@ import (
 var (
 	ErrInUse    = errors.New("another agent has the journal open")
 	ErrNewer    = errors.New("a newer program wrote the journal")
+	ErrOlder    = errors.New("an older program wrote the journal: start the agent once, which brings it up to date")
 	ErrCorrupt  = errors.New("journal is damaged or was tampered with")
 	ErrReadOnly = errors.New("journal cannot be written: read-only")
 	ErrFull     = errors.New("journal cannot be written: no space left")
@@ -20,6 +21,17 @@ var (
 	// ErrSettled says that a reservation was committed or annulled before, or
 	// never made.
 	ErrSettled = errors.New("no open reservation of that number")
+
+	// ErrPeople says that a reservation cannot be settled for so many: more
+	// than it admits, fewer than have passed, or nobody.
+	ErrPeople = errors.New("reservation is not for so many people")
+
+	// ErrOtherJournal says that a checkpoint is not of this journal.
+	ErrOtherJournal = errors.New("checkpoint of another journal")
+
+	// ErrPruned says that retention has deleted the event of a checkpoint, and
+	// left a record of it: nothing can be compared.
+	ErrPruned = errors.New("deleted by retention")
 )
 
 // A ChainError names the first event at which the chain breaks. It is an

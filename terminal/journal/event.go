@@ -26,6 +26,9 @@ const (
 	KindStart    Kind = "start"    // the agent started
 	KindList     Kind = "list"     // which list is in force
 	KindTrace    Kind = "trace"    // a session with a card that was no tap, and used something up
+
+	KindCheckpoint Kind = "checkpoint" // the head of the chain, signed by the terminal
+	KindPrune      Kind = "prune"      // the oldest events were deleted
 )
 
 // An Event is one line of the journal. docs/journal.md says which fields each
@@ -64,6 +67,15 @@ type Event struct {
 	Staff     string         `json:"staff,omitempty"` // name of the member of staff
 	Role      terminal.Role  `json:"role,omitempty"`
 	Note      string         `json:"note,omitempty"` // why, in the words of staff
+	Until     Instant        `json:"until,omitzero"` // end of the entitlement
+
+	Checkpoint    []byte  `json:"checkpoint,omitempty"`     // as it was signed, base64
+	Through       uint64  `json:"through,omitempty"`        // the last event that was deleted
+	ThroughHash   string  `json:"through_hash,omitempty"`   // its hash, hexadecimal
+	Deleted       uint64  `json:"deleted,omitempty"`        // how many, this time
+	Cutoff        Instant `json:"cutoff,omitzero"`          // they are all older
+	Carried       uint64  `json:"carried,omitempty"`        // passages that outlive their events
+	CarriedSHA256 string  `json:"carried_sha256,omitempty"` // of all that outlives its events, hexadecimal
 }
 
 const instantFormat = "2006-01-02T15:04:05.000Z"
@@ -128,7 +140,7 @@ func (e *Event) encode() ([]byte, error) {
 	if e.At.IsZero() {
 		return nil, errors.New("event has no instant")
 	}
-	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.Role), e.Note} {
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.State), string(e.Role), e.Note} {
 		if !utf8.ValidString(s) { // it would be stored as another string
 			return nil, errors.New("event holds text that is not UTF-8")
 		}

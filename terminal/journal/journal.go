@@ -7,10 +7,11 @@
 // the same transaction that records it, so that two lanes cannot both take the
 // last use; every event carries the hash of all before it, so that an event
 // that was changed, removed or moved is found. A removed tail is found only by
-// whoever keeps a later hash elsewhere.
+// whoever keeps a later checkpoint elsewhere. The oldest events are deleted by
+// Prune alone, which leaves a record in the chain and no byte of them.
 //
-// docs/journal.md describes events and chain. The tables beside the events are
-// an index that can be made from them again.
+// docs/journal.md describes events, chain, checkpoints and retention. The tables
+// beside them are an index that can be made from them again.
 package journal
 
 import (
@@ -51,7 +52,8 @@ var _ terminal.Journal = (*Journal)(nil)
 // The error is ErrInUse when another process has it open for writing, ErrNewer
 // when a newer program wrote it, ErrCorrupt when it is damaged, ErrReadOnly or
 // ErrFull when it cannot be written; each names the file. Opening checks the
-// end of the chain and the index against its sums; the whole is for Verify.
+// end of the chain and of the index; the whole is for Verify. A reservation that
+// a process left open when it died is put in doubt.
 func Open(path string, now func() time.Time) (_ *Journal, err error) {
 	if now == nil {
 		now = time.Now
@@ -75,7 +77,7 @@ func Open(path string, now func() time.Time) (_ *Journal, err error) {
 	if err := unix.Access(path, unix.W_OK); err != nil {
 		return nil, err
 	}
-	if j.w, err = openDB(path, "mode=rw&_txlock=immediate&_journal_mode=WAL&_synchronous=FULL"); err != nil {
+	if j.w, err = openDB(path, "mode=rw&_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_secure_delete=true"); err != nil {
 		return nil, err
 	}
 	j.w.SetMaxOpenConns(1)
@@ -85,35 +87,10 @@ func Open(path string, now func() time.Time) (_ *Journal, err error) {
 	if j.Reader, err = openReader(path, "mode=ro"); err != nil {
 		return nil, err
 	}
-	return j, j.doubtOpen(context.Background())
-}
-
-// doubtOpen puts in doubt what the process that had the journal before left
-// open: it ended between the relay and the passage, or before the relay.
-func (j *Journal) doubtOpen(ctx context.Context) error {
-	var open []terminal.Reservation
-	rows, err := j.w.QueryContext(ctx, `SELECT seq, state FROM passages WHERE state IN (1, 4) ORDER BY seq`) // an index has these
-	if err != nil {
-		return err
+	if err := j.doubtOpen(context.Background()); err != nil {
+		return nil, err
 	}
-	for rows.Next() {
-		var seq, state int64
-		if err := rows.Scan(&seq, &state); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		if state == reserved {
-			open = append(open, terminal.Reservation(seq))
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
-	}
-	for _, r := range open {
-		if err := j.Doubt(ctx, r, terminal.OutOfOrder); err != nil {
-			return err
-		}
-	}
-	return nil
+	return j, nil
 }
 
 // Close closes the journal. Events are durable long before.
@@ -169,14 +146,15 @@ func (j *Journal) Count(ctx context.Context, prefix string) (n uint32, err error
 }
 
 // BirthDateRefused reports whether an event says that the card refused the
-// birth date of its row, or would say so if it could have been written. It reads
-// one entry of an index, never the events.
+// birth date of its row, or said so before it was deleted, or would say so if it
+// could have been written. It reads one entry of two indexes, never the events.
 func (j *Journal) BirthDateRefused(ctx context.Context, cardID string) (bool, error) {
 	if _, refused := j.unwritten.Load(cardID); refused {
 		return true, nil
 	}
 	var refused bool
-	err := j.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM events WHERE `+isRefusal+` AND bytes ->> 'card_id' = ?)`, cardID).Scan(&refused)
+	err := j.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM refused WHERE card_id = ?1)
+		OR EXISTS (SELECT 1 FROM events WHERE `+isRefusal+` AND bytes ->> 'card_id' = ?1)`, cardID).Scan(&refused)
 	if err != nil {
 		return false, fail(j.path, "looking for a refused birth date", err)
 	}

@@ -44,23 +44,63 @@ func admission(entitlement string) terminal.Decision {
 	return terminal.Decision{
 		Verdict: terminal.Admit, Reason: terminal.OK, Method: "tap-use", CardID: strings.Repeat("c4", 32),
 		Gate: "gate-1", Entitlement: entitlement, Instant: noon, ListEpoch: 1, ListSeq: 7,
+		Zone: "hall", People: 1,
 		Elapsed: 431 * time.Millisecond, Warnings: []terminal.Reason{terminal.DataStale},
 	}
 }
 
-func reserve(t testing.TB, j *Journal, entitlement string, seen uint32) terminal.Reservation {
+// party is an admission of people.
+func party(entitlement string, people uint32) terminal.Decision {
+	d := admission(entitlement)
+	d.People = people
+	return d
+}
+
+// leaving is an exit of one person.
+func leaving(entitlement string) terminal.Decision {
+	d := admission(entitlement)
+	d.Reason, d.Direction = terminal.Leaving, terminal.Exit
+	return d
+}
+
+func lookUp(t testing.TB, j *Journal, entitlement string) terminal.History {
 	t.Helper()
-	r, err := j.Reserve(t.Context(), admission(entitlement), seen)
+	h, err := j.History(t.Context(), entitlement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// admit reserves an admission on what is known of its entitlement.
+func admit(t testing.TB, j *Journal, d terminal.Decision) terminal.Reservation {
+	t.Helper()
+	r, err := j.Reserve(t.Context(), d, lookUp(t, j, d.Entitlement).Last)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
+func reserve(t testing.TB, j *Journal, entitlement string) terminal.Reservation {
+	t.Helper()
+	return admit(t, j, admission(entitlement))
+}
+
+// check fails the test on the first error.
+func check(t testing.TB, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func wantUses(t testing.TB, j *Journal, entitlement string, want uint32) {
 	t.Helper()
-	if n, err := j.Uses(t.Context(), entitlement); err != nil || n != want {
-		t.Errorf("%d entries of %s stand, want %d (%v)", n, entitlement, want, err)
+	if n := lookUp(t, j, entitlement).Entered(); n != want {
+		t.Errorf("%d people of %s came in, want %d", n, entitlement, want)
 	}
 }
 
@@ -72,13 +112,11 @@ func fill(t testing.TB, j *Journal) uint64 {
 		j.Started(ctx, noon, "gate-1-left", "venue", "v0.1.0"),
 		j.ListApplied(ctx, noon, "venue", 1, 7, Hash{0xAB}),
 		j.Record(ctx, denial()),
-		j.Commit(ctx, reserve(t, j, "ticket-1", 0)),
-		j.Annul(ctx, reserve(t, j, "ticket-2", 0), terminal.GateFault),
+		j.Commit(ctx, reserve(t, j, "ticket-1"), 1),
+		j.Annul(ctx, reserve(t, j, "ticket-2"), terminal.GateFault),
 	}
-	reserve(t, j, "ticket-3", 0)
-	if err := errors.Join(steps...); err != nil {
-		t.Fatal(err)
-	}
+	reserve(t, j, "ticket-3")
+	check(t, steps...)
 	return 8
 }
 
@@ -120,11 +158,11 @@ func TestEmptyJournalVerifies(t *testing.T) {
 
 func TestDecisionIsReadBack(t *testing.T) {
 	j := open(t, temp(t))
-	reserve(t, j, "ticket-1", 0)
+	reserve(t, j, "ticket-1")
 	for e, err := range j.List(t.Context(), Filter{}) {
 		const want = `{"seq":1,"kind":"reserve","at":"2026-04-01T12:00:00.000Z","gate":"gate-1","verdict":"admit","reason":"ok","method":"tap-use",` +
 			`"card_id":"c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4c4","entitlement":"ticket-1",` +
-			`"list_epoch":1,"list_seq":7,"elapsed_ms":431,"warnings":["data_stale"]}`
+			`"list_epoch":1,"list_seq":7,"elapsed_ms":431,"warnings":["data_stale"],"zone":"hall","people":1}`
 		if err != nil || string(e.Bytes) != want {
 			t.Errorf("got  %s\nwant %s\n%v", e.Bytes, want, err)
 		}
@@ -213,14 +251,14 @@ func TestOnlyOneLaneTakesTheLastUse(t *testing.T) {
 
 func TestAnnulledEntryDoesNotCount(t *testing.T) {
 	j := open(t, temp(t))
-	first := reserve(t, j, "t", 0)
+	first := reserve(t, j, "t")
 	wantUses(t, j, "t", 1)
 	if err := j.Annul(t.Context(), first, terminal.GateFault); err != nil {
 		t.Fatal(err)
 	}
 	wantUses(t, j, "t", 0)
-	second := reserve(t, j, "t", 0)
-	if err := j.Commit(t.Context(), second); err != nil {
+	second := reserve(t, j, "t")
+	if err := j.Commit(t.Context(), second, 1); err != nil {
 		t.Fatal(err)
 	}
 	wantUses(t, j, "t", 1)
@@ -229,14 +267,14 @@ func TestAnnulledEntryDoesNotCount(t *testing.T) {
 
 func TestReservationIsSettledOnce(t *testing.T) {
 	j := open(t, temp(t))
-	committed, annulled := reserve(t, j, "a", 0), reserve(t, j, "b", 0)
+	committed, annulled := reserve(t, j, "a"), reserve(t, j, "b")
 	ctx := t.Context()
-	if err := errors.Join(j.Commit(ctx, committed), j.Annul(ctx, annulled, terminal.GateFault), j.Record(ctx, denial())); err != nil {
+	if err := errors.Join(j.Commit(ctx, committed, 1), j.Annul(ctx, annulled, terminal.GateFault), j.Record(ctx, denial())); err != nil {
 		t.Fatal(err)
 	}
 	const decision = terminal.Reservation(5)
 	for _, r := range []terminal.Reservation{committed, annulled, decision, 0, 99} {
-		if err := j.Commit(ctx, r); !errors.Is(err, ErrSettled) {
+		if err := j.Commit(ctx, r, 1); !errors.Is(err, ErrSettled) {
 			t.Errorf("commit of %d: %v, want ErrSettled", r, err)
 		}
 		if err := j.Annul(ctx, r, terminal.GateFault); !errors.Is(err, ErrSettled) {
@@ -255,7 +293,7 @@ func TestAdmissionIsNeverOnlyRecorded(t *testing.T) {
 	}
 	for name, d := range map[string]terminal.Decision{
 		"denial": denial(), "no entitlement": admission(""), "not UTF-8": admission("\xff"), "zero": {},
-		"no instant": {Verdict: terminal.Admit, Entitlement: "t"},
+		"no instant": {Verdict: terminal.Admit, Entitlement: "t", People: 1}, "nobody": party("t", 0),
 	} {
 		if _, err := j.Reserve(t.Context(), d, 0); err == nil {
 			t.Errorf("%s: reserved", name)
@@ -274,7 +312,7 @@ func TestCancelledReserveWritesNothing(t *testing.T) {
 		t.Errorf("got %v, want Canceled", err)
 	}
 	wantUses(t, j, "t", 0)
-	reserve(t, j, "t", 0)
+	reserve(t, j, "t")
 }
 
 func TestLatestNeverGoesBack(t *testing.T) {
@@ -318,7 +356,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if _, err := Open(path, nil); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want ErrInUse with the file", err)
 	}
-	reserve(t, j, "t", 0) // the first one works on
+	reserve(t, j, "t") // the first one works on
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +366,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 func TestJournalIsReadWhileAnAgentHasIt(t *testing.T) {
 	path := temp(t)
 	j := open(t, path)
-	reserve(t, j, "t", 0)
+	reserve(t, j, "t")
 	r, err := OpenReader(path)
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +376,7 @@ func TestJournalIsReadWhileAnAgentHasIt(t *testing.T) {
 			t.Errorf("reader sees %d events, %v; want %d", report.Events, err, want)
 		}
 		for range r.List(t.Context(), Filter{}) {
-			reserve(t, j, "t", uint32(want)) // the agent writes while somebody lists
+			reserve(t, j, "t") // the agent writes while somebody lists
 			break
 		}
 	}
@@ -376,7 +414,7 @@ func TestClosedJournalIsRead(t *testing.T) {
 func TestJournalIsClosedToOthers(t *testing.T) {
 	path := temp(t)
 	j := open(t, path)
-	reserve(t, j, "t", 0)
+	reserve(t, j, "t")
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
 		if fi, err := os.Stat(path + suffix); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want mode 0600", suffix, fi, err)
@@ -390,7 +428,7 @@ func TestJournalIsClosedToOthers(t *testing.T) {
 func TestPathMayHoldAnyCharacter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a?b#c%20d e&mode=memory 門.db")
 	j := open(t, path)
-	reserve(t, j, "t", 0)
+	reserve(t, j, "t")
 	if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
 		t.Errorf("no journal at %s: %v", path, err)
 	}
@@ -418,7 +456,7 @@ func TestAbandonedLockIsBounded(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	reserve(t, j, "t", 0)
+	reserve(t, j, "t")
 }
 
 // raw opens the database as any program would.
@@ -430,119 +468,4 @@ func raw(t testing.TB, path string) *sql.DB {
 	}
 	t.Cleanup(func() { db.Close() })
 	return db
-}
-
-func BenchmarkReserve(b *testing.B) {
-	j := open(b, filepath.Join(b.TempDir(), "journal.db"))
-	for i := 0; b.Loop(); i++ {
-		reserve(b, j, fmt.Sprint("ticket-", i), 0)
-	}
-}
-
-func BenchmarkUses(b *testing.B) {
-	j := open(b, filepath.Join(b.TempDir(), "journal.db"))
-	for i := range 1000 {
-		reserve(b, j, fmt.Sprint("ticket-", i), 0)
-	}
-	for b.Loop() {
-		wantUses(b, j, "ticket-500", 1)
-	}
-}
-
-// A birth date that a card refused stays refused: after a restart, after the
-// index was made again, and in a journal from before there was such an index.
-func TestRefusedBirthDateIsRemembered(t *testing.T) {
-	for name, change := range map[string]string{
-		"reopened":          "",
-		"index lost":        "DROP TABLE folded",
-		"without the index": "DROP INDEX events_birth_date_refused",
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := temp(t)
-			j := open(t, path)
-			about := func(card string, refused bool) terminal.Decision {
-				d := denial()
-				d.CardID, d.BirthDateRefused = card, refused
-				return d
-			}
-			for _, d := range []terminal.Decision{about("card-2", false), about("card-1", true), about("card-1", false)} {
-				if err := j.Record(t.Context(), d); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if change != "" {
-				if _, err := raw(t, path).Exec(change); err != nil {
-					t.Fatal(err)
-				}
-			}
-			j = open(t, path)
-			for card, want := range map[string]bool{"card-1": true, "card-2": false, "card-3": false, "": false} {
-				if got, err := j.BirthDateRefused(t.Context(), card); err != nil || got != want {
-					t.Errorf("%s: %v, %v", card, got, err)
-				}
-			}
-			var plan string
-			var ignored any
-			row := j.db.QueryRowContext(t.Context(), `EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE `+isRefusal+` AND bytes ->> 'card_id' = 'card-1'`)
-			if err := row.Scan(&ignored, &ignored, &ignored, &plan); err != nil || !strings.Contains(plan, "events_birth_date_refused") {
-				t.Errorf("a tap reads the events: %s, %v", plan, err)
-			}
-			if _, err := j.Verify(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// A refusal that cannot be written is not forgotten either, or a gate with a
-// full disk would spend all the tries that a card has. Once there is room it is
-// in the next event of that card.
-func TestRefusedBirthDateOnAFullDiskIsRemembered(t *testing.T) {
-	path := temp(t)
-	j := open(t, path)
-	// SQLite gives a connection that must not grow the database SQLITE_FULL.
-	limit := func(pages int) {
-		t.Helper()
-		if _, err := j.w.Exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	limit(1) // what it has
-	d := denial()
-	d.CardID = "card-2"
-	var err error
-	for range 1000 { // what the last page still holds
-		if err = j.Record(t.Context(), d); err != nil {
-			break
-		}
-	}
-	if !errors.Is(err, ErrFull) {
-		t.Fatal(err)
-	}
-	d.CardID, d.BirthDateRefused = "card-1", true
-	if err := j.Record(t.Context(), d); !errors.Is(err, ErrFull) {
-		t.Fatal(err)
-	}
-	refused := func(want bool) {
-		t.Helper()
-		for card, want := range map[string]bool{"card-1": want, "card-2": false} {
-			if got, err := j.BirthDateRefused(t.Context(), card); err != nil || got != want {
-				t.Errorf("%s: %v, %v", card, got, err)
-			}
-		}
-	}
-	refused(true)
-	limit(1 << 20)
-	d.BirthDateRefused = false // it was not given the date again
-	if err := j.Record(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-	j = open(t, path)
-	refused(true)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -15,8 +14,9 @@ import (
 // A Reader reads a journal, also while an agent has it open. It takes no lock
 // that an agent waits for.
 type Reader struct {
-	path string
-	db   *sql.DB
+	path    string
+	version int64 // of the schema
+	db      *sql.DB
 }
 
 // OpenReader opens the journal at path for reading. The error is ErrNewer when
@@ -56,97 +56,20 @@ func openReader(path, params string) (*Reader, error) {
 	}
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(4)
-	if err := checkVersion(context.Background(), db); err != nil {
+	version, err := versionOf(context.Background(), db)
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Reader{path, db}, nil
+	return &Reader{path, version, db}, nil
 }
 
 // Close closes the reader.
 func (r *Reader) Close() error { return r.db.Close() }
 
-// A Report is what Verify found.
-type Report struct {
-	Incarnation [16]byte  // random name of this journal
-	Events      uint64    // events that the chain holds
-	Head        Hash      // hash of the last one
-	Latest      time.Time // greatest instant, zero when there is no event
-	Open        uint64    // passages that are neither committed nor annulled
-}
-
-// Verify checks every event against the chain, and the index against the
-// events. The error is a ChainError for the first event that does not fit;
-// the report then covers the events before it.
-//
-// A journal that lost its tail, and was made to look whole by somebody who can
-// write it, verifies: compare Head with one that was kept elsewhere.
-func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	report, err := r.verify(ctx)
-	if err != nil {
-		err = fail(r.path, "verifying", err)
-	}
-	return report, err
-}
-
-func (r *Reader) verify(ctx context.Context) (report Report, err error) {
-	tx, err := r.db.BeginTx(ctx, nil) // one snapshot, however long it takes
-	if err != nil {
-		return report, err
-	}
-	defer tx.Rollback() // it only read
-	if report.Incarnation, err = incarnationOf(ctx, tx); err != nil {
-		return report, err
-	}
-	report.Head = firstHash(report.Incarnation)
-
-	// The index is made again, in a table of this transaction alone, and compared.
-	if _, err := tx.ExecContext(ctx, tempSchema); err != nil {
-		return report, err
-	}
-	s, err := refold(ctx, tx, "temp")
-	report.Events, report.Head = s.seq, s.hash
-	if s.latest > 0 {
-		report.Latest = time.UnixMilli(s.latest).UTC()
-	}
-	if err != nil {
-		return report, err
-	}
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM temp.passages WHERE state IN (1, 4)`).Scan(&report.Open); err != nil {
-		return report, err
-	}
-	return report, compare(ctx, tx, s)
-}
-
-// compare checks the index against the one that was made again.
-func compare(ctx context.Context, q querier, want state) error {
-	got, err := loadState(ctx, q)
-	if err != nil {
-		return err
-	}
-	if got.seq > want.seq {
-		return &ChainError{want.seq + 1, fmt.Sprintf("it is missing; there were %d events", got.seq)}
-	}
-	var differs int64
-	err = q.QueryRowContext(ctx, `SELECT coalesce(min(seq), 0) FROM (
-		SELECT * FROM (SELECT * FROM temp.passages EXCEPT SELECT * FROM main.passages)
-		UNION ALL
-		SELECT * FROM (SELECT * FROM main.passages EXCEPT SELECT * FROM temp.passages))`).Scan(&differs)
-	if err != nil {
-		return err
-	}
-	const remedy = "opening the journal for writing makes it again"
-	switch {
-	case differs > 0:
-		return fmt.Errorf("%w: the index does not fit event %d; %s", ErrCorrupt, differs, remedy)
-	case got != want:
-		return fmt.Errorf("%w: the index does not fit the events; %s", ErrCorrupt, remedy)
-	}
-	return nil
-}
-
 // A Filter chooses events. The zero Filter chooses all.
 type Filter struct {
 	After       uint64    // events with a greater Seq
+	Through     uint64    // events with no greater Seq; 0 means all
 	Kinds       []Kind    // of any of these kinds; none means all
 	Entitlement string    // of this entitlement
 	Since       time.Time // not before
@@ -174,7 +97,7 @@ func (r *Reader) List(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 				return
 			}
 			for _, e := range entries {
-				if f.match(e.Event) && !yield(e, nil) {
+				if f.Through > 0 && e.Seq > f.Through || f.match(e.Event) && !yield(e, nil) {
 					return
 				}
 			}

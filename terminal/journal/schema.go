@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	_ "github.com/mattn/go-sqlite3" // database/sql driver "sqlite3"
 )
@@ -38,45 +37,85 @@ CREATE TRIGGER events_no_gap BEFORE INSERT ON events
 	BEGIN SELECT raise(ABORT, 'events are appended in sequence'); END;
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events
 	BEGIN SELECT raise(ABORT, 'events are never changed'); END;
-CREATE TRIGGER events_no_delete BEFORE DELETE ON events
-	BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
 CREATE TRIGGER meta_no_update BEFORE UPDATE ON meta
 	BEGIN SELECT raise(ABORT, 'the incarnation never changes'); END;
 CREATE TRIGGER meta_no_delete BEFORE DELETE ON meta
 	BEGIN SELECT raise(ABORT, 'the incarnation never changes'); END;
 `
 
-// indexSchema is the index, which can be made from the events again. folded
-// has one row: the last event that is in the index and its hash, the count and
-// the sum over seq × state of the passages, and the greatest instant. last is
-// the last event about a passage.
-const indexSchema = `
-CREATE TABLE passages (
+// baseSchema is what version 2 added to the truth. The chain begins after event
+// base.seq, whose hash is base.hash; event base.event records that those before
+// were deleted, and nothing else moves the base. carried and refused are what
+// outlives its events, and have their digest in that record.
+const baseSchema = `
+CREATE TABLE base (
+	only  INTEGER PRIMARY KEY CHECK (only = 1),
+	seq   INTEGER NOT NULL,
+	hash  BLOB NOT NULL,
+	event INTEGER NOT NULL
+);
+INSERT INTO base VALUES (1, 0, x'', 0);
+CREATE TABLE carried (` + passageColumns + `);
+CREATE INDEX carried_entitlement ON carried (entitlement);
+CREATE TABLE refused (card_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TRIGGER events_no_delete BEFORE DELETE ON events
+	WHEN OLD.seq > (SELECT seq FROM base)
+	BEGIN SELECT raise(ABORT, 'events are deleted by retention only'); END;
+CREATE TRIGGER base_no_insert BEFORE INSERT ON base
+	BEGIN SELECT raise(ABORT, 'the base is one'); END;
+CREATE TRIGGER base_no_delete BEFORE DELETE ON base
+	BEGIN SELECT raise(ABORT, 'the base is one'); END;
+CREATE TRIGGER base_needs_record BEFORE UPDATE ON base
+	WHEN NEW.seq <= OLD.seq OR NOT EXISTS (
+		SELECT 1 FROM events WHERE seq = (SELECT max(seq) FROM events) AND seq = NEW.event AND bytes ->> 'kind' = 'prune'
+			AND bytes ->> 'through' = NEW.seq AND bytes ->> 'through_hash' = lower(hex(NEW.hash)))
+	BEGIN SELECT raise(ABORT, 'the base moves with the record of a deletion'); END;
+`
+
+// passageColumns are those of a passage; at and until are Unix milliseconds,
+// until 0 when the entitlement never ends, last is the last event about it.
+const passageColumns = `
 	seq         INTEGER PRIMARY KEY,
 	entitlement TEXT NOT NULL,
 	zone        TEXT NOT NULL,
 	direction   INTEGER NOT NULL CHECK (direction IN (0, 1)),
 	at          INTEGER NOT NULL,
+	until       INTEGER NOT NULL,
 	state       INTEGER NOT NULL CHECK (state IN (1, 2, 3, 4)),
 	people      INTEGER NOT NULL CHECK (people > 0),
 	reentry     INTEGER NOT NULL CHECK (reentry BETWEEN 0 AND people),
 	passed      INTEGER NOT NULL CHECK (passed BETWEEN 0 AND people),
 	last        INTEGER NOT NULL
-);
-CREATE INDEX passages_entitlement ON passages (entitlement, seq);
+`
+
+// indexSchema is the index, which can be made from the base and the events
+// again. folded has one row: the last event that is in the index and its hash,
+// and the greatest instant. sums has, for each block of 65 536 numbers, how many
+// passages there are, the sum of their seq × state, and their people.
+const indexSchema = `
+CREATE TABLE passages (` + passageColumns + `);
+CREATE INDEX passages_entitlement ON passages (entitlement);
 CREATE INDEX passages_open ON passages (seq) WHERE state IN (1, 4);
+CREATE INDEX passages_at ON passages (at);
+CREATE TABLE sums (
+	block   INTEGER PRIMARY KEY,
+	entries INTEGER NOT NULL,
+	states  INTEGER NOT NULL,
+	people  INTEGER NOT NULL
+);
 CREATE TABLE folded (
 	only    INTEGER PRIMARY KEY CHECK (only = 1),
 	seq     INTEGER NOT NULL,
 	hash    BLOB NOT NULL,
-	entries INTEGER NOT NULL,
-	states  INTEGER NOT NULL,
 	latest  INTEGER NOT NULL
 );
 `
 
-// tempSchema is the part of the index that a check makes again.
-var tempSchema = strings.Replace(indexSchema[:strings.Index(indexSchema, "CREATE INDEX")], "CREATE TABLE", "CREATE TEMP TABLE", 1)
+// sumsOf are the sums of the blocks from one up to another.
+const sumsOf = `SELECT seq >> 16, count(*), sum(seq * state), sum(people) FROM passages WHERE seq BETWEEN ? << 16 AND (? << 16) + 65535 GROUP BY 1`
+
+// lastBlock is greater than that of any passage.
+const lastBlock = 1 << 46
 
 // refusalSchema is an index that SQLite keeps by itself, of the few events that
 // hold a refused birth date. A journal made before there was one gets it when
@@ -142,12 +181,12 @@ func create(path string, incarnation [16]byte) (err error) {
 		return err
 	}
 	first := firstHash(incarnation)
-	_, err = db.Exec(eventSchema + indexSchema + fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion))
+	_, err = db.Exec(eventSchema + baseSchema + indexSchema + fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion))
 	if err == nil {
 		_, err = db.Exec(`INSERT INTO meta VALUES ('incarnation', ?)`, incarnation[:])
 	}
 	if err == nil {
-		_, err = db.Exec(`INSERT INTO folded VALUES (1, 0, ?, 0, 0, 0)`, first[:])
+		_, err = db.Exec(`INSERT INTO folded VALUES (1, 0, ?, 0)`, first[:])
 	}
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
@@ -168,24 +207,24 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// checkVersion refuses a file that is no journal, or one of a newer program.
-func checkVersion(ctx context.Context, q querier) error {
-	var id, version int64
+// versionOf refuses a file that is no journal, or one of a newer program.
+func versionOf(ctx context.Context, q querier) (version int64, err error) {
+	var id int64
 	if err := q.QueryRowContext(ctx, `SELECT application_id FROM pragma_application_id`).Scan(&id); err != nil {
-		return err
+		return 0, err
 	}
 	if err := q.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version); err != nil {
-		return err
+		return 0, err
 	}
 	switch {
 	case id != applicationID:
-		return fmt.Errorf("%w: not a journal", ErrCorrupt)
+		return 0, fmt.Errorf("%w: not a journal", ErrCorrupt)
 	case version > schemaVersion:
-		return fmt.Errorf("%w: its version is %d, this program knows up to %d", ErrNewer, version, schemaVersion)
+		return 0, fmt.Errorf("%w: its version is %d, this program knows up to %d", ErrNewer, version, schemaVersion)
 	case version < 1:
-		return fmt.Errorf("%w: version %d", ErrCorrupt, version)
+		return 0, fmt.Errorf("%w: version %d", ErrCorrupt, version)
 	}
-	return nil
+	return version, nil
 }
 
 // incarnationOf reads the random name of a journal.

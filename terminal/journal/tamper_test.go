@@ -10,7 +10,8 @@ import (
 )
 
 // disarm drops the triggers, as somebody who means it would.
-const disarm = `DROP TRIGGER events_no_update; DROP TRIGGER events_no_delete; DROP TRIGGER events_no_gap;`
+const disarm = `DROP TRIGGER events_no_update; DROP TRIGGER events_no_delete; DROP TRIGGER events_no_gap;
+	DROP TRIGGER base_no_insert; DROP TRIGGER base_no_delete; DROP TRIGGER base_needs_record;`
 
 func TestEventsCannotBeChangedByMistake(t *testing.T) {
 	path := temp(t)
@@ -26,6 +27,9 @@ func TestEventsCannotBeChangedByMistake(t *testing.T) {
 		`INSERT INTO events SELECT NULL, bytes, hash FROM events WHERE seq = 2`,
 		`UPDATE meta SET value = x'00'`,
 		`DELETE FROM meta`,
+		`UPDATE base SET seq = 5, hash = (SELECT hash FROM events WHERE seq = 5), event = 8`,
+		`DELETE FROM base`,
+		`INSERT OR REPLACE INTO base VALUES (1, 5, x'', 8)`,
 	} {
 		if _, err := db.Exec(stmt); err == nil {
 			t.Errorf("%s: done", stmt)
@@ -91,14 +95,17 @@ func TestTamperedEventIsNamed(t *testing.T) {
 
 func TestIndexIsMadeAgainWhenItDisagrees(t *testing.T) {
 	for name, stmt := range map[string]string{
-		"entry removed":      `DELETE FROM admissions WHERE entitlement = 'ticket-1'`,
-		"entry annulled":     `UPDATE admissions SET state = 3 WHERE entitlement = 'ticket-1'`,
-		"entry added":        `INSERT INTO admissions VALUES (4000, 'ticket-9', 2)`,
-		"all removed":        `DELETE FROM admissions`,
-		"table gone":         `DROP TABLE admissions`,
+		"entry removed":      `DELETE FROM passages WHERE entitlement = 'ticket-1'`,
+		"entry annulled":     `UPDATE passages SET state = 3 WHERE entitlement = 'ticket-1'`,
+		"entry added":        `INSERT INTO passages VALUES (4000, 'ticket-9', '', 0, 0, 0, 2, 1, 0, 1, 4000)`,
+		"people changed":     `UPDATE passages SET people = 2 WHERE entitlement = 'ticket-1'`,
+		"all removed":        `DELETE FROM passages`,
+		"table gone":         `DROP TABLE passages`,
+		"block sums gone":    `DELETE FROM sums`,
+		"block sum added":    `INSERT INTO sums VALUES (7, 1, 1, 1)`,
 		"sums gone":          `DELETE FROM folded`,
 		"sums table gone":    `DROP TABLE folded`,
-		"an older index":     `DELETE FROM admissions WHERE seq = 8; UPDATE folded SET seq = 7, hash = (SELECT hash FROM events WHERE seq = 7), entries = 2, states = 26`,
+		"an older index":     `DELETE FROM passages WHERE seq = 8; UPDATE folded SET seq = 7, hash = (SELECT hash FROM events WHERE seq = 7); UPDATE sums SET entries = 2, states = 26, people = 2`,
 		"another hash in it": `UPDATE folded SET hash = zeroblob(32)`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,31 +136,46 @@ func TestIndexIsMadeAgainWhenItDisagrees(t *testing.T) {
 			wantUses(t, j, "ticket-2", 0)
 			wantUses(t, j, "ticket-3", 1)
 			wantUses(t, j, "ticket-9", 0)
-			if r, err := j.Verify(t.Context()); err != nil || r.Events != n || !j.Latest().Equal(latest) {
+			if r, err := j.Verify(t.Context()); err != nil || r.Events != n+1 || !j.Latest().Equal(latest) {
 				t.Errorf("%d events, latest %v, %v", r.Events, j.Latest(), err)
 			}
-			// The open reservation is still open, the settled ones are not.
-			if err := j.Commit(t.Context(), 8); err != nil {
+			// The open reservation is in doubt, the settled ones are not.
+			if err := j.Commit(t.Context(), 8, 1); err != nil {
 				t.Error(err)
 			}
-			if err := j.Commit(t.Context(), 4); !errors.Is(err, ErrSettled) {
+			if err := j.Commit(t.Context(), 4, 1); !errors.Is(err, ErrSettled) {
 				t.Errorf("commit of 4: %v, want ErrSettled", err)
 			}
 		})
 	}
 }
 
-// What the sums of Open cannot see, Verify sees.
-func TestVerifyComparesEveryAdmission(t *testing.T) {
+// What the sums of Open cannot see, Verify sees, in each column.
+func TestVerifyComparesEveryColumn(t *testing.T) {
 	path := temp(t)
 	j := open(t, path)
 	fill(t, j)
-	if _, err := raw(t, path).Exec(`UPDATE admissions SET entitlement = 'ticket-9' WHERE seq = 4`); err != nil {
-		t.Fatal(err)
+	check(t, j.Commit(t.Context(), 8, 1))
+	check(t, j.Commit(t.Context(), admit(t, j, party("ticket-5", 3)), 3)) // event 10
+	check(t, j.Close())
+	for column, value := range map[string]string{
+		"seq": "1000", "entitlement": "'ticket-9'", "zone": "'vip'", "direction": "1", "at": "at + 1", "until": "1", "state": "3",
+		"people": "4", "reentry": "1", "passed": "2", "last": "last + 1",
+	} {
+		copied := copyJournal(t, path)
+		_, err := raw(t, copied).Exec(`UPDATE passages SET ` + column + ` = ` + value + ` WHERE seq = 10`)
+		check(t, err)
+		r, err := OpenReader(copied)
+		check(t, err)
+		if _, err := r.Verify(t.Context()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "event 10") {
+			t.Errorf("%s: %v, want ErrCorrupt that names event 10", column, err)
+		}
+		check(t, r.Close())
 	}
-	var ce *ChainError
-	if _, err := j.Verify(t.Context()); !errors.As(err, &ce) || ce.Seq != 4 {
-		t.Errorf("got %v, want a ChainError for event 4", err)
+	var columns int
+	check(t, raw(t, path).QueryRow(`SELECT count(*) FROM pragma_table_info('passages')`).Scan(&columns))
+	if columns != 11 {
+		t.Errorf("there are %d columns, 11 are tried", columns)
 	}
 }
 
@@ -184,7 +206,7 @@ func TestNewerJournalIsRefused(t *testing.T) {
 	if err := open(t, path).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := raw(t, path).Exec(`PRAGMA user_version = 2`); err != nil {
+	if _, err := raw(t, path).Exec(`PRAGMA user_version = 3`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(path, nil); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), path) {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
@@ -58,6 +59,9 @@ func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint64)
 		return 0, fail(j.path, doing, errors.New("the decision does not admit, or names no entitlement"))
 	}
 	e := decisionEvent(KindReserve, d)
+	if !d.Until.IsZero() {
+		e.Until = instant(d.Until)
+	}
 	err := j.append(ctx, doing, e, func(tx *sql.Tx) error {
 		if d.Entitlement == "" {
 			return nil
@@ -75,26 +79,37 @@ func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint64)
 }
 
 // Passed writes that so many people in all have passed for an open reservation,
-// and that more may come. The error is ErrSettled when it is not open.
+// and that more may come. The error is ErrSettled when it is not open, ErrPeople
+// when it is not for so many.
 func (j *Journal) Passed(ctx context.Context, r terminal.Reservation, people uint32) error {
 	return j.settle(ctx, "recording a passage", &Event{Kind: KindPassed, Reservation: uint64(r), People: people})
 }
 
 // Commit settles a reservation that is open or in doubt: so many people have
-// passed, and the rest is free again. The error is ErrSettled when it is neither.
+// passed, at least one, and the rest is free again. The error is ErrSettled when
+// it is neither, ErrPeople when it is not for so many.
 func (j *Journal) Commit(ctx context.Context, r terminal.Reservation, people uint32) error {
-	return j.settle(ctx, "committing an entry", &Event{Kind: KindCommit, Reservation: uint64(r), People: people})
+	const doing = "committing an entry"
+	if people == 0 { // an event without a number has everybody
+		return fail(j.path, doing, fmt.Errorf("%w: when nobody passed, annul it", ErrPeople))
+	}
+	return j.settle(ctx, doing, &Event{Kind: KindCommit, Reservation: uint64(r), People: people})
 }
 
-// Annul settles a reservation for which nobody passed, and why; it no longer
-// counts. The error is ErrSettled when it is annulled already, or none.
+// Annul settles a reservation that is open or in doubt, for which nobody passed,
+// and why; it no longer counts. The error is ErrSettled when it is neither.
 func (j *Journal) Annul(ctx context.Context, r terminal.Reservation, why terminal.Reason) error {
 	return j.settle(ctx, "annulling an entry", &Event{Kind: KindAnnul, Reservation: uint64(r), Reason: why})
 }
 
-// AnnulBy is Annul on the word of staff, who says why.
+// AnnulBy is Annul on the word of staff, who says why, also of an entry that was
+// committed.
 func (j *Journal) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
-	return j.settle(ctx, "annulling an entry", &Event{
+	const doing = "annulling an entry"
+	if by.Name == "" {
+		return fail(j.path, doing, errors.New("no member of staff is named"))
+	}
+	return j.settle(ctx, doing, &Event{
 		Kind: KindAnnul, Reservation: uint64(r), Reason: terminal.Annulled, Staff: by.Name, Role: by.Role, Note: note,
 	})
 }
@@ -134,51 +149,66 @@ func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, e
 	}, nil)
 }
 
-// append gives the event its number, folds it into the index, and makes both
-// durable. Nothing is written when it does not fit, or when allowed, if not nil,
-// returns an error.
+// append writes an event, and says what was done when it fails.
 func (j *Journal) append(ctx context.Context, doing string, e *Event, allowed func(*sql.Tx) error) error {
-	s, err := j.transact(ctx, e, allowed)
-	if err != nil {
+	if err := j.write(ctx, e, allowed); err != nil {
 		return fail(j.path, doing, err)
 	}
+	return nil
+}
+
+// write gives the event its number, folds it into the index, and makes both
+// durable. Nothing is written when it does not fit, or when allowed, if not nil,
+// returns an error.
+func (j *Journal) write(ctx context.Context, e *Event, allowed func(*sql.Tx) error) error {
+	tx, err := j.w.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // nothing is lost; after Commit it does nothing
+	if allowed != nil {
+		if err := allowed(tx); err != nil {
+			return err
+		}
+	}
+	s, err := add(ctx, tx, e)
+	if err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	j.saw(s.latest)
+	return nil
+}
+
+// saw raises the greatest instant, Unix milliseconds.
+func (j *Journal) saw(latest int64) {
 	for {
 		old := j.latest.Load()
-		if s.latest <= old || j.latest.CompareAndSwap(old, s.latest) {
-			return nil
+		if latest <= old || j.latest.CompareAndSwap(old, latest) {
+			return
 		}
 	}
 }
 
-func (j *Journal) transact(ctx context.Context, e *Event, allowed func(*sql.Tx) error) (state, error) {
-	tx, err := j.w.BeginTx(ctx, nil)
-	if err != nil {
-		return state{}, err
-	}
-	defer tx.Rollback() // nothing is lost; after Commit it does nothing
-	s, err := loadState(ctx, tx)
-	if err != nil {
-		return state{}, err
+// add puts an event behind the last one, with all that follows from it.
+func add(ctx context.Context, tx *sql.Tx, e *Event) (s state, err error) {
+	if s, err = loadState(ctx, tx); err != nil {
+		return s, err
 	}
 	e.Seq = s.seq + 1
 	bytes, err := e.encode()
 	if err != nil {
-		return state{}, err
+		return s, err
 	}
 	s.seq, s.hash, s.latest = e.Seq, next(s.hash, bytes), max(s.latest, e.At.UnixMilli())
-	if allowed != nil {
-		if err := allowed(tx); err != nil {
-			return state{}, err
-		}
-	}
-	if err := fold(ctx, tx, "main", e, &s); err != nil {
-		return state{}, err
+	changed, err := fold(ctx, tx, "passages", e)
+	if err != nil {
+		return s, err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO events VALUES (?, ?, ?)`, int64(e.Seq), string(bytes), s.hash[:]); err != nil {
-		return state{}, err
+		return s, err
 	}
-	if err := s.store(ctx, tx); err != nil {
-		return state{}, err
-	}
-	return s, tx.Commit()
+	return s, errors.Join(changed.store(ctx, tx), s.store(ctx, tx))
 }
