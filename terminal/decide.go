@@ -54,11 +54,12 @@ type Facts struct {
 type Ruling struct {
 	Verdict     Verdict
 	Reason      Reason
-	Entitlement string // the one that fits, or the nearest that does not
-	Zone        string // that people enter, or leave
-	People      uint32 // who may pass, at least 1 when the verdict admits
-	Reentry     uint32 // of them, those who use nothing up
-	Seen        uint64 // last event of the entitlement's history
+	Entitlement string    // the one that fits, or the nearest that does not
+	Until       time.Time // the end of the entitlement, zero when it has none
+	Zone        string    // that people enter, or leave
+	People      uint32    // who may pass, at least 1 when the verdict admits
+	Reentry     uint32    // of them, those who use nothing up
+	Seen        uint64    // last event of the entitlement's history
 	Warnings    []Reason
 	Message     string    // of the entitlement, for staff
 	Others      []Refusal // the row's other entitlements, when none fits
@@ -162,7 +163,7 @@ func leave(f Facts, t *trail) Ruling {
 	e := f.Row.Entitlements[chosen]
 	t.check("exit", true, "%s: up to %d may leave", e.ID, people)
 	return Ruling{
-		Verdict: Admit, Reason: Leaving, Entitlement: e.ID, Zone: f.Place.zone.Name, People: people,
+		Verdict: Admit, Reason: Leaving, Entitlement: e.ID, Until: e.NotAfter, Zone: f.Place.zone.Name, People: people,
 		Seen: f.Histories[chosen].Last,
 	}
 }

@@ -63,7 +63,7 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 // rule takes over a ruling.
 func (d *Decision) rule(r Ruling) {
 	d.Verdict, d.Reason, d.Entitlement, d.Warnings = r.Verdict, r.Reason, r.Entitlement, r.Warnings
-	d.Zone, d.People, d.Reentry, d.Others, d.Message = r.Zone, r.People, r.Reentry, r.Others, r.Message
+	d.Until, d.Zone, d.People, d.Reentry, d.Others, d.Message = r.Until, r.Zone, r.People, r.Reentry, r.Others, r.Message
 	d.Cause = r.Problem
 }
 
@@ -88,10 +88,11 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 	if counts {
 		l.done()
 	}
-	if !errors.Is(err, ErrNoPermit) {
+	still := permit.Revoke()
+	if !still || !errors.Is(err, ErrNoPermit) && ctx.Err() == nil {
 		err = errors.Join(fmt.Errorf("%w: %w", errGate, err), l.Gate.Shut())
 	}
-	if permit.Revoke() {
+	if still {
 		if annulErr := l.Journal.Annul(keep, r, ReasonOf(err)); annulErr != nil {
 			err = errors.Join(err, fmt.Errorf("annulling the entry: %w", annulErr))
 		}

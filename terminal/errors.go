@@ -35,7 +35,9 @@ func ReasonOf(err error) Reason {
 		err    error
 		reason Reason
 	}{
-		{errGate, GateFault},           // whenever it was
+		{errGate, GateFault}, // whenever it was
+		{errAlarm, EmergencyOpen},
+		{errHalted, OutOfOrder},
 		{context.Canceled, OutOfOrder}, // the agent is told to stop
 		{errDeadline, ReadTimeout},
 		{ErrNoPermit, ReadTimeout},

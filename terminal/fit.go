@@ -83,7 +83,7 @@ func (f Facts) window(e whitelist.Entitlement) (from, to time.Time) {
 // was used before.
 func admit(f Facts, i int, t *trail) Ruling {
 	e, h, p := f.Row.Entitlements[i], f.Histories[i], f.Place
-	r := Ruling{Entitlement: e.ID, Zone: p.zone.Name, Seen: h.Last, Message: e.Message}
+	r := Ruling{Entitlement: e.ID, Until: e.NotAfter, Zone: p.zone.Name, Seen: h.Last, Message: e.Message}
 	t.entitlement(e.ID)
 	deny := func(reason Reason) Ruling {
 		r.Reason = reason

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/gate-agent/gate-agent/whitelist/rules"
 )
 
 // A Venue is what a list says of the place and the event that it is for. The
@@ -170,7 +172,6 @@ func (v Venue) check() error {
 		checkNames("product", each(v.Products, Product.name), MaxProducts),
 		checkIDs("gate", each(v.Gates, Gate.id)),
 		checkIDs("product", each(v.Products, Product.id)),
-		checkRules(v.Rules),
 	); err != nil {
 		return err
 	}
@@ -195,7 +196,38 @@ func (v Venue) check() error {
 			return fmt.Errorf("gate %q: %w", g.Name, v.unknownZone(g.Zone))
 		}
 	}
+	return v.checkRules()
+}
+
+// checkRules checks that the rules can be judged, whoever comes: what they name
+// is there, and so are the times of the event that they need.
+func (v Venue) checkRules() error {
+	if len(v.Rules) > MaxRules || !utf8.ValidString(v.Rules) {
+		return fmt.Errorf("%w: rules of %d bytes: at most %d of UTF-8 are allowed", ErrMalformed, len(v.Rules), MaxRules)
+	}
+	compiled, err := rules.Compile(v.Rules)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	named := compiled.IDs()
+	for _, id := range named.Gates {
+		if !slices.ContainsFunc(v.Gates, func(g Gate) bool { return g.ID == id }) {
+			return fmt.Errorf("rules: %w", unknown("gate", fmt.Sprint(id), each(v.Gates, func(g Gate) string { return fmt.Sprint(g.ID) })))
+		}
+	}
+	for _, id := range named.Products {
+		if !slices.ContainsFunc(v.Products, func(p Product) bool { return p.ID == id }) {
+			return fmt.Errorf("rules: %w", v.unknownProduct(id))
+		}
+	}
+	if _, err := compiled.Evaluate(rules.Facts{Now: v.From, From: v.From, To: v.To, Admission: v.Admission}); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
 	return nil
+}
+
+func (v Venue) unknownProduct(id uint32) error {
+	return unknown("product", fmt.Sprint(id), each(v.Products, func(p Product) string { return fmt.Sprint(p.ID) }))
 }
 
 // checkRow holds a row against the venue of its list.
@@ -224,7 +256,7 @@ func (v Venue) checkEntitlement(e Entitlement) error {
 		}
 	}
 	if e.Product != 0 && !slices.ContainsFunc(v.Products, func(p Product) bool { return p.ID == e.Product }) {
-		return unknown("product", fmt.Sprint(e.Product), each(v.Products, func(p Product) string { return fmt.Sprint(p.ID) }))
+		return v.unknownProduct(e.Product)
 	}
 	if e.UsesPerDay != 0 && v.TimeZone == "" {
 		return fmt.Errorf("%w: uses_per_day, and the venue has no time zone: UTC is one", ErrMalformed)
@@ -312,16 +344,6 @@ func checkTimeZone(name string) error {
 	if err != nil || slices.Contains([]string{"Local", "localtime", "posixrules"}, name) ||
 		strings.HasPrefix(name, "posix/") || strings.HasPrefix(name, "right/") {
 		return fmt.Errorf("%w: time zone %q is no IANA name that this program knows", ErrMalformed, name)
-	}
-	return nil
-}
-
-func checkRules(text string) error {
-	if len(text) > MaxRules {
-		return fmt.Errorf("%w: rules of %d bytes, at most %d are allowed", ErrMalformed, len(text), MaxRules)
-	}
-	if !utf8.ValidString(text) {
-		return fmt.Errorf("%w: the rules are not UTF-8", ErrMalformed)
 	}
 	return nil
 }

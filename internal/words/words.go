@@ -39,5 +39,15 @@ func reasons() map[terminal.Reason]Text {
 		terminal.ClockUntrusted:  {"The clock of this gate is wrong. Ask the staff.", "端末の時計が正しくありません。係員にお尋ねください。"},
 		terminal.GateFault:       {"The gate did not open. Ask the staff.", "ゲートが開きません。係員にお尋ねください。"},
 		terminal.OutOfOrder:      {"This gate is out of order. Use another one.", "故障中です。別の入口をご利用ください。"},
+		terminal.Party:           {"Welcome, all who are still to come.", "お連れの方もどうぞお通りください。"},
+		terminal.Leaving:         {"Goodbye.", "お気をつけてお帰りください。"},
+		terminal.Override:        {"The staff lets you in.", "係員がご案内します。"},
+		terminal.AlreadyInside:   {"Somebody is inside with this ticket already. Ask the staff.", "このチケットの方はすでに入場しています。係員にお尋ねください。"},
+		terminal.ExitRequired:    {"Leave by an exit with your card before you come in again.", "再入場の前に、出口でカードをかざしてください。"},
+		terminal.RulesDeny:       {"This ticket does not admit you now. Ask the staff.", "このチケットでは今は入場できません。係員にお尋ねください。"},
+		terminal.NoPassage:       {"Nobody passed. Present the card again.", "通過が確認できませんでした。もう一度カードをかざしてください。"},
+		terminal.Tailgate:        {"One at a time, please, each with a card.", "お一人ずつカードをかざしてお通りください。"},
+		terminal.Annulled:        {"The entry was taken back.", "入場は取り消されました。"},
+		terminal.EmergencyOpen:   {"Leave by any gate.", "どのゲートからでも避難してください。"},
 	}
 }
