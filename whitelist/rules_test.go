@@ -24,11 +24,11 @@ func TestRulesThatCannotBeJudgedAreRefusedWithTheList(t *testing.T) {
 		{`{"inList":[{"var":"product"},{"objectList":[{"lookup":["product","7","day"]}]}]}`, ""},
 		{`{"inList":[{"var":"product"},{"objectList":[{"lookup":["product","8","evening"]}]}]}`, "unknown product 8"},
 		{`{"inList":[{"var":"gate"},{"objectList":[{"lookup":["gate","2","gate-2"]}]}]}`, "unknown gate 2"},
-		{`{"<":[{"var":"entries_number"},"three"]}`, "entries_number"},
+		{`{"<":[{"var":"entries_number"},"three"]}`, `the text "three"`},
 		{`{"<":[{"var":"entires_number"},3]}`, "entires_number"},
 		{`{"and":[`, "rule"},
 		{`{"isBefore":[{"var":"now"},{"buildTime":["date_to"]}]}`, ""},
-		{strings.Repeat(" ", MaxRules+1), "at most"},
+		{strings.Repeat(" ", MaxRules+1), "16384"},
 	} {
 		v.Rules = c.rules
 		err := v.check()

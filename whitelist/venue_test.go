@@ -106,7 +106,7 @@ func TestVenueRules(t *testing.T) {
 		{"product ID twice", "product ID 23 comes twice", func(v *Venue) { v.Products[1].ID = 23 }},
 		{"product without an ID", "a product has no ID", func(v *Venue) { v.Products[1].ID = 0 }},
 		{"longest rules", "", func(v *Venue) { v.Rules = strings.Repeat(" ", MaxRules) }},
-		{"too long rules", "rules of 16385 bytes", func(v *Venue) { v.Rules = strings.Repeat(" ", MaxRules+1) }},
+		{"too long rules", "16385 bytes, at most 16384", func(v *Venue) { v.Rules = strings.Repeat(" ", MaxRules+1) }},
 		{"rules not UTF-8", "not UTF-8", func(v *Venue) { v.Rules = "\xff" }},
 		{"most of all", "", func(v *Venue) { *v = most(0) }},
 		{"one zone too many", "65 zones, at most 64", func(v *Venue) { v.Zones = make([]Zone, MaxZones+1) }},
