@@ -157,7 +157,7 @@ func (l *Lane) merge(ctx context.Context, token uint32, by Staff) error {
 		return fmt.Errorf("token %d was not given, or is merged already", token)
 	}
 	for _, p := range h.Passages {
-		if err := l.Journal.Annul(ctx, p.Reservation, Annulled); err != nil {
+		if err := l.Journal.AnnulBy(ctx, p.Reservation, by, "has shown a card"); err != nil {
 			return err
 		}
 	}

@@ -59,6 +59,9 @@ type Journal interface {
 	// counts.
 	Annul(ctx context.Context, r Reservation, why Reason) error
 
+	// AnnulBy takes back any reservation that stands, on the word of staff.
+	AnnulBy(ctx context.Context, r Reservation, by Staff, note string) error
+
 	// Doubt writes that nobody can tell whether people passed, or how many, and
 	// why. The reservation counts until staff settles it.
 	Doubt(ctx context.Context, r Reservation, why Reason) error

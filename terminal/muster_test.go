@@ -1,0 +1,210 @@
+package terminal_test
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/internal/world"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/nfc/vcard"
+	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
+	"github.com/gate-agent/gate-agent/terminal"
+)
+
+// A shelter is a lane in mode muster, with a clock that the test sets on.
+type shelter struct {
+	*rig
+	later atomic.Int64 // how much later it is, nanoseconds
+}
+
+func newShelter(t testing.TB, m ...jpki.Method) *shelter {
+	t.Helper()
+	s := new(shelter)
+	s.rig = newRig(t, methods(m...), func(_ *rig, c *terminal.Config, p *terminal.Parts) {
+		c.Mode, c.FirstUse = terminal.Muster, false
+		p.Now = func() time.Time { return time.Now().Add(time.Duration(s.later.Load())) }
+	})
+	return s
+}
+
+// wait lets time pass.
+func (s *shelter) wait(d time.Duration) { s.later.Add(int64(d)) }
+
+func (s *shelter) inside(t testing.TB) (people uint64) {
+	t.Helper()
+	zones, err := s.site.Journal.Occupancy(t.Context(), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, z := range zones {
+		people += z.Inside()
+	}
+	return people
+}
+
+func (s *shelter) wantInside(t testing.TB, want uint64) {
+	t.Helper()
+	if got := s.inside(t); got != want {
+		t.Errorf("%d people are inside, want %d", got, want)
+	}
+}
+
+func TestShelterCountsAnyGenuineCard(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	unlisted := card(t, s.card(t, "not listed", jpki.ExternalAuth), vcard.Options{})
+	if d := s.tap(t, unlisted); !d.Admitted() || d.Reason != terminal.OK || !strings.HasPrefix(d.Entitlement, "person/") {
+		t.Fatalf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+	s.wantInside(t, 1)
+	if d := s.tap(t, unlisted); d.Reason != terminal.AlreadyInside {
+		t.Errorf("the same card at once: %v %s", d.Verdict, d.Reason)
+	}
+	s.wait(time.Minute)
+	if d := s.tap(t, unlisted); !d.Admitted() || d.Reason != terminal.Leaving || d.Direction != terminal.Exit {
+		t.Errorf("leaves: %v %s", d.Verdict, d.Reason)
+	}
+	s.wantInside(t, 0)
+	s.wait(time.Minute)
+	if d := s.tap(t, unlisted); d.Reason != terminal.OK {
+		t.Errorf("comes back: %v %s", d.Verdict, d.Reason)
+	}
+	s.wantInside(t, 1)
+
+	// Nobody is turned away for what a ticket says.
+	for _, name := range []string{"listed", "listed, key not registered"} {
+		if d := s.tap(t, card(t, s.card(t, name, jpki.ExternalAuth), vcard.Options{})); !d.Admitted() || terminal.IsMustered(d.Entitlement) {
+			t.Errorf("%s: %v %s %s (%v)", name, d.Verdict, d.Reason, d.Entitlement, d.Cause)
+		}
+	}
+	s.wantInside(t, 3)
+}
+
+func TestShelterCountsNoCopy(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	for _, name := range []string{"copied card", "certificate of a wrong CA", "resident registration card"} {
+		if d := s.tap(t, card(t, s.card(t, name, jpki.ExternalAuth), vcard.Options{})); d.Verdict != terminal.Deny {
+			t.Errorf("%s: %v %s", name, d.Verdict, d.Reason)
+		}
+	}
+	s.wantInside(t, 0)
+}
+
+func TestTypedBirthDateProvesACardThatIsOnNoList(t *testing.T) {
+	s := newShelter(t, jpki.TapUse)
+	img, err := s.Card(perso.CardOptions{BirthDate: world.BirthDate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := card(t, img, vcard.Options{})
+	if d := s.tap(t, stranger); d.Admitted() {
+		t.Fatalf("without a birth date: %v %s", d.Verdict, d.Reason)
+	}
+	born, err := cardauth.ParseBirthDate(world.BirthDate.Format("20060102"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := cardauth.ParseBirthDate("19700101")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(b cardauth.BirthDate, until time.Duration) {
+		t.Helper()
+		if err := s.lane.Expect(terminal.Expectation{BirthDate: b, By: steward, Until: time.Now().Add(until)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(born, -time.Second)
+	if d := s.tap(t, stranger); d.Admitted() {
+		t.Errorf("a birth date of long ago: %v %s", d.Verdict, d.Reason)
+	}
+	expect(wrong, time.Minute)
+	if d := s.tap(t, stranger); d.Reason != terminal.AuthFailed {
+		t.Errorf("another birth date: %v %s", d.Verdict, d.Reason)
+	}
+	// Mistyped is no reason to send somebody away.
+	expect(born, time.Minute)
+	if d := s.tap(t, stranger); !d.Admitted() || d.Staff != steward {
+		t.Errorf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+	// It was for one person.
+	other, err := s.Card(perso.CardOptions{BirthDate: world.BirthDate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.tap(t, card(t, other, vcard.Options{})); d.Admitted() {
+		t.Errorf("the next person: %v %s", d.Verdict, d.Reason)
+	}
+	s.wantInside(t, 1)
+}
+
+func TestTokenIsMergedWithTheCardThatComesLater(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	for want := uint32(1); want <= 3; want++ {
+		d, token, err := s.lane.GiveToken(t.Context(), steward, "card under the rubble")
+		if err != nil || token != want || d.Entitlement != terminal.TokenEntitlement(want) {
+			t.Fatalf("token %d, %s, %v", token, d.Entitlement, err)
+		}
+		s.decision(t)
+	}
+	s.wantInside(t, 3)
+	if err := s.lane.Expect(terminal.Expectation{Token: 2, By: steward, Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	found := card(t, s.card(t, "not listed", jpki.ExternalAuth), vcard.Options{})
+	if d := s.tap(t, found); !d.Admitted() || d.Cause != nil {
+		t.Errorf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+	s.wantInside(t, 3)
+	// A number is not given again.
+	if _, token, err := s.lane.GiveToken(t.Context(), steward, ""); err != nil || token != 4 {
+		t.Errorf("token %d, %v", token, err)
+	}
+	s.decision(t)
+	// One that is merged cannot be merged again; the card counts all the same.
+	if err := s.lane.Expect(terminal.Expectation{Token: 2, By: steward, Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.tap(t, card(t, s.card(t, "listed", jpki.ExternalAuth), vcard.Options{})); !d.Admitted() || d.Cause == nil {
+		t.Errorf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+}
+
+func TestOnlyShelterStaffExpectsAndCounts(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	if err := s.lane.Expect(terminal.Expectation{Token: 1}); !errors.Is(err, terminal.ErrRole) {
+		t.Errorf("nobody expects: %v", err)
+	}
+	if _, _, err := s.lane.GiveToken(t.Context(), terminal.Staff{}, ""); !errors.Is(err, terminal.ErrRole) {
+		t.Errorf("nobody counts: %v", err)
+	}
+	gate := newRig(t)
+	if err := gate.lane.Expect(terminal.Expectation{Token: 1, By: steward}); err == nil {
+		t.Error("a gate expects somebody")
+	}
+	if _, _, err := gate.lane.GiveToken(t.Context(), steward, ""); err == nil {
+		t.Error("a gate gives tokens")
+	}
+}
+
+func TestCounterAlwaysAsksStaff(t *testing.T) {
+	r := newRig(t, func(_ *rig, c *terminal.Config, _ *terminal.Parts) { c.Mode = terminal.Counter })
+	d := r.tap(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}))
+	if d.Verdict != terminal.Attend || d.Reason != terminal.ManualCheck || r.gate.Opened() != 0 {
+		t.Errorf("%v %s, opened %d", d.Verdict, d.Reason, r.gate.Opened())
+	}
+	for !r.gate.Press(true) {
+		time.Sleep(time.Millisecond)
+	}
+	if d = r.decision(t); !d.Admitted() || d.HolderCheck != terminal.Confirmed {
+		t.Errorf("%v %s", d.Verdict, d.Reason)
+	}
+	for start := time.Now(); r.gate.Signal() != terminal.ShowReady; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("the lamps stay at %v", r.gate.Signal())
+		}
+	}
+}
