@@ -23,6 +23,14 @@ type Event struct {
 	TerminalSignatures int          `json:"terminal_signatures"`
 	HolderCheck        CheckOutcome `json:"holder_check,omitempty"`
 	Warnings           []Reason     `json:"warnings,omitempty"`
+
+	Direction   string   `json:"direction"`
+	Zone        string   `json:"zone,omitempty"`
+	People      uint32   `json:"people,omitempty"`
+	Reservation uint64   `json:"reservation,omitempty"`
+	Passed      *uint32  `json:"passed,omitempty"`
+	Others      []Reason `json:"others,omitempty"`
+	Message     string   `json:"message,omitempty"`
 }
 
 // StagesMS is Stages in milliseconds.
@@ -41,7 +49,7 @@ type StagesMS struct {
 // Event gives the decision as the outside sees it.
 func (d Decision) Event() Event {
 	s := d.Stages
-	return Event{
+	e := Event{
 		Verdict: d.Verdict, Reason: d.Reason, Method: string(d.Method), Gate: d.Gate, CardID: d.CardID,
 		ListEpoch: d.ListEpoch, ListSeq: d.ListSeq,
 		At: d.Instant.UTC().Truncate(time.Millisecond), ElapsedMS: ms(d.Elapsed),
@@ -51,7 +59,15 @@ func (d Decision) Event() Event {
 		},
 		Commands: d.Commands, Bytes: d.Bytes, TerminalSignatures: d.TerminalSignatures,
 		HolderCheck: d.HolderCheck, Warnings: d.Warnings,
+		Direction: d.Direction.String(), Zone: d.Zone, People: d.People, Reservation: uint64(d.Reservation), Message: d.Message,
 	}
+	if d.Settled {
+		e.Passed = &d.Passed
+	}
+	for _, o := range d.Others {
+		e.Others = append(e.Others, o.Reason)
+	}
+	return e
 }
 
 // ms is d in milliseconds, to the microsecond.
