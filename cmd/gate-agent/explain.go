@@ -60,11 +60,11 @@ What it takes for granted it says. Speaks Japanese when LANG does.
 		if of.order == "" && of.certificate == "" {
 			fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
 		}
-		head, err := of.head(cmd.Context(), c)
+		about, err := of.subject(cmd.Context(), c)
 		if err != nil {
 			return err
 		}
-		e, err := c.explain(cmd.Context(), head, of.order != "", clock)
+		e, err := c.explain(cmd.Context(), about, clock)
 		if err != nil {
 			return err
 		}
@@ -83,24 +83,29 @@ type question struct {
 	wait               time.Duration
 }
 
-// head is what the list has their row under.
-func (q question) head(ctx context.Context, c *config) ([]byte, error) {
+// A subject is somebody whom the list may have a row for.
+type subject struct {
+	head        []byte         // what it has it under
+	certificate *cardauth.Head // nil: an order
+}
+
+func (q question) subject(ctx context.Context, c *config) (subject, error) {
 	if q.order != "" {
 		head, err := whitelist.OrderHead(q.order)
 		if err != nil {
-			return nil, cli.UsageError("--order: " + err.Error())
+			return subject{}, cli.UsageError("--order: " + err.Error())
 		}
-		return head, nil
+		return subject{head: head}, nil
 	}
 	der, err := q.readCertificate(ctx, c)
 	if err != nil {
-		return nil, err
+		return subject{}, err
 	}
 	head, err := cardauth.ParseHead(der)
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("reading the certificate: %w", err)}
+		return subject{}, refusedError{fmt.Errorf("reading the certificate: %w", err)}
 	}
-	return head.Bytes(), nil
+	return subject{head.Bytes(), &head}, nil
 }
 
 func (q question) readCertificate(ctx context.Context, c *config) ([]byte, error) {
@@ -130,8 +135,8 @@ func (q question) readCertificate(ctx context.Context, c *config) ([]byte, error
 	return report.Certificate, nil
 }
 
-// explain decides about the row of a head without writing anything.
-func (c *config) explain(ctx context.Context, head []byte, order bool, clock time.Time) (e explanation, err error) {
+// explain decides about somebody without writing anything, in the order of a tap.
+func (c *config) explain(ctx context.Context, about subject, clock time.Time) (e explanation, err error) {
 	if _, err := os.Stat(c.path(c.State)); err != nil { // the store would make it
 		return e, refusedError{fmt.Errorf("no list: %w: import one", err)}
 	}
@@ -144,21 +149,18 @@ func (c *config) explain(ctx context.Context, head []byte, order bool, clock tim
 		return e, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	unusable := func(err error) error {
+		return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+	}
 	view, err := store.Current()
 	if err != nil {
-		return e, refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+		return e, unusable(err)
 	}
 	defer view.Release()
 	list := view.Manifest()
-	e = explanation{At: clock.UTC(), ListEpoch: list.Epoch, ListSeq: list.Seq, CardID: view.CardID(head).String(), order: order}
-
-	row, err := view.Lookup(ctx, head)
-	if e.step("", "listed", err == nil, "epoch %d, seq %d, %d rows", list.Epoch, list.Seq, list.Rows); err != nil {
-		if !errors.Is(err, whitelist.ErrNotListed) {
-			return e, refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
-		}
-		e.rule(terminal.Ruling{Reason: terminal.NotListed})
-		return e, nil
+	row, notListed := view.Lookup(ctx, about.head)
+	if notListed != nil && !errors.Is(notListed, whitelist.ErrNotListed) {
+		return e, unusable(notListed)
 	}
 	histories, floor, err := c.recall(ctx, row)
 	if err != nil {
@@ -166,20 +168,29 @@ func (c *config) explain(ctx context.Context, head []byte, order bool, clock tim
 	}
 	f, method, err := c.lane(anchors, nil).Suppose(row, list, clock, floor)
 	if err != nil {
-		return e, refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+		return e, unusable(err)
 	}
-	f.Histories, e.Method = histories, string(method)
-	if order { // as Lane.AdmitOrder
-		f.Vouched, f.Attended, f.HolderCheck, e.Method = terminal.Staff{Name: "?", Role: terminal.Supervisor}, true, terminal.CheckNone, string(terminal.ByOrder)
-	} else if certificate, err := cardauth.ParseHead(head); err == nil {
-		expired := cardauth.CheckValidity(certificate, f.Instant)
-		from, to := certificate.Validity()
+	f.Histories = histories
+	if about.certificate == nil { // as Lane.AdmitOrder
+		f.Vouched, f.Attended, f.HolderCheck = terminal.Staff{Name: "?", Role: terminal.Supervisor}, true, terminal.CheckNone
+		method = terminal.ByOrder
+	}
+	e = explanation{
+		At: clock.UTC(), ListEpoch: list.Epoch, ListSeq: list.Seq, CardID: view.CardID(about.head).String(),
+		Method: string(method), HolderCheck: f.HolderCheck,
+	}
+	if h := about.certificate; h != nil {
+		expired := cardauth.CheckValidity(*h, f.Instant)
+		from, to := h.Validity()
 		if e.step("", "certificate", expired == nil, "valid %s to %s; now %s", localTime(from), localTime(to), localTime(f.Instant)); expired != nil {
 			e.rule(terminal.Ruling{Reason: terminal.ReasonOf(expired)})
 			return e, nil
 		}
 	}
-	e.HolderCheck = f.HolderCheck
+	if e.step("", "listed", notListed == nil, "epoch %d, seq %d, %d rows", list.Epoch, list.Seq, list.Rows); notListed != nil {
+		e.rule(terminal.Ruling{Reason: terminal.NotListed})
+		return e, nil
+	}
 	ruling, steps := terminal.Explain(f)
 	for _, s := range steps {
 		e.step(s.Entitlement, s.Check, s.OK, "%s", s.Detail)

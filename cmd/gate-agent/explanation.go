@@ -17,8 +17,8 @@ type explanation struct {
 	ListEpoch   uint64               `json:"list_epoch"`
 	ListSeq     uint64               `json:"list_seq"`
 	CardID      string               `json:"card_id"`
-	Method      string               `json:"method,omitempty"`
-	HolderCheck terminal.HolderCheck `json:"holder_check,omitempty"`
+	Method      string               `json:"method"`
+	HolderCheck terminal.HolderCheck `json:"holder_check"`
 	Assumes     []string             `json:"assumes"`
 	Steps       []explainedStep      `json:"steps"`
 	Verdict     terminal.Verdict     `json:"verdict"`
@@ -30,8 +30,6 @@ type explanation struct {
 	Message     string               `json:"message,omitempty"`
 	Others      []explainedRefusal   `json:"others,omitempty"`
 	Problem     string               `json:"problem,omitempty"`
-
-	order bool
 }
 
 // An explainedStep is one check.
@@ -68,12 +66,12 @@ func (e *explanation) rule(r terminal.Ruling) {
 
 // assumptions are what a real tap would find out, and explain cannot.
 func (e *explanation) assumptions() []words.Text {
-	if e.order {
+	if e.Method == string(terminal.ByOrder) {
 		return []words.Text{{EN: "a supervisor vouches for the person, as gate-agent admit has it", JA: "責任者が本人を確認し、gate-agent admit を使うものとします。"}}
 	}
 	who := words.Text{EN: "nobody compares person and card, unless the ticket or the list asks for it", JA: "本人とカードの照合は、チケットや名簿が求めないかぎり、行いません。"}
 	switch e.HolderCheck {
-	case terminal.CheckNone, "":
+	case terminal.CheckNone:
 	case terminal.CheckExternal:
 		who = words.Text{EN: "the face unit compares person and card after this", JA: "このあと顔照合装置が本人とカードを照合します。"}
 	default:

@@ -250,6 +250,10 @@ type recorded struct {
 	CardID      string                `json:"card_id"`
 	HolderCheck terminal.CheckOutcome `json:"holder_check"`
 	Gate        string                `json:"gate"`
+	People      uint32
+	State       string
+	Staff, Role string
+	Note        string
 	ListSeq     uint64                `json:"list_seq"`
 }
 
