@@ -22,6 +22,7 @@ import (
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/gate"
+	"github.com/gate-agent/gate-agent/terminal/staff"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -79,6 +80,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
+	roster, err := c.openRoster()
+	if err != nil {
+		return err
+	}
 	store, err := c.openList(key)
 	if err != nil {
 		return err
@@ -109,11 +114,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 			logDecision(log, d)
 		},
 	}
-	members, shift, err := c.openStaff(record)
-	if err != nil {
-		return err
-	}
-	if shift != nil {
+	var members *api.Staff
+	if roster != nil {
+		shift := staff.NewShift(record, time.Now)
+		members = &api.Staff{Roster: roster, Shift: shift}
 		parts.Checker, parts.OnDuty = shift.Checker(simulator), shift.OnDuty
 	}
 	lane, err := terminal.NewLane(c.lane(anchors, surface), parts)

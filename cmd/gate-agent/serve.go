@@ -30,16 +30,6 @@ func (c *config) openRoster() (*staff.Roster, error) {
 	return roster, nil
 }
 
-// openStaff opens the roster, with nobody on duty; nil when none is configured.
-func (c *config) openStaff(record *journal.Journal) (*api.Staff, *staff.Shift, error) {
-	roster, err := c.openRoster()
-	if roster == nil {
-		return nil, nil, err
-	}
-	shift := staff.NewShift(record, time.Now)
-	return &api.Staff{Roster: roster, Shift: shift}, shift, nil
-}
-
 // An annals is a journal as package api knows one.
 type annals struct{ *journal.Journal }
 

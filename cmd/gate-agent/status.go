@@ -72,14 +72,17 @@ func describeStatus(s api.Status) [][2]string {
 	if !s.Clock.Trusted {
 		clock += ": NOT TRUSTED, it is behind what has surely passed. Set it / 時計が遅れています"
 	}
-	reader := s.Reader.Detail
 	onDuty := describePerson(s.OnDuty)
 	if !s.Staff {
 		onDuty = "no staff is configured (docs/staff.md)"
 	}
+	record := fmt.Sprintf("%d entries open, %d in doubt", s.Journal.Open, s.Journal.InDoubt)
+	if s.Journal.Detail != "" {
+		record = s.Journal.Detail
+	}
 	return append(lines,
-		[2]string{"clock", clock}, [2]string{"reader", reader}, [2]string{"on duty", onDuty},
-		[2]string{"journal", fmt.Sprintf("%d entries open, %d in doubt", s.Journal.Open, s.Journal.InDoubt)},
+		[2]string{"clock", clock}, [2]string{"reader", s.Reader.Detail}, [2]string{"on duty", onDuty},
+		[2]string{"journal", record},
 		[2]string{"agent", fmt.Sprintf("%s, running for %v", s.Version, age(s.UptimeS))})
 }
 

@@ -254,7 +254,7 @@ type recorded struct {
 	State       string
 	Staff, Role string
 	Note        string
-	ListSeq     uint64                `json:"list_seq"`
+	ListSeq     uint64 `json:"list_seq"`
 }
 
 // journal lists what the terminal has recorded, after it verified.

@@ -386,11 +386,13 @@ func TestFaultsHaveTheReasonOfTheGate(t *testing.T) {
 		"annul":    second(r.client.Annul(t.Context(), Annulment{7, why("kei")})),
 		"mode":     second(r.client.SetMode(t.Context(), Mode{true, why("kei")})),
 		"shift":    second(r.client.ChangeShift(t.Context(), ShiftChange{true, Who{"kei", passcode}})),
-		"status":   second(r.client.Status(t.Context())),
 	} {
 		if p := refused(t, err, "fault", http.StatusServiceUnavailable); p.Reason != terminal.OutOfOrder || p.Refused() || !strings.Contains(p.Detail, "disk full") {
 			t.Errorf("%s: %+v", name, p)
 		}
+	}
+	if s, err := r.client.Status(t.Context()); err != nil || s.Journal.Detail != "disk full" {
+		t.Errorf("%+v, %v", s.Journal, err)
 	}
 }
 
@@ -408,7 +410,7 @@ func TestStatus(t *testing.T) {
 	if s.Gate != "gate-1" || s.Terminal != "gate-1-left" || s.Direction != "entry" || s.Signal != "caution" || len(s.Why) != 1 || s.Why[0] != terminal.DataStale ||
 		len(s.Halts) != 0 || s.List.Epoch != 1 || s.List.Seq != 2 || s.List.AgeS != 3600 || s.List.LeftS != 3600 || s.List.RevocationAsOf != nil ||
 		!s.Clock.Trusted || !s.Clock.Now.Equal(r.clock) || !s.Clock.Latest.Equal(r.clock.Add(-time.Minute)) || !s.Reader.Up || s.Reader.Detail != "Reader 1" ||
-		!s.Staff || *s.OnDuty != (Person{"mori", terminal.Supervisor}) || s.Journal != (JournalStatus{1, 2}) || s.Version != "v1" {
+		!s.Staff || *s.OnDuty != (Person{"mori", terminal.Supervisor}) || s.Journal != (JournalStatus{Open: 1, InDoubt: 2}) || s.Version != "v1" {
 		t.Errorf("%+v", s)
 	}
 	r.halted, r.list = true, errors.New("no list")

@@ -196,5 +196,6 @@ type ReaderStatus struct {
 // JournalStatus counts the reservations that are not settled.
 type JournalStatus struct {
 	Open    uint64 `json:"open"`
-	InDoubt uint64 `json:"in_doubt"` // for staff to settle
+	InDoubt uint64 `json:"in_doubt"`         // for staff to settle
+	Detail  string `json:"detail,omitempty"` // why they cannot be counted
 }
