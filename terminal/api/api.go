@@ -2,9 +2,9 @@
 // same machine: HTTP with JSON on a Unix socket in the state folder.
 //
 // It promises: only who owns the folder gets to the socket; whoever changes
-// something names a member of the staff, with their passcode, and a reason; what
-// is refused changes nothing, and says why as problem details (RFC 9457); and no
-// answer names a person: cards and tickets are pseudonyms.
+// something names a member of the staff, with their passcode, and why; what is
+// refused changes nothing, and says so as problem details (RFC 9457); and no
+// answer names a visitor: cards and tickets are pseudonyms.
 //
 // docs/staff.md lists what can be asked. Paths, members and problem types are a
 // promise: things are added, not changed.
