@@ -98,3 +98,19 @@ func (h *halts) wait(ctx context.Context) (context.Context, error) {
 		}
 	}
 }
+
+// Halted names the halts of the lane that are on.
+func (l *Lane) Halted() []string { return l.halts.get().names() }
+
+func (h Halt) names() []string {
+	names := []string{}
+	for _, n := range [...]struct {
+		halt Halt
+		name string
+	}{{HaltAlarm, "alarm"}, {HaltStaff, "staff"}, {HaltSensor, "sensor"}} {
+		if h&n.halt != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}

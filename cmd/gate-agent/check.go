@@ -43,6 +43,10 @@ is no error: both may come later.`,
 		if _, err := c.openSource(); err != nil {
 			return err
 		}
+		members, err := c.describeStaff()
+		if err != nil {
+			return err
+		}
 		custody, err := c.custody()
 		if err != nil {
 			return configError{err}
@@ -77,6 +81,7 @@ is no error: both may come later.`,
 
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s at gate %s, scope %s, mode %s\n", c.Terminal, c.Gate.Name, c.Scope, c.Mode)
+		fmt.Fprintf(w, "gate       %s, driver %s, %v for each to pass\n", c.Gate.Direction, c.Gate.Driver, c.Gate.PassTime.Duration)
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
 		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
@@ -87,6 +92,7 @@ is no error: both may come later.`,
 			fmt.Fprintf(w, "first use  on. %s\n", firstUseWarning)
 		}
 		fmt.Fprintf(w, "identity   %s\n", identity)
+		fmt.Fprintf(w, "staff      %s\n", members)
 		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {
@@ -119,6 +125,18 @@ func (c *config) describeIdentity() (string, error) {
 		return "", configError{fmt.Errorf("identity.key: %w", err)}
 	}
 	return fmt.Sprintf("SHA-256 of its public key %x", id), nil
+}
+
+// describeStaff says who may use the agent at the gate.
+func (c *config) describeStaff() (string, error) {
+	roster, err := c.openRoster()
+	if err != nil {
+		return "", err
+	}
+	if roster == nil {
+		return "none: nobody can let people in, annul or take the gate out of order (docs/staff.md)", nil
+	}
+	return fmt.Sprintf("%d in %s", roster.Len(), c.path(c.Staff.File)), nil
 }
 
 // checkJournal opens the journal for reading, if there is one.

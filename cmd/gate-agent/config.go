@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/api"
 )
 
 // A config is the agent's configuration file. docs/configuration.md describes
@@ -27,8 +29,10 @@ type config struct {
 	State    string           `toml:"state"`
 
 	Gate struct {
-		Name   string `toml:"name"`
-		Driver string `toml:"driver"`
+		Name      string             `toml:"name"`
+		Driver    string             `toml:"driver"`
+		Direction terminal.Direction `toml:"direction"`
+		PassTime  duration           `toml:"pass_time"`
 	} `toml:"gate"`
 
 	Reader struct {
@@ -69,6 +73,10 @@ type config struct {
 		Certificates []string `toml:"certificates"` // intermediate, terminal
 	} `toml:"external_auth"`
 
+	Staff struct {
+		File string `toml:"file"` // the roster; "" where staff does not use the agent
+	} `toml:"staff"`
+
 	Identity struct {
 		Key string `toml:"key"` // key URI; "" where nobody is registered
 	} `toml:"identity"`
@@ -106,6 +114,7 @@ func loadConfig(path string) (*config, error) {
 	c := &config{folder: filepath.Dir(path)}
 	c.Deadline.Duration = terminal.DefaultDeadline
 	c.Gate.Driver = "simulator"
+	c.Gate.PassTime.Duration = terminal.DefaultPassTime
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
 	c.HolderCheck.Timeout.Duration = terminal.DefaultHolderCheckTimeout
 	c.List.Every.Duration = time.Minute
@@ -144,6 +153,9 @@ func (c *config) check() error {
 	}
 	if c.Gate.Driver != "simulator" {
 		return fmt.Errorf("gate.driver is %q: this version drives only the \"simulator\"", c.Gate.Driver)
+	}
+	if d := c.Gate.PassTime.Duration; d < time.Second || d > time.Minute {
+		return fmt.Errorf("gate.pass_time is %v, want 1s to 60s", d)
 	}
 	for _, k := range []struct {
 		key   string
@@ -184,8 +196,23 @@ func (c *config) check() error {
 			return fmt.Errorf("%s: %w", k.key, err)
 		}
 	}
+	if err := api.CheckPath(c.socketPath()); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
 	_, err := c.pins()
 	return err
+}
+
+// lane is what a lane is told.
+func (c *config) lane(anchors anchor.Set, surface []cardauth.CVAuthority) terminal.Config {
+	return terminal.Config{
+		Scope: c.Scope, Terminal: c.Terminal, GateName: c.Gate.Name, Direction: c.Gate.Direction, Methods: c.Methods,
+		HolderCheck: map[jpki.Method]terminal.HolderCheck{
+			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
+		},
+		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration, PassTime: c.Gate.PassTime.Duration,
+		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
+	}
 }
 
 // wholePaths checks the paths in a key URI, if there is one. A relative path

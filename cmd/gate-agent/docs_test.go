@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/gate-agent/gate-agent/terminal/api"
 )
 
 func page(t *testing.T, name string) string {
@@ -50,17 +52,35 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	}
 }
 
-func TestEveryMemberOfACardReportIsDocumented(t *testing.T) {
+func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 	text := page(t, "cli.md")
-	for command, typ := range map[string]reflect.Type{"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport]()} {
+	for command, typ := range map[string]reflect.Type{
+		"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport](),
+		"status": reflect.TypeFor[api.Status](), "override": reflect.TypeFor[api.Decision](), "explain": reflect.TypeFor[explanation](),
+	} {
 		_, section, _ := strings.Cut(text, "\n### `"+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n### ")
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			if !strings.Contains(section, "`"+name+"`") {
-				t.Errorf("docs/cli.md lacks the member %s of %s --json", name, command)
+		var walk func(reflect.Type)
+		walk = func(typ reflect.Type) {
+			if typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+				typ = typ.Elem()
+			}
+			if typ.Kind() != reflect.Struct || typ.PkgPath() == "time" {
+				return
+			}
+			for i := range typ.NumField() {
+				field := typ.Field(i)
+				if !field.IsExported() {
+					continue
+				}
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				if !strings.Contains(section, "`"+name+"`") {
+					t.Errorf("docs/cli.md lacks the member %s of %s --json", name, command)
+				}
+				walk(field.Type)
 			}
 		}
+		walk(typ)
 	}
 }
 

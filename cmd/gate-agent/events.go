@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/gate-agent/gate-agent/terminal"
 )
@@ -15,6 +16,7 @@ import (
 // stream only watches.
 type eventLog struct {
 	out  *outlet
+	mu   sync.Mutex // the lane and staff may decide at once
 	enc  *json.Encoder
 	file io.Closer // nil: not ours
 }
@@ -41,8 +43,10 @@ func openEvents(name string, stdout io.Writer, log *slog.Logger) (*eventLog, err
 	return l, nil
 }
 
-// add takes a decision without waiting. Lanes do not share an event log.
+// add takes a decision without waiting.
 func (l *eventLog) add(d terminal.Decision) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	_ = l.enc.Encode(d.Event()) // an event is plain data, and an outlet takes everything
 }
 

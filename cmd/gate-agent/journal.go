@@ -94,7 +94,8 @@ func journalListCommand() *cobra.Command {
 		if since > 0 {
 			filter.Since = time.Now().Add(-since)
 		}
-		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindCommit, journal.KindAnnul, journal.KindStart, journal.KindList, journal.KindTrace}
+		known := []journal.Kind{journal.KindDecision, journal.KindReserve, journal.KindPassed, journal.KindCommit, journal.KindAnnul, journal.KindDoubt,
+			journal.KindIncident, journal.KindShift, journal.KindStart, journal.KindList, journal.KindTrace}
 		for _, k := range kinds {
 			if !slices.Contains(known, journal.Kind(k)) {
 				return cli.UsageError(fmt.Sprintf("--kind %q: want one of %q", k, known))

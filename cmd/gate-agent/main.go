@@ -3,6 +3,7 @@ package main
 
 import (
 	"errors"
+	_ "time/tzdata" // the time zones of venues, on a terminal that has none
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 // promise.
 const (
 	exitConfig  = 3 // the configuration is missing or wrong, or names what does not work
-	exitRefused = 4 // the data was refused: a list that is not trusted, a journal that is not whole, a card that proves nothing
+	exitRefused = 4 // the data was refused: a list that is not trusted, a journal that is not whole, a card that proves nothing, staff that may not
 )
 
 // The errors that choose them.
@@ -47,7 +48,9 @@ a PIN, looks the holder up in a signed list, decides, records and opens the gate
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
-	return cli.Root(root, runCommand(), checkConfigCommand(), cardCommand(), keyCommand(), listCommand(), journalCommand(), versionCommand())
+	return cli.Root(root, runCommand(), checkConfigCommand(), statusCommand(),
+		overrideCommand(), admitCommand(), annulCommand(), outOfOrderCommand(), shiftCommand(), staffCommand(), explainCommand(),
+		cardCommand(), keyCommand(), listCommand(), journalCommand(), versionCommand())
 }
 
 // withConfig gives a command its configuration.

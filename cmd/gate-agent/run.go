@@ -18,10 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/internal/cli"
-	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/gate"
+	"github.com/gate-agent/gate-agent/terminal/staff"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -68,7 +69,7 @@ func newLogger(w io.Writer) (log *slog.Logger, flush func()) {
 }
 
 // run wires the parts of a terminal together and serves its lane.
-func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, staff io.Reader) (err error) {
+func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, keys io.Reader) (err error) {
 	closing := func(f func() error) { err = errors.Join(err, f()) }
 
 	key, err := c.openScopeKey()
@@ -76,6 +77,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 		return err
 	}
 	dialogue, anchors, surface, err := c.openProof()
+	if err != nil {
+		return err
+	}
+	roster, err := c.openRoster()
 	if err != nil {
 		return err
 	}
@@ -100,15 +105,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 	defer closing(reader.Close)
 
 	simulator := gate.NewSimulator(func(what string) { log.Info(what) })
-	lane, err := terminal.NewLane(terminal.Config{
-		Scope: c.Scope, Terminal: c.Terminal, GateName: c.Gate.Name, Methods: c.Methods,
-		HolderCheck: map[jpki.Method]terminal.HolderCheck{
-			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
-		},
-		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration,
-		PassTime: terminal.DefaultPassTime,
-		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
-	}, terminal.Parts{
+	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
 		Rand: rand.Reader, Now: time.Now, After: time.After,
 		Incidents: func(i terminal.Incident) { logIncident(log, i) },
@@ -116,7 +113,14 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 			events.add(d)
 			logDecision(log, d)
 		},
-	})
+	}
+	var members *api.Staff
+	if roster != nil {
+		shift := staff.NewShift(record, time.Now)
+		members = &api.Staff{Roster: roster, Shift: shift}
+		parts.Checker, parts.OnDuty = shift.Checker(simulator), shift.OnDuty
+	}
+	lane, err := terminal.NewLane(c.lane(anchors, surface), parts)
 	if err != nil {
 		return configError{err}
 	}
@@ -144,11 +148,23 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 
 	// What runs beside the lane ends before the parts are closed. Staff keys
 	// do not: a read of standard input cannot be cancelled, and holds nothing.
-	go pressKeys(staff, simulator)
+	go pressKeys(keys, simulator)
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
+	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members}, reader)
+	if err != nil {
+		return err
+	}
+	// The lane ends after what staff asks: nothing opens a gate that was shut.
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	wg.Go(func() {
+		serve()
+		<-beside.Done()
+		end()
+	})
 	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
 	wg.Go(func() { watchList(beside, log, store, record) })
 	if source != nil {
@@ -164,7 +180,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, sta
 			})
 		})
 	}
-	err = lane.Run(ctx)
+	err = lane.Run(serving)
 	log.Info("stopped")
 	return err
 }

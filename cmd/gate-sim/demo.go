@@ -52,7 +52,7 @@ readers, which sees a card come and go only every 400 ms.`,
 			return err
 		}
 		d.out, d.say = cmd.OutOrStdout(), cmd.ErrOrStderr()
-		d.japanese = inJapanese()
+		d.japanese = cli.InJapanese()
 		d.field = newInProcess(len(gates))
 		if pcsc {
 			if d.field, err = newThroughPCSC(cmd.Context(), len(gates)); err != nil {

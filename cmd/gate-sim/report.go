@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -135,13 +134,3 @@ func percentile(values []time.Duration, p int) time.Duration {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Round(time.Microsecond)) / 1e6 }
-
-// inJapanese reports whether the person reads Japanese (POSIX locale names).
-func inJapanese() bool {
-	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
-		if v := os.Getenv(name); v != "" {
-			return strings.HasPrefix(v, "ja")
-		}
-	}
-	return false
-}

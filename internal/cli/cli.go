@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,6 +57,16 @@ func say(why string) {
 	case <-said:
 	case <-time.After(time.Second):
 	}
+}
+
+// InJapanese reports whether the person reads Japanese (POSIX locale names).
+func InJapanese() bool {
+	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
+		if v := os.Getenv(name); v != "" {
+			return strings.HasPrefix(v, "ja")
+		}
+	}
+	return false
 }
 
 // Root makes cmd the root of a program with these commands. Errors are left

@@ -250,7 +250,11 @@ type recorded struct {
 	CardID      string                `json:"card_id"`
 	HolderCheck terminal.CheckOutcome `json:"holder_check"`
 	Gate        string                `json:"gate"`
-	ListSeq     uint64                `json:"list_seq"`
+	People      uint32
+	State       string
+	Staff, Role string
+	Note        string
+	ListSeq     uint64 `json:"list_seq"`
 }
 
 // journal lists what the terminal has recorded, after it verified.

@@ -111,6 +111,15 @@ func (w *World) Row(img *vcard.Image, entitlement string) (whitelist.Listed, err
 	return whitelist.Listed{Head: head.Bytes(), Row: row}, nil
 }
 
+// Order is the row of an order that staff can find somebody by, with one
+// entitlement that is used up once.
+func (w *World) Order(number, entitlement string) (whitelist.Listed, error) {
+	head, err := whitelist.OrderHead(number)
+	return whitelist.Listed{Head: head, Row: whitelist.Row{
+		Status: whitelist.Active, Entitlements: []whitelist.Entitlement{{ID: entitlement, Uses: 1}},
+	}}, err
+}
+
 // List writes a signed list of the rows, with the world's manifest.
 func (w *World) List(rows ...whitelist.Listed) ([]byte, error) {
 	var b bytes.Buffer

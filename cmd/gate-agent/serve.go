@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/api"
+	"github.com/gate-agent/gate-agent/terminal/journal"
+	"github.com/gate-agent/gate-agent/terminal/staff"
+)
+
+// socketPath is where the running agent is asked.
+func (c *config) socketPath() string { return filepath.Join(c.path(c.State), api.SocketName) }
+
+// openRoster opens the roster, nil when none is configured.
+func (c *config) openRoster() (*staff.Roster, error) {
+	if c.Staff.File == "" {
+		return nil, nil
+	}
+	roster, err := staff.Load(c.path(c.Staff.File), nil)
+	if err != nil {
+		return nil, configError{fmt.Errorf("staff.file: %w", err)}
+	}
+	return roster, nil
+}
+
+// An annals is a journal as package api knows one.
+type annals struct{ *journal.Journal }
+
+// AnnulBy implements api.Journal.
+func (a annals) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
+	err := a.Journal.AnnulBy(ctx, r, by, note)
+	if errors.Is(err, journal.ErrSettled) {
+		return fmt.Errorf("%w: %d", api.ErrSettled, r)
+	}
+	return err
+}
+
+// lookForReaders bounds how long a status waits for pcscd.
+const lookForReaders = 2 * time.Second
+
+// serveAPI answers staff at the socket until ctx ends. That it fails is told,
+// and does not shut the gate.
+func (c *config) serveAPI(ctx context.Context, log *slog.Logger, parts api.Parts, reader *pcsc.Lane) (serve func(), err error) {
+	socket, err := api.Listen(c.socketPath())
+	if err != nil {
+		return nil, configError{err}
+	}
+	parts.Gate, parts.Terminal, parts.Direction = c.Gate.Name, c.Terminal, c.Gate.Direction
+	parts.Version, parts.Now = version(), time.Now
+	parts.Readers = func(ctx context.Context) (string, bool) {
+		ctx, cancel := context.WithTimeout(ctx, lookForReaders)
+		defer cancel()
+		now := describeReaders(ctx, reader, c.Reader.Slots)
+		return now.text, now.ready
+	}
+	server := api.New(parts)
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
+	return func() {
+		if err := api.Serve(ctx, server, socket); err != nil {
+			log.Error("staff is not answered any more", "error", err)
+		}
+	}, nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/internal/words"
+	"github.com/gate-agent/gate-agent/terminal/api"
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status --config FILE [--json]",
+		Short: "Ask the running agent how it and its gate are",
+		Long: `Status asks the running agent how it and its gate are: what the lamps show and why,
+list, clock, reader, who is on duty. It needs no passcode. ゲートの状態を表示します。`,
+		Example: "  gate-agent status --config /etc/gate-agent/config.toml",
+		Args:    cli.Args(cobra.NoArgs),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
+		s, err := c.client().Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+		}
+		return printLines(cmd.OutOrStdout(), describeStatus(s))
+	})
+	return cmd
+}
+
+// signalWords says what the lamps show.
+var signalWords = map[string]words.Text{
+	"ready":        {EN: "ready", JA: "利用できます"},
+	"caution":      {EN: "ready, with a warning", JA: "注意して利用できます"},
+	"out_of_order": {EN: "out of order", JA: "停止中"},
+	"emergency":    {EN: "emergency: the gate stands open", JA: "非常開放中"},
+}
+
+func describeStatus(s api.Status) [][2]string {
+	shows := s.Signal
+	if w, ok := signalWords[s.Signal]; ok {
+		shows = w.EN + " / " + w.JA
+	}
+	lines := [][2]string{
+		{"gate", fmt.Sprintf("%s (%s), terminal %s", s.Gate, s.Direction, s.Terminal)},
+		{"shows", shows},
+	}
+	for _, r := range s.Why {
+		said := words.Reason(r)
+		lines = append(lines, [2]string{"because", fmt.Sprintf("%s: %s %s", r, said.EN, said.JA)})
+	}
+	if len(s.Halts) > 0 {
+		lines = append(lines, [2]string{"halted by", strings.Join(s.Halts, ", ")})
+	}
+	if l := s.List; l == nil {
+		lines = append(lines, [2]string{"list", noList})
+	} else {
+		lines = append(lines,
+			[2]string{"list", fmt.Sprintf("epoch %d, seq %d, issued %s, %v ago", l.Epoch, l.Seq, localTime(l.IssuedAt), age(l.AgeS))},
+			[2]string{"not after", expiry(*l)}, [2]string{"revocation", revocation(*l)})
+	}
+	clock := localTime(s.Clock.Now)
+	if !s.Clock.Trusted {
+		clock += ": NOT TRUSTED, it is behind what has surely passed. Set it / 時計が遅れています"
+	}
+	onDuty := describePerson(s.OnDuty)
+	if !s.Staff {
+		onDuty = "no staff is configured (docs/staff.md)"
+	}
+	record := fmt.Sprintf("%d entries open, %d in doubt", s.Journal.Open, s.Journal.InDoubt)
+	if s.Journal.Detail != "" {
+		record = s.Journal.Detail
+	}
+	return append(lines,
+		[2]string{"clock", clock}, [2]string{"reader", s.Reader.Detail}, [2]string{"on duty", onDuty},
+		[2]string{"journal", record},
+		[2]string{"agent", fmt.Sprintf("%s, running for %v", s.Version, age(s.UptimeS))})
+}
+
+func expiry(l api.ListStatus) string {
+	if l.LeftS < 0 {
+		return fmt.Sprintf("%s: EXPIRED %v ago / 期限切れ", localTime(l.NotAfter), age(-l.LeftS))
+	}
+	return fmt.Sprintf("%s, in %v", localTime(l.NotAfter), age(l.LeftS))
+}
+
+func revocation(l api.ListStatus) string {
+	if l.RevocationAsOf == nil {
+		return "the list knows none"
+	}
+	return fmt.Sprintf("as of %s, %v ago", localTime(*l.RevocationAsOf), age(*l.RevocationAgeS))
+}
+
+func localTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+
+func age(seconds int64) time.Duration { return time.Duration(seconds) * time.Second }

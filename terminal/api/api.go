@@ -1,0 +1,172 @@
+// Package api is the door of a running agent for staff and for programs on the
+// same machine: HTTP with JSON on a Unix socket in the state folder.
+//
+// It promises: only who owns the folder gets to the socket; whoever changes
+// something names a member of the staff, with their passcode, and why; what is
+// refused changes nothing, and says so as problem details (RFC 9457); and no
+// answer names a visitor: cards and tickets are pseudonyms.
+//
+// docs/staff.md lists what can be asked. Paths, members and problem types are a
+// promise: things are added, not changed.
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gate-agent/gate-agent/terminal"
+)
+
+// A Lane is what staff can do at a gate. *terminal.Lane is one.
+type Lane interface {
+	Idle() (terminal.Signal, []terminal.Reason)
+	Halted() []string
+	Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error)
+	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string) (terminal.Decision, error)
+	SetOutOfOrder(ctx context.Context, by terminal.Staff, note string, on bool) error
+}
+
+// A Journal is what the record is asked for.
+type Journal interface {
+	// AnnulBy settles a reservation for which nobody passed. The error is
+	// ErrSettled when there is none of that number that still counts.
+	AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error
+
+	// Unsettled counts the reservations that are open, and those in doubt.
+	Unsettled(ctx context.Context) (open, inDoubt uint64, err error)
+
+	// Latest is as in terminal.Journal.
+	Latest() time.Time
+}
+
+// ErrSettled says that no reservation of that number counts.
+var ErrSettled = errors.New("no reservation of that number counts: it was annulled before, or never made")
+
+// A Roster tells who somebody is. *staff.Roster is one.
+type Roster interface {
+	Identify(name, passcode string) (terminal.Staff, error)
+}
+
+// A Shift is who is on duty. *staff.Shift is one.
+type Shift interface {
+	Begin(ctx context.Context, by terminal.Staff) error
+	End(ctx context.Context, by terminal.Staff) error
+	OnDuty() terminal.Staff
+}
+
+// Parts are what a server works with.
+type Parts struct {
+	Gate, Terminal, Version string
+	Direction               terminal.Direction
+
+	Lane    Lane
+	Journal Journal
+	List    terminal.List
+	Readers func(ctx context.Context) (names string, up bool)
+
+	// Staff is nil where no roster is configured: then nothing can be changed.
+	Staff *Staff
+
+	// Now is the wall clock.
+	Now func() time.Time
+}
+
+// Staff is a roster, and who of it is on duty.
+type Staff struct {
+	Roster
+	Shift
+}
+
+// Limits of a request.
+const (
+	MaxBody   = 64 << 10 // bytes
+	MaxReason = 300      // bytes
+
+	patience = 20 * time.Second // for the gate to be free
+)
+
+// New makes a server for Serve. Its ErrorLog may be set.
+func New(p Parts) *http.Server {
+	s := &server{Parts: p, started: time.Now()}
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/status", answer(s.status))
+	mux.Handle("POST /v1/annulments", act(s, s.annul))
+	mux.Handle("POST /v1/overrides", act(s, s.override))
+	mux.Handle("POST /v1/admissions", act(s, s.admit))
+	mux.Handle("POST /v1/mode", act(s, s.mode))
+	mux.Handle("POST /v1/shift", act(s, s.shift))
+	mux.Handle("/", answer(unknown))
+	return &http.Server{
+		Handler: mux, MaxHeaderBytes: 8 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
+		WriteTimeout: 10*time.Second + patience + terminal.Grace + 10*time.Second, // a deadline of a lane is at most 10 s
+	}
+}
+
+type server struct {
+	Parts
+	started time.Time // with a monotonic reading
+}
+
+// act answers what staff asks, once it is known who they are.
+func act[R request](s *server, do func(context.Context, terminal.Staff, R) (any, error)) http.Handler {
+	return answer(func(r *http.Request) (any, error) {
+		var asked R
+		if err := decode(r, &asked); err != nil {
+			return nil, err
+		}
+		if err := asked.check(); err != nil {
+			return nil, err
+		}
+		by, err := s.identify(asked.who())
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeoutCause(r.Context(), patience, errBusy)
+		defer cancel()
+		return do(ctx, by, asked)
+	})
+}
+
+func (s *server) identify(w Who) (terminal.Staff, error) {
+	if s.Staff == nil {
+		return terminal.Staff{}, &Problem{kind: noStaff, Detail: "the configuration names no roster: set staff.file and restart the agent"}
+	}
+	return s.Staff.Identify(w.Staff, string(w.Passcode))
+}
+
+func (s *server) annul(ctx context.Context, by terminal.Staff, r Annulment) (any, error) {
+	if err := by.May(terminal.Steward); err != nil {
+		return nil, err
+	}
+	// Not cancelled: a write that is given up half-way might stand after all.
+	err := s.Journal.AnnulBy(context.WithoutCancel(ctx), terminal.Reservation(r.Reservation), by, r.Reason)
+	return Annulled{r.Reservation}, err
+}
+
+func (s *server) override(ctx context.Context, by terminal.Staff, r Override) (any, error) {
+	return decided(s.Lane.Override(ctx, by, r.Reason, r.People))
+}
+
+func (s *server) admit(ctx context.Context, by terminal.Staff, r Admission) (any, error) {
+	return decided(s.Lane.AdmitOrder(ctx, by, r.Reason, r.Order))
+}
+
+func (s *server) mode(ctx context.Context, by terminal.Staff, r Mode) (any, error) {
+	return InMode{r.OutOfOrder}, s.Lane.SetOutOfOrder(ctx, by, r.Reason, r.OutOfOrder)
+}
+
+func (s *server) shift(ctx context.Context, by terminal.Staff, r ShiftChange) (any, error) {
+	change := s.Staff.End
+	if r.Begin {
+		change = s.Staff.Begin
+	}
+	err := change(ctx, by)
+	return OnDuty{person(s.Staff.OnDuty())}, err
+}
+
+func unknown(r *http.Request) (any, error) {
+	return nil, &Problem{kind: noResource, Detail: r.Method + " " + r.URL.Path + ": docs/staff.md lists what there is"}
+}

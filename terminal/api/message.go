@@ -1,0 +1,201 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// Who says who asks.
+type Who struct {
+	Staff    string   `json:"staff"`
+	Passcode Passcode `json:"passcode"`
+}
+
+// A Passcode is printed as XX.
+type Passcode string
+
+// Format implements fmt.Formatter.
+func (Passcode) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "XX") }
+
+// Why is who asks, and why, in their words, which go into the journal.
+type Why struct {
+	Reason string `json:"reason"`
+	Who
+}
+
+// What is asked. Every member is needed.
+type (
+	// An Annulment: nobody passed for the reservation.
+	Annulment struct {
+		Reservation uint64 `json:"reservation"`
+		Why
+	}
+	// An Override lets people in without a card and without a ticket.
+	Override struct {
+		People uint32 `json:"people"`
+		Why
+	}
+	// An Admission lets somebody in by the number of their order.
+	Admission struct {
+		Order string `json:"order"`
+		Why
+	}
+	// A Mode takes the gate out of order, or back into it.
+	Mode struct {
+		OutOfOrder bool `json:"out_of_order"`
+		Why
+	}
+	// A ShiftChange begins or ends the shift of who asks.
+	ShiftChange struct {
+		Begin bool `json:"begin"`
+		Who
+	}
+)
+
+// A request is one of them.
+type request interface {
+	who() Who
+	check() error
+}
+
+func (w Who) who() Who     { return w }
+func (w Who) check() error { return nil }
+
+func (w Why) check() error {
+	switch {
+	case strings.TrimSpace(w.Reason) == "":
+		return &Problem{kind: noReason, Detail: "say why, in a few words"}
+	case len(w.Reason) > MaxReason:
+		return malformed("reason has %d bytes, at most %d", len(w.Reason), MaxReason)
+	case strings.ContainsFunc(w.Reason, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return malformed("reason has a character that cannot be printed")
+	}
+	return nil
+}
+
+func (o Override) check() error {
+	if o.People < 1 || o.People > terminal.MaxAdmitted {
+		return malformed("people is %d, want 1 to %d", o.People, terminal.MaxAdmitted)
+	}
+	return o.Why.check()
+}
+
+func (a Admission) check() error {
+	if _, err := whitelist.OrderHead(a.Order); err != nil {
+		return malformed("order: %v", err)
+	}
+	return a.Why.check()
+}
+
+// What is answered.
+type (
+	// Annulled names the reservation that no longer counts.
+	Annulled struct {
+		Reservation uint64 `json:"reservation"`
+	}
+	// InMode says how the gate is now.
+	InMode struct {
+		OutOfOrder bool `json:"out_of_order"`
+	}
+	// OnDuty says who is on duty, null when nobody is.
+	OnDuty struct {
+		OnDuty *Person `json:"on_duty"`
+	}
+	// A Person of the staff.
+	Person struct {
+		Name string        `json:"name"`
+		Role terminal.Role `json:"role"`
+	}
+	// A Decision is what came of an override or an admission.
+	Decision struct {
+		Verdict     terminal.Verdict  `json:"verdict"`
+		Reason      terminal.Reason   `json:"reason"`
+		People      uint32            `json:"people"`      // who may pass
+		Reservation uint64            `json:"reservation"` // 0 when nobody may
+		Others      []Refusal         `json:"others,omitempty"`
+		Warnings    []terminal.Reason `json:"warnings,omitempty"`
+		Message     string            `json:"message,omitempty"` // of the ticket, for staff
+	}
+	// A Refusal is why another ticket of the same order does not admit.
+	Refusal struct {
+		Entitlement string          `json:"entitlement"`
+		Reason      terminal.Reason `json:"reason"`
+	}
+)
+
+// decided turns a decision into an answer. A person whom the list does not have
+// was decided about; any other error is a fault.
+func decided(d terminal.Decision, err error) (any, error) {
+	if err != nil && !errors.Is(err, whitelist.ErrNotListed) {
+		return nil, err
+	}
+	a := Decision{Verdict: d.Verdict, Reason: d.Reason, People: d.People, Reservation: uint64(d.Reservation), Warnings: d.Warnings, Message: d.Message}
+	for _, o := range d.Others {
+		a.Others = append(a.Others, Refusal(o))
+	}
+	return a, nil
+}
+
+func person(s terminal.Staff) *Person {
+	if s == (terminal.Staff{}) {
+		return nil
+	}
+	return &Person{s.Name, s.Role}
+}
+
+// Status is how the agent and its gate are.
+type Status struct {
+	Terminal  string            `json:"terminal"`
+	Gate      string            `json:"gate"`
+	Direction string            `json:"direction"` // entry or exit
+	Signal    string            `json:"signal"`    // what the lamps show while nobody is served
+	Why       []terminal.Reason `json:"why"`       // it is not ready
+	Halts     []string          `json:"halts"`     // alarm, staff, sensor
+	List      *ListStatus       `json:"list"`      // null: none in force
+	Clock     ClockStatus       `json:"clock"`
+	Reader    ReaderStatus      `json:"reader"`
+	Staff     bool              `json:"staff"`   // a roster is configured
+	OnDuty    *Person           `json:"on_duty"` // null: nobody
+	Journal   JournalStatus     `json:"journal"`
+	Version   string            `json:"version"`
+	UptimeS   int64             `json:"uptime_s"`
+}
+
+// ListStatus is the list in force. Ages are whole seconds.
+type ListStatus struct {
+	Epoch          uint64     `json:"epoch"`
+	Seq            uint64     `json:"seq"`
+	IssuedAt       time.Time  `json:"issued_at"`
+	AgeS           int64      `json:"age_s"`
+	NotAfter       time.Time  `json:"not_after"`
+	LeftS          int64      `json:"left_s"`           // negative: it has expired
+	RevocationAsOf *time.Time `json:"revocation_as_of"` // null: it has no revocation data
+	RevocationAgeS *int64     `json:"revocation_age_s"`
+}
+
+// ClockStatus is how the terminal's clock stands to what has surely passed.
+type ClockStatus struct {
+	Now     time.Time  `json:"now"`
+	Trusted bool       `json:"trusted"`
+	Latest  *time.Time `json:"latest"` // greatest instant in the journal, null when there is none
+}
+
+// ReaderStatus is whether cards can be read.
+type ReaderStatus struct {
+	Up     bool   `json:"up"`
+	Detail string `json:"detail"` // names of the readers, or why there are none
+}
+
+// JournalStatus counts the reservations that are not settled.
+type JournalStatus struct {
+	Open    uint64 `json:"open"`
+	InDoubt uint64 `json:"in_doubt"`         // for staff to settle
+	Detail  string `json:"detail,omitempty"` // why they cannot be counted
+}

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// signals are the names of what the lamps show while nobody is served.
+var signals = map[terminal.Signal]string{
+	terminal.ShowReady: "ready", terminal.ShowCaution: "caution",
+	terminal.ShowOutOfOrder: "out_of_order", terminal.ShowEmergency: "emergency",
+}
+
+func (s *server) status(r *http.Request) (any, error) {
+	now, latest := s.Now(), s.Journal.Latest()
+	shows, why := s.Lane.Idle()
+	st := Status{
+		Terminal: s.Terminal, Gate: s.Gate, Direction: s.Direction.String(),
+		Signal: signals[shows], Why: append([]terminal.Reason{}, why...), Halts: s.Lane.Halted(),
+		Staff: s.Staff != nil, Version: s.Version, UptimeS: int64(time.Since(s.started).Seconds()),
+	}
+	if s.Staff != nil {
+		st.OnDuty = person(s.Staff.OnDuty())
+	}
+	list := whitelist.Manifest{}
+	if view, err := s.List.Current(); err == nil {
+		list = view.Manifest()
+		view.Release()
+		st.List = listStatus(list, now)
+	}
+	st.Clock = ClockStatus{Now: now.UTC(), Trusted: terminal.TrustsClock(now, latest, list), Latest: known(latest)}
+	st.Reader.Detail, st.Reader.Up = s.Readers(r.Context())
+	// Whatever is broken: somebody asks because it is.
+	var err error
+	if st.Journal.Open, st.Journal.InDoubt, err = s.Journal.Unsettled(r.Context()); err != nil {
+		st.Journal.Detail = err.Error()
+	}
+	return st, nil
+}
+
+func listStatus(m whitelist.Manifest, now time.Time) *ListStatus {
+	l := &ListStatus{
+		Epoch: m.Epoch, Seq: m.Seq, IssuedAt: m.IssuedAt, AgeS: seconds(m.IssuedAt, now),
+		NotAfter: m.NotAfter, LeftS: seconds(now, m.NotAfter), RevocationAsOf: known(m.RevocationAsOf),
+	}
+	if l.RevocationAsOf != nil {
+		age := seconds(m.RevocationAsOf, now)
+		l.RevocationAgeS = &age
+	}
+	return l
+}
+
+func seconds(from, to time.Time) int64 { return to.Unix() - from.Unix() }
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,35 @@
+package terminal
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// Suppose returns what a lane with this configuration would decide on if the
+// card of a row came to it, for Explain: all but the histories. Clock and floor
+// are as in Facts. The method is that by which the card would have to prove
+// itself.
+func (c Config) Suppose(row whitelist.Row, list whitelist.Manifest, clock, floor time.Time) (Facts, jpki.Method, error) {
+	l := Lane{Config: c}
+	method := (&Prover{Methods: c.Methods, FirstUse: c.FirstUse, Anchors: c.Anchors}).choose(row).method
+	f := Facts{
+		Instant: instantOf(clock, floor, list), Clock: clock, Direction: c.Direction, Row: row,
+		List: list, Floor: floor, HolderCheck: l.holderCheck(method),
+	}
+	place, err := l.place(list)
+	if errors.Is(err, ErrUnknownGate) {
+		err = nil // Decide says so
+	}
+	f.Place = place
+	return f, method, err
+}
+
+// TrustsClock reports whether a clock can be relied on beside a list and the
+// latest time that was ever recorded.
+func TrustsClock(clock, floor time.Time, list whitelist.Manifest) bool {
+	return !slices.ContainsFunc(conditions(list, clock, clock, floor), func(c condition) bool { return c.reason == ClockUntrusted })
+}
