@@ -10,8 +10,8 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// What staff does at a lane. Each names who it was and why, in their words, and
-// is in the journal before it has an effect.
+// What staff does at a lane. Each names who it was and why, in their words. What
+// lets people in is in the journal before it has an effect.
 
 // MaxAdmitted is how many people staff lets in at once.
 const MaxAdmitted = 100
@@ -26,15 +26,15 @@ var ErrNote = errors.New("a reason is missing")
 // supervisor. It waits until nobody is served, and returns when the gate is open;
 // the passage is observed as that of a card.
 func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint32) (Decision, error) {
-	d := Decision{Verdict: Admit, Reason: Override, Staff: by, Note: note, People: people}
 	switch err := by.May(Supervisor); {
 	case err != nil:
-		return d, err
+		return Decision{}, err
 	case note == "":
-		return d, ErrNote
+		return Decision{}, ErrNote
 	case people < 1 || people > MaxAdmitted:
-		return d, fmt.Errorf("%d people: want 1 to %d", people, MaxAdmitted)
+		return Decision{}, fmt.Errorf("%d people: want 1 to %d", people, MaxAdmitted)
 	}
+	d := Decision{Verdict: Admit, Reason: Override, Staff: by, Note: note, People: people}
 	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
 		d.Zone = l.zone()
 		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, 0)
@@ -50,17 +50,17 @@ func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint3
 // the entry counts as one, so that the card does not open the gate once more. It
 // takes a supervisor.
 func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (Decision, error) {
-	d := Decision{Method: ByOrder, Staff: by, Note: note}
 	switch err := by.May(Supervisor); {
 	case err != nil:
-		return d, err
+		return Decision{}, err
 	case note == "":
-		return d, ErrNote
+		return Decision{}, ErrNote
 	}
 	head, err := whitelist.OrderHead(order)
 	if err != nil {
-		return d, err
+		return Decision{}, err
 	}
+	d := Decision{Method: ByOrder, Staff: by, Note: note}
 	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
 		view, err := l.List.Current()
 		if err != nil {
@@ -89,19 +89,25 @@ func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (De
 	})
 }
 
-// desk has one turn of a lane for what staff does. The error is that of act, and
-// the decision is published whatever it is.
+// desk has one turn of a running lane for what staff does. The error is that of
+// act, and the decision is published whatever it is.
 func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit) error) (Decision, error) {
 	select {
 	case l.turn <- struct{}{}:
+	case <-l.ended:
+		return Decision{}, errHalted
 	case <-ctx.Done():
-		return d, context.Cause(ctx)
+		return Decision{}, context.Cause(ctx)
+	}
+	running, err := l.halts.staffed()
+	if err != nil {
+		<-l.turn
+		return Decision{}, err
 	}
 	start := time.Now()
 	d.Instant, d.Gate, d.Direction = l.Now(), l.GateName, l.Direction
 	permit := newPermit(start.Add(l.Deadline))
-	err := act(&d, permit)
-	if err != nil {
+	if err = act(&d, permit); err != nil {
 		d.Verdict, d.Reason, d.Cause, d.People = Deny, ReasonOf(err), err, 0
 	}
 	d.Elapsed = time.Since(start)
@@ -111,10 +117,10 @@ func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit
 		return d, err
 	}
 	// The gate is open: whoever asked need not wait, and may go away.
-	l.passing.Go(func() {
-		l.pass(context.WithoutCancel(ctx), d, l.seen, l.done)
-		<-l.turn
-	})
+	go func() {
+		l.pass(running, d, l.seen, l.done)
+		<-l.turn // which Run waits for
+	}()
 	return d, nil
 }
 
@@ -127,10 +133,18 @@ func (l *Lane) SetOutOfOrder(ctx context.Context, by Staff, note string, on bool
 	if note == "" {
 		return ErrNote
 	}
-	if !l.halts.set(HaltStaff, on) {
-		return nil
+	i := Incident{Reason: OutOfOrder, State: state(on), Staff: by, Note: note}
+	var err error
+	switch was := l.halts.get()&HaltStaff != 0; {
+	case was == on:
+	case on: // at once, and although it may not be written
+		l.halts.set(HaltStaff, true)
+		err = l.incident(ctx, i)
+	default:
+		if err = l.incident(ctx, i); err == nil {
+			l.halts.set(HaltStaff, false)
+		}
 	}
-	err := l.incident(ctx, Incident{Reason: OutOfOrder, State: state(on), Staff: by, Note: note})
 	l.look(ctx)
 	return err
 }

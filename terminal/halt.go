@@ -19,7 +19,7 @@ const (
 // What ends a tap that was going on.
 var (
 	errAlarm  = errors.New("fire alarm: the gate stands open")
-	errHalted = errors.New("the lane was taken out of order")
+	errHalted = errors.New("the lane is not in service")
 )
 
 // halts are those that are on.
@@ -73,6 +73,20 @@ func (h *halts) set(which Halt, on bool) bool {
 		h.free = make(chan struct{})
 	}
 	return was != h.on
+}
+
+// staffed returns the context of the running lane, unless staff cannot open its
+// gate now: out of order is no reason.
+func (h *halts) staffed() (context.Context, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.run == nil:
+		return nil, errHalted
+	case h.on&^HaltStaff != 0:
+		return nil, cause(h.on)
+	}
+	return h.run, h.run.Err()
 }
 
 func (h *halts) get() Halt {

@@ -95,8 +95,7 @@ type Lane struct {
 	door  door
 	halts halts
 	turn  chan struct{} // holds one while somebody is served
-
-	passing sync.WaitGroup // of whoever staff let in
+	ended chan struct{} // closed when nobody is any more
 
 	// Of whoever is served.
 	seen <-chan Sensed
@@ -149,10 +148,10 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 || c.PassTime <= 0 {
 		return nil, errors.New("lane: deadlines must be positive")
 	}
-	return &Lane{Config: c, Parts: p, turn: make(chan struct{}, 1)}, nil
+	return &Lane{Config: c, Parts: p, turn: make(chan struct{}, 1), ended: make(chan struct{})}, nil
 }
 
-// Run serves taps until ctx ends, and returns nil then. Any other return is a
+// Run serves taps until ctx ends, and returns nil then. It runs once. Any other return is a
 // reader that cannot work any more. The relay is at rest when it returns.
 func (l *Lane) Run(ctx context.Context) error {
 	l.halts.begin(ctx)
@@ -161,7 +160,8 @@ func (l *Lane) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { l.watch(watching) })
 	err := l.run(ctx)
-	l.passing.Wait()
+	l.turn <- struct{}{} // whoever staff let in has passed
+	close(l.ended)
 	stop()
 	watch.Wait()
 	return errors.Join(err, l.Gate.Shut())

@@ -81,7 +81,7 @@ is no error: both may come later.`,
 
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s at gate %s, scope %s, mode %s\n", c.Terminal, c.Gate.Name, c.Scope, c.Mode)
-		fmt.Fprintf(w, "gate       %s, driver %s, %v for each to pass\n", c.Gate.Direction, c.Gate.Driver, c.Gate.PassTime.Duration)
+		fmt.Fprintf(w, "gate       %s, %s, driver %s, %v for each to pass\n", c.Gate.Mode, c.Gate.Direction, c.Gate.Driver, c.Gate.PassTime.Duration)
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
 		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))

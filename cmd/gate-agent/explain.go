@@ -50,6 +50,9 @@ What it takes for granted it says. Speaks Japanese when LANG does.
 		return nil
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
+		if c.Gate.Mode == terminal.Muster {
+			return refusedError{fmt.Errorf("gate.mode is %q: a shelter counts every genuine card, there is nothing to explain", c.Gate.Mode)}
+		}
 		clock := time.Now()
 		if at != "" {
 			var err error

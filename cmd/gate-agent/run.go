@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,7 +20,6 @@ import (
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
-	"github.com/gate-agent/gate-agent/terminal/gate"
 	"github.com/gate-agent/gate-agent/terminal/staff"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -104,9 +102,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	defer closing(reader.Close)
 
-	simulator := gate.NewSimulator(func(what string) { log.Info(what) })
+	door, shut, err := c.openGate(log, keys)
+	if err != nil {
+		return err
+	}
+	defer closing(shut)
 	parts := terminal.Parts{
-		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: simulator, Checker: simulator,
+		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: door, Checker: door,
 		Rand: rand.Reader, Now: time.Now, After: time.After,
 		Incidents: func(i terminal.Incident) { logIncident(log, i) },
 		Observe: func(d terminal.Decision) {
@@ -118,7 +120,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if roster != nil {
 		shift := staff.NewShift(record, time.Now)
 		members = &api.Staff{Roster: roster, Shift: shift}
-		parts.Checker, parts.OnDuty = shift.Checker(simulator), shift.OnDuty
+		parts.Checker, parts.OnDuty = shift.Checker(door), shift.OnDuty
 	}
 	lane, err := terminal.NewLane(c.lane(anchors, surface), parts)
 	if err != nil {
@@ -146,9 +148,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		log.Info("key custody", "medium", s)
 	}
 
-	// What runs beside the lane ends before the parts are closed. Staff keys
-	// do not: a read of standard input cannot be cancelled, and holds nothing.
-	go pressKeys(keys, simulator)
+	// What runs beside the lane ends before the parts are closed.
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -213,16 +213,4 @@ func logIncident(log *slog.Logger, i terminal.Incident) {
 		attrs = append(attrs, "cause", i.Cause.Error())
 	}
 	log.Warn("gate", attrs...)
-}
-
-// pressKeys reads staff keys: "c" confirms, "r" refuses.
-func pressKeys(r io.Reader, g *gate.Simulator) {
-	for s := bufio.NewScanner(r); s.Scan(); {
-		switch s.Text() {
-		case "c":
-			g.Press(true)
-		case "r":
-			g.Press(false)
-		}
-	}
 }

@@ -60,7 +60,7 @@ func TestConfigurationErrorsNameTheKey(t *testing.T) {
 		{`state    = "state"`, "state = \"" + strings.Repeat("s", 97) + "\"", "at most 107: choose a state folder with a shorter path"},
 		{"[scope_key]", "[staff]\nfile = \"absent.toml\"\n\n[scope_key]", "staff.file: open "},
 		{"[scope_key]", "[staff]\nfile = \"config.toml\"\n\n[scope_key]", `unknown key "mode"`},
-		{`driver = "simulator"`, `driver = "gpio"`, `gate.driver is "gpio": this version drives only the "simulator"`},
+		{`driver = "simulator"`, `driver = "gpio"`, `gate.relay.pin: missing`},
 		{"[scope_key]", "[reader]\nslots = [\"[\"]\n\n[scope_key]", "reader.slots: "},
 		{"files        =", "pins = [\"12\"]\nfiles =", `anchors.pins has "12": want the SHA-256`},
 		{`"ca.pem"`, `"absent.pem"`, "anchors.files: open "},

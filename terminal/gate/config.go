@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -21,6 +22,9 @@ type Config struct {
 	Confirm InputConfig  `toml:"confirm"` // staff: this is the holder
 	Refuse  InputConfig  `toml:"refuse"`  // staff: this is not
 }
+
+// IsZero reports whether nothing is wired.
+func (c Config) IsZero() bool { return reflect.ValueOf(c).IsZero() }
 
 // RelayConfig is the contact that opens the gate.
 type RelayConfig struct {

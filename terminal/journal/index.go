@@ -71,7 +71,7 @@ func fold(ctx context.Context, tx *sql.Tx, table string, e *Event) (change, erro
 		return settle(ctx, tx, table, e, committed, reserved, doubtful)
 	case KindAnnul:
 		if e.Staff != "" {
-			return settle(ctx, tx, table, e, annulled, reserved, doubtful, committed)
+			return settle(ctx, tx, table, e, annulled, doubtful, committed)
 		}
 		return settle(ctx, tx, table, e, annulled, reserved, doubtful)
 	case KindDoubt:

@@ -102,8 +102,8 @@ func (j *Journal) Annul(ctx context.Context, r terminal.Reservation, why termina
 	return j.settle(ctx, "annulling an entry", &Event{Kind: KindAnnul, Reservation: uint64(r), Reason: why})
 }
 
-// AnnulBy is Annul on the word of staff, who says why, also of an entry that was
-// committed.
+// AnnulBy annuls an entry that was committed or is in doubt, on the word of staff,
+// who says why. While people are still passing the error is ErrSettled.
 func (j *Journal) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
 	const doing = "annulling an entry"
 	if by.Name == "" {
