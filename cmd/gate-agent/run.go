@@ -87,7 +87,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	defer closing(store.Close)
-	record, err := c.openJournal()
+	var lane *terminal.Lane
+	record, err := c.openJournal(func() time.Time {
+		if lane != nil {
+			return lane.Time() // a clock that is set while people pass raises no floor
+		}
+		return time.Now()
+	})
 	if err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	defer closing(shut)
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: door, Checker: door,
-		Rand: rand.Reader, Now: time.Now, After: time.After,
+		Rand: rand.Reader, Now: time.Now, Elapsed: uptime(), After: time.After,
 		Incidents: func(i terminal.Incident) { logIncident(log, i) },
 		Observe: func(d terminal.Decision) {
 			events.add(d)
@@ -122,8 +128,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		members = &api.Staff{Roster: roster, Shift: shift}
 		parts.Checker, parts.OnDuty = shift.Checker(door), shift.OnDuty
 	}
-	lane, err := terminal.NewLane(c.lane(anchors, surface), parts)
-	if err != nil {
+	if lane, err = terminal.NewLane(c.lane(anchors, surface), parts); err != nil {
 		return configError{err}
 	}
 

@@ -142,6 +142,10 @@ func (r *rig) SetOutOfOrder(_ context.Context, by terminal.Staff, note string, o
 	return errors.Join(by.May(terminal.Steward), r.note("out of order %v by %s: %s", on, by.Name, note))
 }
 
+func (r *rig) AcceptClock(_ context.Context, by terminal.Staff, note string) error {
+	return errors.Join(by.May(terminal.Supervisor), r.note("clock accepted by %s: %s", by.Name, note))
+}
+
 func (r *rig) AnnulBy(_ context.Context, n terminal.Reservation, by terminal.Staff, note string) error {
 	if n == 404 {
 		return fmt.Errorf("%w: %d", ErrSettled, n)
