@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
@@ -39,6 +40,7 @@ type Facts struct {
 	// number that the person got before, or 0.
 	CardID string
 	Token  uint32
+	Again  bool // the same card came a moment ago
 
 	// Histories has that of each entitlement of the row, in order; in mode Muster
 	// that of the person alone.
@@ -49,6 +51,11 @@ type Facts struct {
 
 	HolderCheck HolderCheck
 	Attended    bool // staff or an integrator has confirmed the holder
+
+	// Told is what they were told to look at, and Doubts the entries in doubt that
+	// they decided on with it: their word is for nothing that came up since.
+	Told   []Reason
+	Doubts []Passage
 }
 
 // A Ruling is what Decide makes of the facts.
@@ -92,12 +99,12 @@ func judge(f Facts, t *trail) Ruling {
 	if t.check("holder", !f.Holder.IsZero() || f.Vouched.May(Supervisor) == nil || t.assumes(), "a card that has proved itself, or a supervisor") {
 		return Ruling{Reason: AuthFailed}
 	}
+	if f.Direction == Exit {
+		return leave(f, t)
+	}
 	if f.Place == nil {
 		t.check("gate", false, "the list has no such gate")
 		return Ruling{Reason: WrongGate, Problem: ErrUnknownGate}
-	}
-	if f.Direction == Exit {
-		return leave(f, t)
 	}
 	if reason := ofStatus(f.Row.Status); t.check("status", reason == OK, "%v", f.Row.Status) {
 		return Ruling{Reason: reason}
@@ -119,15 +126,27 @@ func judge(f Facts, t *trail) Ruling {
 	switch {
 	case r.Verdict == Deny:
 		return r
-	case f.Attended:
+	case f.Attended && f.knew(r):
 		r.Verdict = Admit
 	case f.HolderCheck != CheckNone: // also an unknown or missing value
 		r.Verdict, r.Reason = Attend, ManualCheck
-	case attend || r.Verdict == Attend:
+	case attend || r.Verdict == Attend || f.Attended:
 		r.Verdict, r.Reason = Attend, Attention
 	}
 	t.check("person", r.Verdict == Admit, "%s compares the person with the card", f.HolderCheck)
 	return r
+}
+
+// knew reports whether whoever attended was told all that a ruling has to look at.
+func (f Facts) knew(r Ruling) bool {
+	for _, w := range r.Warnings {
+		if !slices.Contains(f.Told, w) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(r.Unsettle, func(p Passage) bool {
+		return !slices.ContainsFunc(f.Doubts, func(q Passage) bool { return p.Reservation == q.Reservation })
+	})
 }
 
 // ofStatus is why a status denies, OK when it does not.
@@ -143,16 +162,20 @@ func ofStatus(s whitelist.Status) Reason {
 	return Revoked
 }
 
-// leave lets people out. Whoever is inside may leave, whatever has become of
-// their ticket or of the list: a gate is no trap. The exit is that of the
-// entitlement whose people are inside, else of the first.
+// leave lets people out. Whoever has a card that proves itself may leave,
+// whatever has become of their ticket, of the gate or of the list's age: a gate is
+// no trap. The exit is that of the entitlement whose people are inside, else of
+// the first.
 func leave(f Facts, t *trail) Ruling {
+	if f.Place == nil {
+		f.Place = new(Place) // the venue itself, in UTC
+	}
 	if len(f.Row.Entitlements) == 0 || len(f.Histories) < len(f.Row.Entitlements) {
 		return Ruling{Reason: NotListed}
 	}
 	chosen, people := 0, uint32(1)
 	for i, e := range f.Row.Entitlements {
-		inside := f.Place.count(f.Histories[i], f.Instant, true).Inside
+		inside := f.Place.count(e, f.Histories[i], f.Instant, true).Inside
 		if inside > 0 {
 			chosen = i
 			if people = inside; e.Alone || !f.Counted {

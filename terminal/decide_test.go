@@ -113,7 +113,7 @@ func TestDecide(t *testing.T) {
 		{"another gate", func(f *terminal.Facts) { f.Place = place(t, whitelist.Venue{}, "gate-2") }, terminal.Deny, terminal.WrongGate, nil},
 		{"used up", func(f *terminal.Facts) { f.Histories[0] = used(2) }, terminal.Deny, terminal.AlreadyUsed, nil},
 		{"used beyond", func(f *terminal.Facts) { f.Histories[0] = used(3) }, terminal.Deny, terminal.AlreadyUsed, nil},
-		{"unlimited", func(f *terminal.Facts) { f.Row.Entitlements[0].Uses, f.Histories[0] = 0, used(4e9) }, terminal.Admit, terminal.OK, nil},
+		{"unlimited", func(f *terminal.Facts) { f.Row.Entitlements[0].Uses, f.Histories[0] = 0, used(4000) }, terminal.Admit, terminal.OK, nil},
 		{"uses not counted", func(f *terminal.Facts) { f.Histories = nil }, terminal.Deny, terminal.AlreadyUsed, nil},
 		{"no entitlement", func(f *terminal.Facts) { f.Row.Entitlements = nil }, terminal.Deny, terminal.NotListed, nil},
 		{"a second ticket fits", func(f *terminal.Facts) {
@@ -134,8 +134,11 @@ func TestDecide(t *testing.T) {
 		{"list expired, warn", func(f *terminal.Facts) { f.List.NotAfter, f.List.Policy = noon.Add(-time.Second), warnAll }, terminal.Admit, terminal.OK, []terminal.Reason{stale}},
 		{"list expired, attend", func(f *terminal.Facts) { f.List.NotAfter, f.List.Policy = noon.Add(-time.Second), attendAll }, terminal.Attend, terminal.Attention, []terminal.Reason{stale}},
 		{"list expired, attend, and staff has looked", func(f *terminal.Facts) {
-			f.List.NotAfter, f.List.Policy, f.Attended = noon.Add(-time.Second), attendAll, true
+			f.List.NotAfter, f.List.Policy, f.Attended, f.Told = noon.Add(-time.Second), attendAll, true, []terminal.Reason{stale}
 		}, terminal.Admit, terminal.OK, []terminal.Reason{stale}},
+		{"list expired, attend, and staff has looked at something else", func(f *terminal.Facts) {
+			f.List.NotAfter, f.List.Policy, f.Attended = noon.Add(-time.Second), attendAll, true
+		}, terminal.Attend, terminal.Attention, []terminal.Reason{stale}},
 		{"list expired, policy of a later version", func(f *terminal.Facts) { f.List.NotAfter, f.List.Policy.Expired = noon.Add(-time.Second), 99 }, terminal.Deny, stale, nil},
 		{"revocation stale", func(f *terminal.Facts) { f.List.RevocationAsOf = noon.Add(-49 * time.Hour) }, terminal.Deny, stale, nil},
 		{"revocation never known", func(f *terminal.Facts) { f.List.RevocationAsOf = time.Time{} }, terminal.Deny, stale, nil},

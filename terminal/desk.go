@@ -47,9 +47,10 @@ func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint3
 
 // AdmitOrder lets somebody in whose card is forgotten, lost or broken: staff has
 // found who they are and what they ordered. The list decides as for a card, and
-// the entry counts as one, so that the card does not open the gate once more. It
-// takes a supervisor.
-func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (Decision, error) {
+// the entry counts as one, so that the card does not open the gate once more. Where
+// the ticket wants staff to look, or an entry is in doubt, the decision says so and
+// the gate stays shut until looked says that it was looked at. It takes a supervisor.
+func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string, looked bool) (Decision, error) {
 	switch err := by.May(Supervisor); {
 	case err != nil:
 		return Decision{}, err
@@ -80,12 +81,16 @@ func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (De
 		}
 		f := Facts{
 			Instant: d.Instant, Clock: now.shown, Jumped: now.jumped, Direction: l.Direction, Counted: l.Gate.Counts(), Vouched: by, Row: row,
-			List: list, Floor: floor, HolderCheck: CheckNone, Attended: true,
+			List: list, Floor: floor, HolderCheck: CheckNone,
 		}
 		if f.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {
 			return fmt.Errorf("%w: %w", errList, err)
 		}
-		return l.enter(ctx, time.Now(), d, &f, permit)
+		err = l.enter(ctx, time.Now(), d, &f, permit)
+		if f.Attended = looked; err == nil && d.Verdict == Attend && looked {
+			err = l.enter(ctx, time.Now(), d, &f, permit)
+		}
+		return err
 	})
 }
 
@@ -116,7 +121,11 @@ func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit
 		d.Verdict, d.Reason, d.Cause, d.People = Deny, ReasonOf(err), err, 0
 	}
 	d.Elapsed = time.Since(start)
-	l.publish(ctx, d)
+	told := d
+	if told.Verdict == Attend {
+		told.Verdict = Deny // who asked is the staff
+	}
+	l.publish(ctx, told)
 	if !d.Admitted() || !l.Gate.Counts() {
 		<-l.turn
 		return d, err
@@ -141,13 +150,15 @@ func (l *Lane) SetOutOfOrder(ctx context.Context, by Staff, note string, on bool
 	i := Incident{Reason: OutOfOrder, State: state(on), Staff: by, Note: note}
 	var err error
 	switch was := l.halts.get()&HaltStaff != 0; {
-	case was == on:
+	case was == on && !l.unwritten.Load():
 	case on: // at once, and although it may not be written
 		l.halts.set(HaltStaff, true)
 		err = l.incident(ctx, i)
+		l.unwritten.Store(err != nil)
 	default:
 		if err = l.incident(ctx, i); err == nil {
 			l.halts.set(HaltStaff, false)
+			l.unwritten.Store(false)
 		}
 	}
 	l.look(ctx)

@@ -29,13 +29,14 @@ var expired = func() <-chan time.Time {
 type door struct {
 	mu       sync.Mutex
 	expected chan Sensed // nil: nobody is
+	owed     []Decision  // passages whose end could not be written
 }
 
 // expect makes passages from now on those of one reservation, until done.
-func (d *door) expect() (seen <-chan Sensed, done func()) {
+func (d *door) expect(people uint32) (seen <-chan Sensed, done func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := make(chan Sensed, 64)
+	c := make(chan Sensed, people+64) // and those who follow
 	d.expected = c
 	return c, func() {
 		d.mu.Lock()
@@ -65,6 +66,7 @@ func (l *Lane) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
+			l.payUp(ctx)
 			l.look(ctx)
 		case s := <-l.Gate.Sensed():
 			l.sensed(ctx, s)
@@ -84,7 +86,7 @@ func (l *Lane) sensed(ctx context.Context, s Sensed) {
 			_ = l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
 		}
 	case SensedPassage, SensedWrongWay:
-		if l.door.hand(s) {
+		if l.door.hand(s) || l.halts.get()&HaltAlarm != 0 { // or leaves the fire
 			return
 		}
 		l.light(ShowTailgate)
@@ -131,23 +133,57 @@ func (l *Lane) pass(ctx context.Context, d Decision, seen <-chan Sensed, done fu
 	done()
 	defer func() { // whoever followed
 		for len(seen) > 0 {
-			l.sensed(ctx, <-seen)
+			if s := <-seen; s != SensedStuck && s != SensedFree { // of these the watch knows
+				l.sensed(ctx, s)
+			}
 		}
 	}()
 	keep := context.WithoutCancel(ctx)
-	d.Settled, d.Passed, d.Cause = true, passed, nil
+	d.Settled, d.Passed = true, passed
 	switch {
 	case stuck:
 		d.Reason = GateFault
-		d.Cause = l.Journal.Doubt(keep, d.Reservation, GateFault)
-	case passed > 0:
-		d.Cause = l.Journal.Commit(keep, d.Reservation, passed)
-	default:
+	case passed == 0:
 		d.Verdict, d.Reason = Deny, NoPassage
-		d.Cause = l.Journal.Annul(keep, d.Reservation, NoPassage)
+	}
+	if d.Cause = l.settle(keep, d); d.Cause != nil {
+		l.owe(d)
 	}
 	l.Observe(d)
 	l.show()
+}
+
+// settle writes what came of a passage.
+func (l *Lane) settle(ctx context.Context, d Decision) error {
+	switch {
+	case d.Reason == GateFault:
+		return l.Journal.Doubt(ctx, d.Reservation, GateFault)
+	case d.Passed > 0:
+		return l.Journal.Commit(ctx, d.Reservation, d.Passed)
+	default:
+		return l.Journal.Annul(ctx, d.Reservation, NoPassage)
+	}
+}
+
+// owe remembers a passage that could not be written: it counts as it was
+// reserved until it can.
+func (l *Lane) owe(d Decision) {
+	l.door.mu.Lock()
+	defer l.door.mu.Unlock()
+	l.door.owed = append(l.door.owed, d)
+}
+
+// payUp writes the passages that are owed, as far as that works now.
+func (l *Lane) payUp(ctx context.Context) {
+	l.door.mu.Lock()
+	owed := l.door.owed
+	l.door.owed = nil
+	l.door.mu.Unlock()
+	for _, d := range owed {
+		if err := l.settle(context.WithoutCancel(ctx), d); err != nil {
+			l.owe(d)
+		}
+	}
 }
 
 // follow counts people until all have passed or no more will, and brings the
@@ -158,7 +194,8 @@ func (l *Lane) follow(ctx context.Context, d Decision, seen <-chan Sensed) (pass
 	for passed < d.People && !stuck {
 		select {
 		case s := <-seen:
-			if passed, stuck = l.count(ctx, d, s, passed); s == SensedPassage && !closing {
+			before := passed
+			if passed, stuck = l.count(ctx, d, s, passed); passed > before && !closing {
 				over = l.After(l.PassTime)
 			}
 			continue
@@ -180,6 +217,14 @@ func (l *Lane) follow(ctx context.Context, d Decision, seen <-chan Sensed) (pass
 
 // count is one thing that the sensor saw while people were to pass.
 func (l *Lane) count(ctx context.Context, d Decision, s Sensed, passed uint32) (uint32, bool) {
+	if d.Direction != l.Direction { // whoever leaves a shelter goes against its lane
+		switch s {
+		case SensedPassage:
+			s = SensedWrongWay
+		case SensedWrongWay:
+			s = SensedPassage
+		}
+	}
 	switch s {
 	case SensedStuck:
 		return passed, true

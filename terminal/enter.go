@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // enter decides and, when the ruling admits, makes the entry durable and
@@ -23,17 +25,21 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		r := Decide(*f)
 		d.Stages.Decide += time.Since(start)
 		d.rule(r)
-		if f.Mode == Muster && r.Reason == Leaving {
+		if d.Direction = f.Direction; f.Mode == Muster && r.Reason == Leaving {
 			d.Direction = Exit
 		}
 		if r.Verdict != Admit {
+			f.Told, f.Doubts = r.Warnings, r.Unsettle
+			if f.Mode == Muster && f.Token != 0 && r.Reason == AlreadyInside {
+				l.mergeToken(context.WithoutCancel(ctx), f.Token, d)
+			}
 			return nil
 		}
 		// Not cancelled by the deadline: a write that is given up half-way
 		// might stand after all. The revoked permit keeps the gate shut.
 		keep := context.WithoutCancel(ctx)
 		if len(r.Unsettle) > 0 {
-			if err := l.unsettle(keep, r.Unsettle); err != nil {
+			if err := l.unsettle(keep, r.Unsettle, d.Staff); err != nil {
 				return fmt.Errorf("%w: settling an entry in doubt: %w", errJournal, err)
 			}
 			continue
@@ -52,12 +58,17 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		if err := l.open(ctx, d, reservation, permit); err != nil || f.Token == 0 {
 			return err
 		}
-		if err := l.merge(keep, f.Token, d.Staff); err != nil {
-			d.Cause = errors.Join(d.Cause, fmt.Errorf("merging token %d: %w", f.Token, err))
-		}
+		l.mergeToken(keep, f.Token, d)
 		return nil
 	}
 	return context.Cause(ctx)
+}
+
+// mergeToken takes back a number for somebody whose card is counted.
+func (l *Lane) mergeToken(ctx context.Context, token uint32, d *Decision) {
+	if err := l.merge(ctx, token, d.Staff); err != nil {
+		d.Cause = errors.Join(d.Cause, fmt.Errorf("merging token %d: %w", token, err))
+	}
 }
 
 // rule takes over a ruling.
@@ -72,7 +83,9 @@ func (d *Decision) rule(r Ruling) {
 func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Permit) error {
 	counts := l.Gate.Counts()
 	if counts {
-		l.seen, l.done = l.door.expect() // before anybody can pass
+		// Who passes before the relay moves was not let in by it.
+		l.done = func() {}
+		permit.spent = func() { l.seen, l.done = l.door.expect(d.People) }
 	}
 	err := l.Gate.Open(ctx, permit, d.People)
 	keep := context.WithoutCancel(ctx)
@@ -121,17 +134,35 @@ func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 
 // unsettle writes that of those in doubt only the people who were seen passed:
 // staff says so, with the person in front of them.
-func (l *Lane) unsettle(ctx context.Context, doubts []Passage) error {
+func (l *Lane) unsettle(ctx context.Context, doubts []Passage, by Staff) error {
 	for _, s := range doubts {
-		var err error
-		if s.Passed > 0 {
-			err = l.Journal.Commit(ctx, s.Reservation, s.Passed)
-		} else {
-			err = l.Journal.Annul(ctx, s.Reservation, Annulled)
-		}
-		if err != nil {
+		if err := l.Journal.SettleBy(ctx, s.Reservation, s.Passed, by, "came again"); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// renew looks the holder up again where a new list came while staff looked.
+func (l *Lane) renew(ctx context.Context, f *Facts) error {
+	view, err := l.List.Current()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errList, err)
+	}
+	defer view.Release()
+	list := view.Manifest()
+	if list.Compare(f.List) == 0 || f.Mode == Muster {
+		return nil
+	}
+	if f.Row, err = view.Lookup(ctx, f.Holder.Head().Bytes()); err != nil {
+		if !errors.Is(err, whitelist.ErrNotListed) {
+			err = fmt.Errorf("%w: %w", errList, err)
+		}
+		return err
+	}
+	f.List = list
+	if f.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {
+		return fmt.Errorf("%w: %w", errList, err)
 	}
 	return nil
 }
@@ -159,6 +190,10 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 	default:
 		d.HolderCheck = Confirmed
 		f.Attended = true
+		if err := l.renew(ctx, &f); err != nil {
+			d.Reason, d.Cause = ReasonOf(err), err
+			break
+		}
 		if l.OnDuty != nil {
 			d.Staff = l.OnDuty()
 		}
@@ -172,7 +207,7 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 		}
 	}
 	if !d.Admitted() {
-		d.People = 0
+		d.Verdict, d.People = Deny, 0 // something came up that nobody was asked about
 	}
 	d.Elapsed = time.Since(start)
 	l.publish(ctx, d)

@@ -15,15 +15,22 @@ import (
 // nearest, and Others has those of the rest.
 func fit(f Facts, t *trail) Ruling {
 	var refused []Ruling
+	var doubtful *Ruling // would admit, and there is something for staff to look at
 	for _, i := range nearest(f) {
 		if i >= len(f.Histories) {
 			return Ruling{Reason: AlreadyUsed}
 		}
-		r := admit(f, i, t)
-		if r.Verdict != Deny {
+		switch r := admit(f, i, t); {
+		case r.Verdict == Deny:
+			refused = append(refused, r)
+		case len(r.Warnings) == 0:
 			return r
+		case doubtful == nil:
+			doubtful = &r
 		}
-		refused = append(refused, r)
+	}
+	if doubtful != nil {
+		return *doubtful
 	}
 	if len(refused) == 0 {
 		return Ruling{Reason: NotListed}
@@ -112,7 +119,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 		return deny(WrongGate)
 	}
 
-	c := p.count(h, f.Instant, true)
+	c := p.count(e, h, f.Instant, true)
 	facts := p.ruleFacts(e, c, f.Instant)
 	pass, err := p.rules.Evaluate(facts)
 	if t.rules(p.rules, facts, pass, err) {
@@ -133,7 +140,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 			return r.denied(reason)
 		}
 		// Perhaps they did not happen: staff asks.
-		people, reentry, _ = enters(e, p.count(h, f.Instant, false), p.zone)
+		people, reentry, _ = enters(e, p.count(e, h, f.Instant, false), p.zone)
 		if t.check("doubt", people > 0, "nobody can tell whether an entry happened; if not, %d may enter", people) {
 			return r.denied(reason)
 		}
@@ -181,7 +188,7 @@ func (p *Place) ruleFacts(e whitelist.Entitlement, c Count, at time.Time) rules.
 	return rules.Facts{
 		Now: at, Location: p.location, DayStarts: p.venue.DayStarts,
 		Product: e.Product, Variation: e.Variation, Gate: p.gate.ID,
-		Inside: c.Inside > 0, Entries: c.Entries,
+		Inside: c.Inside >= max(1, e.Party), Entries: c.Entries,
 		From: p.venue.From, To: p.venue.To, Admission: p.venue.Admission,
 	}
 }

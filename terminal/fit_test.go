@@ -234,6 +234,10 @@ func TestEntryInDoubtIsForStaff(t *testing.T) {
 		t.Errorf("%v %s, warnings %v", r.Verdict, r.Reason, r.Warnings)
 	}
 	f.Attended = true
+	if again := terminal.Decide(f); again.Verdict != terminal.Attend {
+		t.Errorf("confirmed by somebody who was not told: %v %s", again.Verdict, again.Reason)
+	}
+	f.Told, f.Doubts = r.Warnings, r.Unsettle
 	if r = terminal.Decide(f); r.Verdict != terminal.Admit || len(r.Unsettle) != 1 || r.Unsettle[0].Reservation != 1 {
 		t.Errorf("confirmed: %v %s, unsettles %v", r.Verdict, r.Reason, r.Unsettle)
 	}

@@ -83,7 +83,10 @@ func (h *halts) staffed() (context.Context, error) {
 	if h.on&^HaltStaff != 0 {
 		return nil, cause(h.on)
 	}
-	return h.run, h.run.Err()
+	if h.on != 0 {
+		return h.run, h.run.Err()
+	}
+	return h.calm, h.calm.Err()
 }
 
 func (h *halts) get() Halt {

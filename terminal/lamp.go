@@ -77,6 +77,9 @@ func (l *Lane) look(ctx context.Context) {
 // light shows a signal. What lasts a moment only is to end in what the lamps show
 // while nobody is served.
 func (l *Lane) light(s Signal) {
+	if s != ShowEmergency && l.halts.get()&HaltAlarm != 0 {
+		return // nothing is more urgent
+	}
 	l.lamp.mu.Lock()
 	defer l.lamp.mu.Unlock()
 	switch s {

@@ -106,7 +106,9 @@ type Lane struct {
 	seen <-chan Sensed
 	done func()
 
-	expected atomic.Pointer[Expectation]
+	expected  atomic.Pointer[Expectation]
+	unwritten atomic.Bool // out of order, and the journal does not say so
+	recent    recent
 
 	places places
 	lamp   lamp
@@ -196,7 +198,7 @@ func (l *Lane) run(ctx context.Context) error {
 			return fmt.Errorf("waiting for a card: %w", err)
 		}
 		l.turn <- struct{}{}
-		l.serve(calm, card)
+		l.serve(calm, card, time.Now())
 		<-l.turn
 	}
 }

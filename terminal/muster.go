@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // A Mode is what a lane is for.
@@ -36,9 +38,10 @@ const (
 // sure whether the first one counted.
 const twice = 10 * time.Second
 
-// muster counts somebody whose card has proved itself. Who they are is the first
-// entitlement of their row, whatever it is worth today, or their card's pseudonym:
-// a shelter turns nobody away. Whoever is inside leaves, whoever is not arrives.
+// muster counts somebody whose card has proved itself. Who they are is the card's
+// pseudonym, whatever the list says of them: a shelter turns nobody away, and a
+// family on one ticket is as many people as it has cards. Whoever is inside
+// leaves, whoever is not arrives.
 func muster(f Facts) Ruling {
 	if f.Holder.IsZero() {
 		return Ruling{Reason: AuthFailed}
@@ -51,22 +54,44 @@ func muster(f Facts) Ruling {
 	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor, f.Jumped) {
 		r.Warnings = append(r.Warnings, c.reason)
 	}
-	if n := len(h.Passages); n > 0 && f.Instant.Sub(h.Passages[n-1].At) < twice {
+	inside := f.Place.count(whitelist.Entitlement{}, h, f.Instant, true).Inside > 0
+	switch {
+	case f.Again, inside && f.Token != 0: // who brings back a number does not leave
 		return r.denied(AlreadyInside)
-	}
-	if f.Place.count(h, f.Instant, true).Inside > 0 {
+	case inside:
 		r.Reason = Leaving
 	}
 	return r
 }
 
-// person is what somebody at a shelter is counted by.
-func (f Facts) person() string {
-	if len(f.Row.Entitlements) > 0 {
-		return f.Row.Entitlements[0].ID
-	}
-	return personPrefix + f.CardID
+// recent remembers which cards came a moment ago, by the clock as it goes on,
+// right or wrong.
+type recent struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
 }
+
+// again reports whether a card came less than a moment before at.
+func (r *recent) again(cardID string, at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, t := range r.seen {
+		if at.Sub(t).Abs() >= twice {
+			delete(r.seen, id)
+		}
+	}
+	_, again := r.seen[cardID]
+	if r.seen == nil {
+		r.seen = make(map[string]time.Time)
+	}
+	if !again {
+		r.seen[cardID] = at
+	}
+	return again
+}
+
+// person is what somebody at a shelter is counted by.
+func (f Facts) person() string { return personPrefix + f.CardID }
 
 // An Expectation is what staff has said of whoever comes next to a shelter.
 type Expectation struct {
@@ -93,9 +118,10 @@ func (l *Lane) Expect(e Expectation) error {
 	return nil
 }
 
-// expectation is that of the next person, once.
+// expectation is that of the next person. It stays for another try until a card
+// has proved itself.
 func (l *Lane) expectation() Expectation {
-	if e := l.expected.Swap(nil); e != nil && time.Now().Before(e.Until) {
+	if e := l.expected.Load(); e != nil && time.Now().Before(e.Until) {
 		return *e
 	}
 	return Expectation{}
@@ -115,16 +141,15 @@ func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, 
 	d, err := l.desk(ctx, d, func(d *Decision, permit *Permit) error {
 		d.Zone = l.zone()
 		keep := context.WithoutCancel(ctx)
-		for ctx.Err() == nil {
-			given, err := l.Journal.Count(keep, tokenPrefix)
-			if err != nil {
-				return fmt.Errorf("%w: counting tokens: %w", errJournal, err)
-			}
-			token = given + 1
+		given, err := l.Journal.Count(keep, tokenPrefix)
+		if err != nil {
+			return fmt.Errorf("%w: counting tokens: %w", errJournal, err)
+		}
+		for token = given + 1; ctx.Err() == nil; token++ {
 			d.Entitlement = TokenEntitlement(token)
 			reservation, err := l.Journal.Reserve(keep, *d, 0)
 			if errors.Is(err, ErrUsesChanged) {
-				continue // another lane gave it
+				continue // it was given: by another lane, or some before it are deleted
 			}
 			if err != nil {
 				return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)
@@ -135,6 +160,33 @@ func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, 
 	})
 	return d, token, err
 }
+
+// TokenLeaves counts out somebody who goes and has only a number. It takes a
+// steward.
+func (l *Lane) TokenLeaves(ctx context.Context, by Staff, token uint32) (Decision, error) {
+	d := Decision{Verdict: Admit, Reason: Leaving, Method: ByToken, Entitlement: TokenEntitlement(token), People: 1, Staff: by}
+	if err := by.May(Steward); err != nil {
+		return Decision{}, err
+	}
+	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
+		d.Zone, d.Direction = l.zone(), Exit
+		h, err := l.Journal.History(ctx, d.Entitlement)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errJournal, err)
+		}
+		if len(h.Passages) != 1 {
+			return fmt.Errorf("token %d: %w", token, errNotInside)
+		}
+		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, h.Last)
+		if err != nil {
+			return fmt.Errorf("%w: reserving the exit: %w", errJournal, err)
+		}
+		return l.open(ctx, d, reservation, permit)
+	})
+}
+
+// errNotInside says that a number was not given, has left or was merged.
+var errNotInside = errors.New("nobody inside has that number")
 
 // TokenEntitlement is what somebody with that number is counted by.
 func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", tokenPrefix, token) }
@@ -157,7 +209,7 @@ func (l *Lane) merge(ctx context.Context, token uint32, by Staff) error {
 		return fmt.Errorf("token %d was not given, or is merged already", token)
 	}
 	for _, p := range h.Passages {
-		if err := l.Journal.AnnulBy(ctx, p.Reservation, by, "has shown a card"); err != nil {
+		if err := l.Journal.SettleBy(ctx, p.Reservation, 0, by, "has shown a card"); err != nil {
 			return err
 		}
 	}

@@ -393,21 +393,21 @@ func TestOrderNumberAdmitsOnceForTheCardToo(t *testing.T) {
 	m.Seq++
 	d.load(t, m, append(d.rows, row, order)...)
 
-	if _, err := d.lane.AdmitOrder(t.Context(), steward, "card forgotten, passport seen", "A1B2C"); err == nil {
+	if _, err := d.lane.AdmitOrder(t.Context(), steward, "card forgotten, passport seen", "A1B2C", false); err == nil {
 		t.Error("a steward admits")
 	}
-	if a, err := d.lane.AdmitOrder(t.Context(), supervisor, "card forgotten", "ZZZZZ"); err == nil || a.Reason != terminal.NotListed {
+	if a, err := d.lane.AdmitOrder(t.Context(), supervisor, "card forgotten", "ZZZZZ", false); err == nil || a.Reason != terminal.NotListed {
 		t.Errorf("an order that nobody made: %s, %v", a.Reason, err)
 	}
 	d.decision(t)
-	a, err := d.lane.AdmitOrder(t.Context(), supervisor, "card forgotten", "a1b2c")
+	a, err := d.lane.AdmitOrder(t.Context(), supervisor, "card forgotten", "a1b2c", false)
 	if err != nil || !a.Admitted() || a.Method != terminal.ByOrder {
 		t.Fatalf("%v %s, %v", a.Verdict, a.Reason, err)
 	}
 	d.decision(t)
 	d.gate.Pass(1)
 	d.settled(t)
-	if a, err := d.lane.AdmitOrder(t.Context(), supervisor, "again", "A1B2C"); err != nil || a.Reason != terminal.AlreadyUsed {
+	if a, err := d.lane.AdmitOrder(t.Context(), supervisor, "again", "A1B2C", false); err != nil || a.Reason != terminal.AlreadyUsed {
 		t.Errorf("the order again: %v %s, %v", a.Verdict, a.Reason, err)
 	}
 	d.decision(t)

@@ -18,6 +18,7 @@ type Permit struct {
 	state atomic.Int32
 	until time.Time // the deadline, with a monotonic reading
 	at    time.Time // when it was spent
+	spent func()    // called then, before the relay moves; may be nil
 }
 
 const (
@@ -45,6 +46,9 @@ func (p *Permit) Spend() error {
 		return ErrNoPermit
 	}
 	p.at = at
+	if p.spent != nil {
+		p.spent()
+	}
 	return nil
 }
 

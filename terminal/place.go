@@ -57,13 +57,8 @@ func NewPlace(v whitelist.Venue, gate string) (*Place, error) {
 	return nil, fmt.Errorf("%w: %q, its gates are %s", ErrUnknownGate, gate, strings.Join(names, ", "))
 }
 
-// day numbers the days of the venue: t belongs to the day that began last.
+// day numbers the days of the venue, as its rules do.
 func (p *Place) day(t time.Time) int64 {
-	t = t.In(p.location)
-	y, m, d := t.Date()
-	clock := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
-	if clock < p.venue.DayStarts {
-		d--
-	}
-	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / (24 * 60 * 60)
+	f := rules.Facts{Location: p.location, DayStarts: p.venue.DayStarts}
+	return f.Day(t).Unix() / (24 * 60 * 60)
 }

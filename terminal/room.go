@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -14,21 +15,24 @@ type Count struct {
 	Used      uint32      // entries that used something up
 	UsedToday uint32      // of them, those of this day
 	Away      uint32      // went out on this day and did not come back
-	Entries   []time.Time // when people came in, together or alone
+	Entries   []time.Time // when all of the party had come in once more, ascending
 }
 
-// count goes through a history. believe says whether those who are in doubt
-// have passed.
-func (p *Place) count(h History, at time.Time, believe bool) Count {
+// count goes through the history of an entitlement. believe says whether those
+// who are in doubt have come in. That somebody went out is never believed, only
+// seen: it would earn them another entry.
+func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, believe bool) Count {
 	var c Count
-	in := uint32(0) // Inside, were nobody forgotten
+	party := max(1, e.Party)
 	today := p.day(at)
+	var in stay
+	var entered uint32
 	for _, s := range h.Passages {
 		if s.Zone != p.zone.Name {
 			continue
 		}
 		people, reentry := s.People, s.Reentry
-		if s.Doubt && !believe {
+		if s.Doubt && !believe || s.Direction == Exit && (s.Doubt || s.Open) {
 			people = s.Passed
 			reentry = min(reentry, people)
 		}
@@ -36,26 +40,70 @@ func (p *Place) count(h History, at time.Time, believe bool) Count {
 			continue
 		}
 		isToday := p.day(s.At) == today
-		remembered := p.zone.Forgets == 0 || at.Sub(s.At) <= p.zone.Forgets
 		if s.Direction == Exit {
+			left := in.leave(people)
 			if isToday {
-				c.Away += min(people, in) // who never came in has nothing to come back to
+				c.Away += left // who never came in has nothing to come back to
 			}
-			c.Inside, in = less(c.Inside, people), less(in, people)
 			continue
 		}
-		c.Entries = append(c.Entries, s.At)
+		for rounds := (entered + people) / party; rounds > entered/party; rounds-- {
+			c.Entries = append(c.Entries, s.At)
+		}
+		entered += people
 		c.Used += people - reentry
-		in += people
 		if isToday {
 			c.UsedToday += people - reentry
 			c.Away = less(c.Away, reentry)
 		}
-		if remembered {
-			c.Inside += people
+		in.come(s.At, people, party)
+	}
+	c.Inside = in.people(at, p.zone.Forgets)
+	slices.SortFunc(c.Entries, time.Time.Compare)
+	return c
+}
+
+// A stay is the people who are inside, in the order in which they came.
+type stay []struct {
+	since  time.Time
+	people uint32
+}
+
+// come adds people. When there are more than the party has, the first to come
+// have left unseen.
+func (s *stay) come(at time.Time, people, party uint32) {
+	*s = append(*s, stay{{at, people}}...)
+	var all uint32
+	for _, g := range *s {
+		all += g.people
+	}
+	if all > party {
+		s.leave(all - party)
+	}
+}
+
+// leave takes people away, those who came first, and returns how many there were.
+func (s *stay) leave(people uint32) (left uint32) {
+	for len(*s) > 0 && left < people {
+		g := &(*s)[0]
+		n := min(g.people, people-left)
+		g.people, left = g.people-n, left+n
+		if g.people == 0 {
+			*s = (*s)[1:]
 		}
 	}
-	return c
+	return left
+}
+
+// people counts those whom the zone has not forgotten; it forgets nobody when
+// forgets is 0.
+func (s stay) people(at time.Time, forgets time.Duration) (n uint32) {
+	for _, g := range s {
+		if forgets == 0 || at.Sub(g.since) <= forgets {
+			n += g.people
+		}
+	}
+	return n
 }
 
 // room is how many people an entitlement lets in now, and how many of them use

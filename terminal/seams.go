@@ -59,8 +59,10 @@ type Journal interface {
 	// counts.
 	Annul(ctx context.Context, r Reservation, why Reason) error
 
-	// AnnulBy takes back any reservation that stands, on the word of staff.
-	AnnulBy(ctx context.Context, r Reservation, by Staff, note string) error
+	// SettleBy settles a reservation that was committed or is in doubt anew, on the
+	// word of staff: so many people have passed, 0 annuls it. by may be nobody,
+	// for a reservation in doubt, where it is not known who confirms.
+	SettleBy(ctx context.Context, r Reservation, people uint32, by Staff, note string) error
 
 	// Doubt writes that nobody can tell whether people passed, or how many, and
 	// why. The reservation counts until staff settles it.
@@ -188,10 +190,10 @@ type Passage struct {
 	People uint32
 	// Reentry is how many of them used nothing up.
 	Reentry uint32
-	// Doubt says that nobody knows whether they passed, beyond the Passed who
-	// were seen.
-	Doubt  bool
-	Passed uint32
+	// Open says that they are passing now, Doubt that nobody knows whether they
+	// did; beyond the Passed who were seen.
+	Open, Doubt bool
+	Passed      uint32
 }
 
 // A Direction is that of a lane.

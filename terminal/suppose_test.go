@@ -32,6 +32,7 @@ func TestSupposeChoosesAsATapDoes(t *testing.T) {
 	if f, _, err = c.Suppose(whitelist.Row{}, list, now, now); err != nil || f.Place != nil {
 		t.Errorf("at a gate that the list does not have: %v, %+v", err, f.Place)
 	}
+	f.Direction = Entry
 	if r, _ := Explain(f); r.Verdict != Deny || r.Reason != WrongGate {
 		t.Errorf("%+v", r)
 	}

@@ -23,9 +23,15 @@ const Grace = 250 * time.Millisecond
 //	detected ─▶ tap                                                ├▶ release ─▶ staff, if asked for
 //	            └─ deadline: revoke permit, red lamp ─▶ publish ─┘
 //	               (the tap is waited for, but can open nothing any more)
-func (l *Lane) serve(ctx context.Context, card nfc.Card) {
+//
+// The deadline counts from turn where the card had to wait for its turn: behind
+// people whom staff let in.
+func (l *Lane) serve(ctx context.Context, card nfc.Card, turn time.Time) {
 	detected, now := card.Detected(), l.read()
 	deadline := detected.Add(l.Deadline)
+	if turn.Sub(detected) > Grace {
+		deadline = turn.Add(l.Deadline)
+	}
 	tapCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
@@ -142,14 +148,19 @@ func (t *tap) prove(ctx context.Context) error {
 	channel := nfc.NewChannel(t.card)
 	d.Stages.Detect = time.Since(t.card.Detected())
 	expected := l.expectation()
-	d.Staff = expected.By
 	proved, err := l.prover(expected).Prove(ctx, t.card.Slot(), channel, view, d.Instant)
 	d.note(proved, channel.Stats())
+	if typed := !expected.BirthDate.IsZero(); typed && d.BirthDateRefused {
+		d.BirthDateRefused = false // mistyped: it says nothing of the list
+		l.expected.Store(nil)      // and is for no other card
+	}
 	if err != nil {
 		return err
 	}
+	l.expected.Store(nil)
+	d.Staff = expected.By
 	t.facts = Facts{
-		Mode: l.Mode, CardID: d.CardID, Token: expected.Token,
+		Mode: l.Mode, CardID: d.CardID, Token: expected.Token, Again: l.Mode == Muster && l.recent.again(d.CardID, t.now.at),
 		Instant: d.Instant, Clock: t.now.shown, Jumped: t.now.jumped, Direction: l.Direction, Counted: l.Gate.Counts(), Holder: proved.Holder, Row: proved.Row,
 		List: list, Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
 	}

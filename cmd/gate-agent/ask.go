@@ -97,24 +97,30 @@ func (c *config) client() *api.Client { return api.NewClient(c.socketPath()) }
 
 func annulCommand() *cobra.Command {
 	var reservation uint64
+	var passed uint32
 	v := newVerb(&cobra.Command{
-		Use:   "annul RESERVATION --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
-		Short: "Take an entry back for which nobody passed",
+		Use:   "annul RESERVATION [--passed N] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Short: "Take an entry back for which nobody passed, or settle one in doubt",
 		Long: `Annul takes an entry back for which nobody passed: it counts no more. RESERVATION
-is its number, as the journal and "override" and "admit" tell. It takes a steward.
-入場が行われなかったとき、その記録を取り消します。`,
+is its number, as the journal and "override" and "admit" tell. With --passed it
+settles an entry in doubt: so many people did pass. It takes a steward.
+入場が行われなかったとき、その記録を取り消します。人数を確認できたときは --passed で確定します。`,
 		Example: `  gate-agent annul 1204 --config /etc/gate-agent/config.toml --staff kei --reason "went back to the cloakroom"`,
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}, true)
+	v.Flags().Uint32Var(&passed, "passed", 0, "how many people did pass of an entry in doubt")
 	return v.does(func(args []string) (err error) {
 		if reservation, err = strconv.ParseUint(args[0], 10, 63); err != nil || reservation == 0 {
 			return cli.UsageError(fmt.Sprintf("reservation %q: want its number", args[0]))
 		}
 		return nil
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		done, err := agent.Annul(ctx, api.Annulment{Reservation: reservation, Why: why})
+		done, err := agent.Annul(ctx, api.Annulment{Reservation: reservation, Passed: passed, Why: why})
 		if err != nil {
 			return nil, nil, err
+		}
+		if done.Passed > 0 {
+			return done, [][2]string{{"settled", fmt.Sprintf("%d, %d passed / %[2]d人で確定しました", done.Reservation, done.Passed)}}, nil
 		}
 		return done, [][2]string{{"annulled", fmt.Sprintf("%d / 取り消しました", done.Reservation)}}, nil
 	})
@@ -143,24 +149,27 @@ supervisor. カードもチケットもない人を責任者の判断で通し�
 
 func admitCommand() *cobra.Command {
 	var order string
+	var looked bool
 	v := newVerb(&cobra.Command{
-		Use:   "admit --order NUMBER --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Use:   "admit --order NUMBER [--looked] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
 		Short: "Let somebody in by the number of their order",
 		Long: `Admit lets somebody in whose card is forgotten, lost or broken, by the number of
 their order. The list decides as for a card, and the entry counts as one. Find out
-first who they are. It takes a supervisor.
+first who they are. Where the ticket wants you to look, the answer says at what and
+the gate stays shut: say it again with --looked. It takes a supervisor.
 カードを忘れた人などを、注文番号で通します。本人確認をしてから使ってください。`,
 		Example: `  gate-agent admit --order ABC12 --config /etc/gate-agent/config.toml --staff mori --reason "card broken, driving licence seen"`,
 		Args:    cli.Args(cobra.NoArgs),
 	}, true)
 	v.Flags().StringVar(&order, "order", "", "number of the order")
+	v.Flags().BoolVar(&looked, "looked", false, "you have looked at what the answer named")
 	return v.does(func([]string) error {
 		if _, err := whitelist.OrderHead(order); err != nil {
 			return cli.UsageError("--order: " + err.Error())
 		}
 		return nil
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		return decided(agent.Admit(ctx, api.Admission{Order: order, Why: why}))
+		return decided(agent.Admit(ctx, api.Admission{Order: order, Looked: looked, Why: why}))
 	})
 }
 

@@ -33,11 +33,11 @@ func (c *config) openRoster() (*staff.Roster, error) {
 // An annals is a journal as package api knows one.
 type annals struct{ *journal.Journal }
 
-// AnnulBy implements api.Journal.
-func (a annals) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
-	err := a.Journal.AnnulBy(ctx, r, by, note)
-	if errors.Is(err, journal.ErrSettled) {
-		return fmt.Errorf("%w: %d", api.ErrSettled, r)
+// SettleBy implements api.Journal.
+func (a annals) SettleBy(ctx context.Context, r terminal.Reservation, people uint32, by terminal.Staff, note string) error {
+	err := a.Journal.SettleBy(ctx, r, people, by, note)
+	if errors.Is(err, journal.ErrSettled) || errors.Is(err, journal.ErrPeople) {
+		return fmt.Errorf("%w: %d: %w", api.ErrSettled, r, err)
 	}
 	return err
 }

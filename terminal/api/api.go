@@ -24,16 +24,16 @@ type Lane interface {
 	Idle() (terminal.Signal, []terminal.Reason)
 	Halted() []string
 	Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error)
-	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string) (terminal.Decision, error)
+	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, looked bool) (terminal.Decision, error)
 	SetOutOfOrder(ctx context.Context, by terminal.Staff, note string, on bool) error
 	AcceptClock(ctx context.Context, by terminal.Staff, note string) error
 }
 
 // A Journal is what the record is asked for.
 type Journal interface {
-	// AnnulBy settles a reservation for which nobody passed. The error is
-	// ErrSettled when there is none of that number that still counts.
-	AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error
+	// SettleBy settles a reservation anew: so many people passed. The error is
+	// ErrSettled when there is none of that number to be settled.
+	SettleBy(ctx context.Context, r terminal.Reservation, people uint32, by terminal.Staff, note string) error
 
 	// Unsettled counts the reservations that are open, and those in doubt.
 	Unsettled(ctx context.Context) (open, inDoubt uint64, err error)
@@ -144,8 +144,8 @@ func (s *server) annul(ctx context.Context, by terminal.Staff, r Annulment) (any
 		return nil, err
 	}
 	// Not cancelled: a write that is given up half-way might stand after all.
-	err := s.Journal.AnnulBy(context.WithoutCancel(ctx), terminal.Reservation(r.Reservation), by, r.Reason)
-	return Annulled{r.Reservation}, err
+	err := s.Journal.SettleBy(context.WithoutCancel(ctx), terminal.Reservation(r.Reservation), r.Passed, by, r.Reason)
+	return Annulled{r.Reservation, r.Passed}, err
 }
 
 func (s *server) clock(ctx context.Context, by terminal.Staff, c Clock) (any, error) {
@@ -157,7 +157,7 @@ func (s *server) override(ctx context.Context, by terminal.Staff, r Override) (a
 }
 
 func (s *server) admit(ctx context.Context, by terminal.Staff, r Admission) (any, error) {
-	return decided(s.Lane.AdmitOrder(ctx, by, r.Reason, r.Order))
+	return decided(s.Lane.AdmitOrder(ctx, by, r.Reason, r.Order, r.Looked))
 }
 
 func (s *server) mode(ctx context.Context, by terminal.Staff, r Mode) (any, error) {

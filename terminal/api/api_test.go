@@ -122,7 +122,7 @@ func (r *rig) Override(ctx context.Context, by terminal.Staff, note string, peop
 	return d, r.note("override %d by %s: %s", people, by.Name, note)
 }
 
-func (r *rig) AdmitOrder(ctx context.Context, by terminal.Staff, note, order string) (terminal.Decision, error) {
+func (r *rig) AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, _ bool) (terminal.Decision, error) {
 	if err := by.May(terminal.Supervisor); err != nil {
 		return terminal.Decision{}, err
 	}
@@ -146,7 +146,7 @@ func (r *rig) AcceptClock(_ context.Context, by terminal.Staff, note string) err
 	return errors.Join(by.May(terminal.Supervisor), r.note("clock accepted by %s: %s", by.Name, note))
 }
 
-func (r *rig) AnnulBy(_ context.Context, n terminal.Reservation, by terminal.Staff, note string) error {
+func (r *rig) SettleBy(_ context.Context, n terminal.Reservation, _ uint32, by terminal.Staff, note string) error {
 	if n == 404 {
 		return fmt.Errorf("%w: %d", ErrSettled, n)
 	}
@@ -223,11 +223,11 @@ func TestWhatStaffCanDo(t *testing.T) {
 	if err != nil || d.Verdict != terminal.Admit || d.Reason != terminal.Override || d.People != 3 || d.Reservation != 7 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	d, err = r.client.Admit(ctx, Admission{"A1", why("mori")})
+	d, err = r.client.Admit(ctx, Admission{"A1", false, why("mori")})
 	if err != nil || d.Verdict != terminal.Admit || d.People != 2 || d.Reservation != 9 || d.Message != "wheelchair" {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if a, err := r.client.Annul(ctx, Annulment{7, why("kei")}); err != nil || a.Reservation != 7 {
+	if a, err := r.client.Annul(ctx, Annulment{7, 0, why("kei")}); err != nil || a.Reservation != 7 {
 		t.Errorf("%+v, %v", a, err)
 	}
 	if m, err := r.client.SetMode(ctx, Mode{true, why("kei")}); err != nil || !m.OutOfOrder {
@@ -252,11 +252,11 @@ func TestWhatStaffCanDo(t *testing.T) {
 func TestDenialIsAnAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	r.denies = terminal.AlreadyUsed
-	d, err := r.client.Admit(t.Context(), Admission{"A1", why("mori")})
+	d, err := r.client.Admit(t.Context(), Admission{"A1", false, why("mori")})
 	if err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.AlreadyUsed || d.People != 0 || len(d.Others) != 1 || d.Others[0] != (Refusal{"b", terminal.InvalidTime}) {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if d, err = r.client.Admit(t.Context(), Admission{"NONE", why("mori")}); err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.NotListed {
+	if d, err = r.client.Admit(t.Context(), Admission{"NONE", false, why("mori")}); err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.NotListed {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
@@ -267,7 +267,7 @@ func TestStewardLetsNobodyIn(t *testing.T) {
 	if p := refused(t, err, "role", http.StatusForbidden); !p.Refused() || !strings.Contains(p.Detail, "it takes a supervisor") {
 		t.Errorf("%+v", p)
 	}
-	_, err = r.client.Admit(t.Context(), Admission{"A1", why("kei")})
+	_, err = r.client.Admit(t.Context(), Admission{"A1", false, why("kei")})
 	refused(t, err, "role", http.StatusForbidden)
 	r.nothing()
 }
@@ -300,7 +300,7 @@ func TestWrongPasscodeIsRefusedAndSlowedDown(t *testing.T) {
 
 func TestNobodyActsWhereNoStaffIsConfigured(t *testing.T) {
 	r := newRig(t, func(p *Parts) { p.Staff = nil })
-	_, err := r.client.Annul(t.Context(), Annulment{7, why("kei")})
+	_, err := r.client.Annul(t.Context(), Annulment{7, 0, why("kei")})
 	if p := refused(t, err, "no-staff", http.StatusConflict); !strings.Contains(p.Detail, "staff.file") {
 		t.Errorf("%+v", p)
 	}
@@ -337,11 +337,11 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":" "}`, "say why"},
 		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":"` + long + `"}`, "reason has 301 bytes"},
 		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":"a\u001b[2J"}`, "cannot be printed"},
-		{"/v1/admissions", `{"order":"A B",` + who + `}`, "order: an order number has letters"},
+		{"/v1/admissions", `{"order":"A B","looked":false,` + who + `}`, "order: an order number has letters"},
 		{"/v1/mode", `{` + who + `}`, `"out_of_order" is missing`},
 		{"/v1/mode", `{"out_of_order":null,` + who + `}`, `"out_of_order" is null`},
 		{"/v1/shift", `{"begin":true,` + who + `}`, `unknown member "reason"`},
-		{"/v1/annulments", `{"reservation":-1,` + who + `}`, `"reservation" is a number -1`},
+		{"/v1/annulments", `{"reservation":-1,"passed":0,` + who + `}`, `"reservation" is a number -1`},
 	} {
 		if status, p, _ := r.post(c.path, "application/json", c.body); status != http.StatusBadRequest || !strings.Contains(p.Detail, c.want) {
 			t.Errorf("%s %.60s: status %d, %+v; want %q", c.path, c.body, status, p, c.want)
@@ -364,7 +364,7 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 
 func TestAnnulmentOfNothing(t *testing.T) {
 	r := newRig(t, nil)
-	_, err := r.client.Annul(t.Context(), Annulment{404, why("kei")})
+	_, err := r.client.Annul(t.Context(), Annulment{404, 0, why("kei")})
 	refused(t, err, "settled", http.StatusConflict)
 }
 
@@ -381,7 +381,7 @@ func TestFaultsHaveTheReasonOfTheGate(t *testing.T) {
 	r.fails = errors.New("disk full")
 	for name, err := range map[string]error{
 		"override": second(r.client.Override(t.Context(), Override{1, why("mori")})),
-		"annul":    second(r.client.Annul(t.Context(), Annulment{7, why("kei")})),
+		"annul":    second(r.client.Annul(t.Context(), Annulment{7, 0, why("kei")})),
 		"mode":     second(r.client.SetMode(t.Context(), Mode{true, why("kei")})),
 		"shift":    second(r.client.ChangeShift(t.Context(), ShiftChange{true, Who{"kei", passcode}})),
 	} {

@@ -32,9 +32,11 @@ type Why struct {
 
 // What is asked. Every member is needed.
 type (
-	// An Annulment: nobody passed for the reservation.
+	// An Annulment: nobody passed for the reservation, or of an entry in doubt
+	// only so many.
 	Annulment struct {
 		Reservation uint64 `json:"reservation"`
+		Passed      uint32 `json:"passed"`
 		Why
 	}
 	// An Override lets people in without a card and without a ticket.
@@ -44,7 +46,8 @@ type (
 	}
 	// An Admission lets somebody in by the number of their order.
 	Admission struct {
-		Order string `json:"order"`
+		Order  string `json:"order"`
+		Looked bool   `json:"looked"` // at what the ticket wants staff to look at
 		Why
 	}
 	// A Mode takes the gate out of order, or back into it.
@@ -98,9 +101,10 @@ func (a Admission) check() error {
 
 // What is answered.
 type (
-	// Annulled names the reservation that no longer counts.
+	// Annulled names the reservation, and how many people it counts now.
 	Annulled struct {
 		Reservation uint64 `json:"reservation"`
+		Passed      uint32 `json:"passed"`
 	}
 	// InMode says how the gate is now.
 	InMode struct {

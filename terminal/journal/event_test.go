@@ -58,7 +58,7 @@ func everyKind(t testing.TB, j *Journal) {
 	r := admit(t, j, d)
 	check(t, j.Passed(ctx, r, 2), j.Doubt(ctx, r, terminal.GateFault), j.Commit(ctx, r, 3), j.Commit(ctx, 8, 1))
 	r = admit(t, j, leaving("ticket-1"))
-	check(t, j.Commit(ctx, r, 1), j.AnnulBy(ctx, r, steward, "<did> not & leave"))
+	check(t, j.Commit(ctx, r, 1), j.SettleBy(ctx, r, 0, steward, "<did> not & leave"))
 	check(t, j.Incident(ctx, terminal.Incident{At: noon, Gate: "gate-1", Reason: terminal.EmergencyOpen, State: terminal.Begins,
 		Staff: terminal.Staff{Name: "Suzuki", Role: terminal.Supervisor}, Note: "地震"}))
 	_, err := j.Checkpoint(ctx, noon, vectorKey, "gate-1-left", "venue")

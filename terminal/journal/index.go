@@ -68,6 +68,9 @@ func fold(ctx context.Context, tx *sql.Tx, table string, e *Event) (change, erro
 	case KindPassed:
 		return settle(ctx, tx, table, e, reserved, reserved)
 	case KindCommit:
+		if e.Staff != "" {
+			return settle(ctx, tx, table, e, committed, doubtful)
+		}
 		return settle(ctx, tx, table, e, committed, reserved, doubtful)
 	case KindAnnul:
 		if e.Staff != "" {
@@ -92,6 +95,9 @@ func settle(ctx context.Context, tx *sql.Tx, table string, e *Event, to int64, f
 	}
 	if !slices.Contains(from, was) {
 		return change{}, fmt.Errorf("%w: %d", ErrSettled, e.Reservation)
+	}
+	if e.Kind == KindAnnul && was == doubtful && passed > 0 {
+		return change{}, fmt.Errorf("%w: nobody, and %d were seen", ErrPeople, passed)
 	}
 	admitted, count := people, int64(e.People)
 	if e.Kind == KindCommit && count == 0 {
@@ -131,7 +137,7 @@ func history(ctx context.Context, q querier, entitlement string) (h terminal.His
 		if state == annulled {
 			continue
 		}
-		p.Reservation, p.At, p.Doubt = terminal.Reservation(seq), time.UnixMilli(at).UTC(), state == doubtful
+		p.Reservation, p.At, p.Open, p.Doubt = terminal.Reservation(seq), time.UnixMilli(at).UTC(), state == reserved, state == doubtful
 		h.Passages = append(h.Passages, p)
 	}
 	return h, rows.Err()

@@ -64,7 +64,7 @@ func TestEveryEventOfAnEntitlementChangesItsHistory(t *testing.T) {
 	for _, step := range []func() error{
 		func() error { return j.Doubt(t.Context(), r, terminal.GateFault) },
 		func() error { return j.Commit(t.Context(), r, 1) },
-		func() error { return j.AnnulBy(t.Context(), r, steward, "") },
+		func() error { return j.SettleBy(t.Context(), r, 0, steward, "") },
 	} {
 		seen = append(seen, lookUp(t, j, "t").Last)
 		check(t, step())
@@ -96,12 +96,12 @@ func TestFewerPeopleFreeTheRest(t *testing.T) {
 	r := admit(t, j, d)
 	wantUses(t, j, "t", 5)
 	check(t, j.Passed(t.Context(), r, 2))
-	want := terminal.Passage{Reservation: r, At: noon, Zone: "hall", People: 5, Reentry: 2, Passed: 2}
+	want := terminal.Passage{Reservation: r, At: noon, Zone: "hall", People: 5, Reentry: 2, Open: true, Passed: 2}
 	if h := lookUp(t, j, "t"); len(h.Passages) != 1 || h.Passages[0] != want {
 		t.Errorf("got  %+v\nwant %+v", h.Passages, want)
 	}
 	check(t, j.Commit(t.Context(), r, 3))
-	want.People, want.Passed = 3, 3
+	want.People, want.Passed, want.Open = 3, 3, false
 	if h := lookUp(t, j, "t"); h.Passages[0] != want {
 		t.Errorf("got  %+v\nwant %+v", h.Passages, want)
 	}
@@ -133,13 +133,13 @@ func TestOnlyStaffAnnulsACommittedEntry(t *testing.T) {
 	if err := j.Annul(t.Context(), r, terminal.GateFault); !errors.Is(err, ErrSettled) {
 		t.Errorf("by the lane: %v, want ErrSettled", err)
 	}
-	if err := j.AnnulBy(t.Context(), r, terminal.Staff{}, "who am I"); err == nil {
+	if err := j.SettleBy(t.Context(), r, 0, terminal.Staff{}, "who am I"); err == nil {
 		t.Error("annulled by nobody")
 	}
 	wantUses(t, j, "t", 1)
-	check(t, j.AnnulBy(t.Context(), r, steward, "went home <ill>"))
+	check(t, j.SettleBy(t.Context(), r, 0, steward, "went home <ill>"))
 	wantUses(t, j, "t", 0)
-	if err := j.AnnulBy(t.Context(), r, steward, ""); !errors.Is(err, ErrSettled) {
+	if err := j.SettleBy(t.Context(), r, 0, steward, ""); !errors.Is(err, ErrSettled) {
 		t.Errorf("twice: %v, want ErrSettled", err)
 	}
 	const want = `{"seq":3,"kind":"annul","at":"2026-04-01T12:00:01.000Z","reservation":1,"reason":"annulled","staff":"Sato","role":"steward","note":"went home <ill>"}`
@@ -253,7 +253,7 @@ func act(t *testing.T, j *Journal, rng *rand.Rand, now *time.Time) {
 	case 5:
 		err = j.Annul(ctx, r, terminal.NoPassage)
 	case 6:
-		err = j.AnnulBy(ctx, r, steward, "")
+		err = j.SettleBy(ctx, r, 0, steward, "")
 	case 7:
 		err = j.Doubt(ctx, r, terminal.GateFault)
 	case 8:

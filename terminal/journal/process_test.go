@@ -195,11 +195,18 @@ func TestReservationSurvivesKill(t *testing.T) {
 			for name, settle := range map[string]func(j *Journal) (left uint32, err error){
 				"commit":   func(j *Journal) (uint32, error) { return 2, j.Commit(t.Context(), 1, 2) },
 				"annul":    func(j *Journal) (uint32, error) { return 0, j.Annul(t.Context(), 1, terminal.Annulled) },
-				"by staff": func(j *Journal) (uint32, error) { return 0, j.AnnulBy(t.Context(), 1, steward, "stood outside") },
+				"by staff": func(j *Journal) (uint32, error) { return 0, j.SettleBy(t.Context(), 1, 0, steward, "stood outside") },
 			} {
 				copied := copyJournal(t, path)
 				j := open(t, copied)
 				left, err := settle(j)
+				if left == 0 && tc.passed > 0 { // the sensor saw some: nobody says otherwise
+					if !errors.Is(err, ErrPeople) {
+						t.Errorf("%s: %v, want ErrPeople", name, err)
+					}
+					check(t, j.Close())
+					continue
+				}
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}

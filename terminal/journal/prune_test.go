@@ -90,7 +90,7 @@ func TestPruningKeepsWhatIsStillUsed(t *testing.T) {
 	}
 	// An entry of which only the index knows can be annulled, and is left in peace
 	// when all its events go.
-	check(t, j.AnnulBy(t.Context(), 3, steward, "")) // event 17
+	check(t, j.SettleBy(t.Context(), 3, 0, steward, "")) // event 17
 	wantUses(t, j, "season", 1)
 	check(t, j.Close())
 	if j = at(t, path, &now); j.Reindexed() {
@@ -337,7 +337,7 @@ func TestPrunedDataIsGoneFromTheFiles(t *testing.T) {
 		case 1:
 			check(t, j.Annul(t.Context(), r, terminal.NoPassage))
 		default:
-			check(t, j.Doubt(t.Context(), r, terminal.GateFault), j.AnnulBy(t.Context(), r, terminal.Staff{Name: "SECRETstaff", Role: terminal.Steward}, "SECRETnote"))
+			check(t, j.Doubt(t.Context(), r, terminal.GateFault), j.SettleBy(t.Context(), r, 0, terminal.Staff{Name: "SECRETstaff", Role: terminal.Steward}, "SECRETnote"))
 		}
 		if i%2 == 0 {
 			visit(t, j, fmt.Sprintf("season-%08x", rng.Uint32()), &now, time.Time{})

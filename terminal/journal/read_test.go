@@ -36,7 +36,7 @@ func TestOccupancyCountsPeopleInEachZone(t *testing.T) {
 	}
 	let("hall", 5, 4, false, noon)
 	let("hall", 2, 2, true, noon.Add(time.Minute))
-	check(t, j.AnnulBy(ctx, let("hall", 9, 9, false, noon), steward, ""))
+	check(t, j.SettleBy(ctx, let("hall", 9, 9, false, noon), 0, steward, ""))
 	check(t, j.Annul(ctx, let("hall", 9, 0, false, noon), terminal.NoPassage))
 	r := let("hall", 3, 0, false, noon.Add(time.Minute))
 	check(t, j.Passed(ctx, r, 1), j.Doubt(ctx, r, terminal.GateFault))

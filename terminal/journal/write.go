@@ -102,16 +102,19 @@ func (j *Journal) Annul(ctx context.Context, r terminal.Reservation, why termina
 	return j.settle(ctx, "annulling an entry", &Event{Kind: KindAnnul, Reservation: uint64(r), Reason: why})
 }
 
-// AnnulBy annuls an entry that was committed or is in doubt, on the word of staff,
-// who says why. While people are still passing the error is ErrSettled.
-func (j *Journal) AnnulBy(ctx context.Context, r terminal.Reservation, by terminal.Staff, note string) error {
-	const doing = "annulling an entry"
-	if by.Name == "" {
-		return fail(j.path, doing, errors.New("no member of staff is named"))
+// SettleBy settles a reservation on the word of staff, who says why: so many
+// people have passed. 0 annuls it, also when it was committed. While people are
+// still passing the error is ErrSettled; it is ErrPeople for fewer people than the
+// sensor saw of an entry in doubt, and for more than were admitted. Only an entry
+// in doubt is settled by nobody in particular.
+func (j *Journal) SettleBy(ctx context.Context, r terminal.Reservation, people uint32, by terminal.Staff, note string) error {
+	e := &Event{
+		Kind: KindCommit, Reservation: uint64(r), People: people, Staff: by.Name, Role: by.Role, Note: note,
 	}
-	return j.settle(ctx, doing, &Event{
-		Kind: KindAnnul, Reservation: uint64(r), Reason: terminal.Annulled, Staff: by.Name, Role: by.Role, Note: note,
-	})
+	if people == 0 {
+		e.Kind, e.Reason = KindAnnul, terminal.Annulled
+	}
+	return j.settle(ctx, "settling an entry", e)
 }
 
 // Doubt writes that nobody can tell whether people passed for an open

@@ -9,8 +9,8 @@ import (
 // local clocks show DayStarts to where those of the next day do: 24 hours, or
 // about 23 or 25 where clocks are changed.
 
-// day returns the date of the day that t is on.
-func (f *Facts) day(t time.Time) (date time.Time) {
+// Day returns the date of the day that t is on.
+func (f *Facts) Day(t time.Time) (date time.Time) {
 	y, m, d := t.In(f.location()).Date()
 	date = time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 	if t.Before(f.starts(date)) {
@@ -26,7 +26,7 @@ func (f *Facts) starts(date time.Time) time.Time {
 // today returns when clocks show h on the day of now. Where a day starts at
 // 06:00, 02:00 is the one at its end.
 func (f *Facts) today(h time.Duration) time.Time {
-	date := f.day(f.Now)
+	date := f.Day(f.Now)
 	if h < f.DayStarts {
 		date = date.AddDate(0, 0, 1)
 	}
@@ -36,7 +36,7 @@ func (f *Facts) today(h time.Duration) time.Time {
 // days counts the days on which entries are.
 func (f *Facts) days(entries []time.Time) (n int64) {
 	for ; len(entries) > 0; n++ {
-		next := f.starts(f.day(entries[0]).AddDate(0, 0, 1))
+		next := f.starts(f.Day(entries[0]).AddDate(0, 0, 1))
 		entries = entries[max(1, firstFrom(entries, next)):]
 	}
 	return n

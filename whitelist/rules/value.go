@@ -250,7 +250,7 @@ func (v *value) number(f *Facts) (int64, error) {
 	case "gate":
 		return int64(f.Gate), nil
 	case "now_isoweekday":
-		return int64(f.day(f.Now).Weekday()+6)%7 + 1, nil
+		return int64(f.Day(f.Now).Weekday()+6)%7 + 1, nil
 	case "entry_status":
 		if f.Inside {
 			return present, nil
@@ -259,7 +259,7 @@ func (v *value) number(f *Facts) (int64, error) {
 	case "entries_number":
 		return int64(len(f.Entries)), nil
 	case "entries_today":
-		return int64(len(f.Entries) - firstFrom(f.Entries, f.starts(f.day(f.Now)))), nil
+		return int64(len(f.Entries) - firstFrom(f.Entries, f.starts(f.Day(f.Now)))), nil
 	case "entries_days":
 		return f.days(f.Entries), nil
 	}
