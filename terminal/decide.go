@@ -35,9 +35,11 @@ type Facts struct {
 	Row     whitelist.Row   // the row of the holder's certificate
 
 	// In mode Muster, where there may be no row: the card's pseudonym, and the
-	// number that the person got before, or 0.
+	// number that the person got before, or 0. Known says that they are counted by
+	// the card already, whatever list there is now.
 	CardID string
 	Token  uint32
+	Known  bool
 
 	// Histories has that of each entitlement of the row, in order; in mode Muster
 	// that of the person alone.

@@ -105,7 +105,10 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 // histories reads what is known of each entitlement.
 func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	if f.Mode == Muster {
-		h, err := l.Journal.History(ctx, f.person())
+		h, err := l.Journal.History(ctx, personPrefix+f.CardID)
+		if f.Known = len(h.Passages) > 0; err == nil && !f.Known {
+			h, err = l.Journal.History(ctx, f.person())
+		}
 		return []History{h}, err
 	}
 	entitlements := f.Row.Entitlements
