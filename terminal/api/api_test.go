@@ -142,6 +142,24 @@ func (r *rig) SetOutOfOrder(_ context.Context, by terminal.Staff, note string, o
 	return errors.Join(by.May(terminal.Steward), r.note("out of order %v by %s: %s", on, by.Name, note))
 }
 
+func (r *rig) Expect(e terminal.Expectation) error {
+	if r.fails == nil && time.Until(e.Until) > Expects {
+		r.t.Errorf("expected until %v", e.Until)
+	}
+	return r.note("expects birth date %v, token %d by %s", !e.BirthDate.IsZero(), e.Token, e.By.Name)
+}
+
+func (r *rig) GiveToken(_ context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error) {
+	return terminal.Decision{Reservation: 11}, 3, r.note("token by %s: %s", by.Name, note)
+}
+
+func (r *rig) History(_ context.Context, entitlement string) (h terminal.History, err error) {
+	if entitlement == terminal.TokenEntitlement(3) {
+		h.Passages = make([]terminal.Passage, 1)
+	}
+	return h, nil
+}
+
 func (r *rig) AnnulBy(_ context.Context, n terminal.Reservation, by terminal.Staff, note string) error {
 	if n == 404 {
 		return fmt.Errorf("%w: %d", ErrSettled, n)
