@@ -25,6 +25,7 @@ const (
 type Facts struct {
 	Instant   time.Time // the one instant of the tap, see instantOf
 	Clock     time.Time // what the clock showed then
+	Jumped    bool      // the clock was set while the lane ran
 	Place     *Place    // nil: the list has no such gate
 	Mode      Mode
 	Direction Direction
@@ -106,7 +107,7 @@ func judge(f Facts, t *trail) Ruling {
 
 	var warnings []Reason
 	attend := false
-	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor) {
+	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor, f.Jumped) {
 		denied := c.action != whitelist.Warn && c.action != whitelist.Attend
 		if t.check(string(c.reason), !denied, "the list's policy is %v", c.action) {
 			return Ruling{Reason: c.reason}
@@ -191,11 +192,11 @@ type condition struct {
 }
 
 // conditions names what cannot be relied on at the instant.
-func conditions(list whitelist.Manifest, instant, clock, floor time.Time) []condition {
+func conditions(list whitelist.Manifest, instant, clock, floor time.Time, jumped bool) []condition {
 	var c []condition
 	policy := list.Policy
 	behind := clock.Add(clockTolerance)
-	if behind.Before(floor) || behind.Before(list.IssuedAt) {
+	if jumped || behind.Before(floor) || behind.Before(list.IssuedAt) {
 		c = append(c, condition{ClockUntrusted, policy.UntrustedClock})
 	}
 	if instant.Unix() > list.NotAfter.Unix() { // the last second belongs to it

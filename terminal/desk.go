@@ -68,9 +68,9 @@ func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (De
 		}
 		defer view.Release()
 		list := view.Manifest()
-		clock, floor := d.Instant, l.Journal.Latest()
+		now, floor := l.read(), l.Journal.Latest()
 		d.ListEpoch, d.ListSeq, d.CardID = list.Epoch, list.Seq, view.CardID(head).String()
-		d.Instant = instantOf(clock, floor, list)
+		d.Instant = instantOf(now.at, floor, list)
 		row, err := view.Lookup(ctx, head)
 		if err != nil {
 			if !errors.Is(err, whitelist.ErrNotListed) {
@@ -79,7 +79,7 @@ func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (De
 			return err
 		}
 		f := Facts{
-			Instant: d.Instant, Clock: clock, Direction: l.Direction, Counted: l.Gate.Counts(), Vouched: by, Row: row,
+			Instant: d.Instant, Clock: now.shown, Jumped: now.jumped, Direction: l.Direction, Counted: l.Gate.Counts(), Vouched: by, Row: row,
 			List: list, Floor: floor, HolderCheck: CheckNone, Attended: true,
 		}
 		if f.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {
@@ -93,6 +93,11 @@ func (l *Lane) AdmitOrder(ctx context.Context, by Staff, note, order string) (De
 // act, and the decision is published whatever it is.
 func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit) error) (Decision, error) {
 	select {
+	case <-l.begun:
+	case <-ctx.Done():
+		return Decision{}, context.Cause(ctx)
+	}
+	select {
 	case l.turn <- struct{}{}:
 	case <-l.ended:
 		return Decision{}, errHalted
@@ -105,7 +110,7 @@ func (l *Lane) desk(ctx context.Context, d Decision, act func(*Decision, *Permit
 		return Decision{}, err
 	}
 	start := time.Now()
-	d.Instant, d.Gate, d.Direction = l.Now(), l.GateName, l.Direction
+	d.Instant, d.Gate, d.Direction = l.read().at, l.GateName, l.Direction
 	permit := newPermit(start.Add(l.Deadline))
 	if err = act(&d, permit); err != nil {
 		d.Verdict, d.Reason, d.Cause, d.People = Deny, ReasonOf(err), err, 0

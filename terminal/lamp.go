@@ -61,12 +61,12 @@ func (l *Lane) look(ctx context.Context) {
 	l.lamp.mu.Unlock()
 	for i, r := range why {
 		if !slices.Contains(was, r) {
-			l.Incidents(Incident{At: l.Now(), Gate: l.GateName, Reason: r, State: Begins, Cause: causes[i]})
+			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Reason: r, State: Begins, Cause: causes[i]})
 		}
 	}
 	for _, r := range was {
 		if !slices.Contains(why, r) {
-			l.Incidents(Incident{At: l.Now(), Gate: l.GateName, Reason: r, State: Ends})
+			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Reason: r, State: Ends})
 		}
 	}
 	if changed {
@@ -113,12 +113,12 @@ func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
 		}
 		return ShowOutOfOrder, []Reason{reason}, []error{err}
 	}
-	clock, floor := l.Now(), l.Journal.Latest()
-	for _, c := range conditions(list, instantOf(clock, floor, list), clock, floor) {
+	now, floor := l.read(), l.Journal.Latest()
+	for _, c := range conditions(list, instantOf(now.at, floor, list), now.shown, floor, now.jumped) {
 		if !slices.Contains(why, c.reason) {
 			why = append(why, c.reason)
-			causes = append(causes, fmt.Errorf("policy %v; clock %s, list issued %s, valid to %s, revocation as of %s, newest record %s",
-				c.action, written(clock), written(list.IssuedAt), written(list.NotAfter), written(list.RevocationAsOf), written(floor)))
+			causes = append(causes, fmt.Errorf("policy %v; clock %s, set while running: %t, list issued %s, valid to %s, revocation as of %s, newest record %s",
+				c.action, written(now.shown), now.jumped, written(list.IssuedAt), written(list.NotAfter), written(list.RevocationAsOf), written(floor)))
 		}
 		switch {
 		case c.action != whitelist.Warn && c.action != whitelist.Attend:

@@ -3,6 +3,7 @@ package terminal_test
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,5 +79,90 @@ func TestGateThatTheListDoesNotKnowIsOutOfOrderAndSaysWhichThereAre(t *testing.T
 	}
 	if d := r.tap(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{})); d.Reason != terminal.WrongGate || r.gate.Opened() != 0 {
 		t.Errorf("%v %s", d.Verdict, d.Reason)
+	}
+}
+
+// A clock that is set while people enter neither revives old rights nor raises
+// the floor for good; staff puts it right.
+func TestClockThatJumpsIsNotTrustedUntilStaffAcceptsIt(t *testing.T) {
+	var jump, up atomic.Int64 // nanoseconds
+	start := time.Now()
+	r := newRig(t, func(_ *rig, _ *terminal.Config, p *terminal.Parts) {
+		p.Elapsed = func() time.Duration { return time.Duration(up.Load()) }
+		p.Now = func() time.Time { return start.Add(time.Duration(up.Load() + jump.Load())) }
+	})
+	alice := func() terminal.Decision {
+		t.Helper()
+		return r.tap(t, card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}))
+	}
+	if d := alice(); !d.Admitted() {
+		t.Fatalf("%v %s", d.Verdict, d.Reason)
+	}
+	for _, by := range []time.Duration{time.Hour, -time.Hour, 24 * time.Hour} {
+		jump.Store(int64(by))
+		up.Add(int64(time.Second))
+		if d := alice(); d.Reason != terminal.ClockUntrusted || d.Instant.Sub(start).Abs() > time.Minute {
+			t.Errorf("set by %v: %v %s at %v", by, d.Verdict, d.Reason, d.Instant.Sub(start))
+		}
+		jump.Store(0)
+		if d := alice(); !d.Admitted() {
+			t.Errorf("set back: %v %s", d.Verdict, d.Reason)
+		}
+	}
+	jump.Store(int64(30 * time.Second)) // a correction
+	if d := alice(); !d.Admitted() {
+		t.Errorf("a correction: %v %s", d.Verdict, d.Reason)
+	}
+
+	jump.Store(int64(-2 * time.Hour))
+	if d := alice(); d.Reason != terminal.ClockUntrusted {
+		t.Errorf("%v %s", d.Verdict, d.Reason)
+	}
+	if err := r.lane.AcceptClock(t.Context(), steward, "station clock"); err == nil {
+		t.Error("a steward accepts a clock")
+	}
+	if err := r.lane.AcceptClock(t.Context(), supervisor, "station clock"); err != nil {
+		t.Fatal(err)
+	}
+	// The list was issued an hour before start: the clock is behind it.
+	if d := alice(); d.Reason != terminal.ClockUntrusted {
+		t.Errorf("behind the list: %v %s", d.Verdict, d.Reason)
+	}
+	jump.Store(int64(-30 * time.Minute))
+	if err := r.lane.AcceptClock(t.Context(), supervisor, "station clock"); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.site.Journal.Latest(); got.After(start) {
+		t.Errorf("the newest record is of %v after the start", got.Sub(start))
+	}
+	if d := alice(); !d.Admitted() {
+		t.Errorf("accepted: %v %s", d.Verdict, d.Reason)
+	}
+	r.events(t) // verifies
+}
+
+// The network brings the time to a board that boots in 1970: that is no jump.
+func TestClockThatIsPutRightAfterTheStartIsTrusted(t *testing.T) {
+	var right atomic.Bool
+	r := newRig(t, func(r *rig, _ *terminal.Config, p *terminal.Parts) {
+		// Something is recorded from before.
+		if err := r.site.Journal.Started(t.Context(), time.Now().Add(-time.Hour), "t", "s", "v"); err != nil {
+			t.Fatal(err)
+		}
+		p.Elapsed = func() time.Duration { return time.Second }
+		p.Now = func() time.Time {
+			if right.Load() {
+				return time.Now()
+			}
+			return time.Unix(40, 0)
+		}
+	})
+	alice := card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{})
+	if d := r.tap(t, alice); d.Reason != terminal.ClockUntrusted {
+		t.Errorf("in 1970: %v %s", d.Verdict, d.Reason)
+	}
+	right.Store(true)
+	if d := r.tap(t, alice); !d.Admitted() {
+		t.Errorf("put right: %v %s", d.Verdict, d.Reason)
 	}
 }

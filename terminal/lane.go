@@ -83,6 +83,10 @@ type Parts struct {
 	// Now is the wall clock, for the one instant of a tap.
 	Now func() time.Time
 
+	// Elapsed is how long the machine has been up, or since any fixed moment, on a
+	// clock that nobody sets. With nil a lane does not notice that Now was set.
+	Elapsed func() time.Duration
+
 	// After tells when the time to pass is over, as time.After does.
 	After func(time.Duration) <-chan time.Time
 }
@@ -94,6 +98,7 @@ type Lane struct {
 
 	door  door
 	halts halts
+	begun chan struct{} // closed when the lane serves people
 	turn  chan struct{} // holds one while somebody is served
 	ended chan struct{} // closed when nobody is any more
 
@@ -105,6 +110,7 @@ type Lane struct {
 
 	places places
 	lamp   lamp
+	clock  clock
 }
 
 // NewLane checks that nothing is missing. What were missed at a tap would be
@@ -117,7 +123,7 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 		return nil, errors.New("lane: no method is configured")
 	case p.Reader == nil || p.Dialogue == nil || p.List == nil || p.Journal == nil || p.Gate == nil ||
 		p.Rand == nil || p.Observe == nil || p.Incidents == nil || p.Now == nil || p.After == nil:
-		return nil, errors.New("lane: a part is missing; only Checker and OnDuty may be")
+		return nil, errors.New("lane: a part is missing; only Checker, OnDuty and Elapsed may be")
 	}
 	for _, m := range c.Methods {
 		switch m {
@@ -148,13 +154,14 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 	if c.Deadline <= 0 || c.HolderCheckTimeout <= 0 || c.PassTime <= 0 {
 		return nil, errors.New("lane: deadlines must be positive")
 	}
-	return &Lane{Config: c, Parts: p, turn: make(chan struct{}, 1), ended: make(chan struct{})}, nil
+	return &Lane{Config: c, Parts: p, begun: make(chan struct{}), turn: make(chan struct{}, 1), ended: make(chan struct{})}, nil
 }
 
 // Run serves taps until ctx ends, and returns nil then. It runs once. Any other return is a
 // reader that cannot work any more. The relay is at rest when it returns.
 func (l *Lane) Run(ctx context.Context) error {
 	l.halts.begin(ctx)
+	close(l.begun)
 	l.look(ctx)
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
@@ -196,7 +203,7 @@ func (l *Lane) run(ctx context.Context) error {
 
 // refuse denies a card that could not even be connected to.
 func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
-	l.publish(ctx, Decision{Instant: l.Now(), Gate: l.GateName, Reason: ReasonOf(bad), Cause: bad, Elapsed: time.Since(bad.Detected)})
+	l.publish(ctx, Decision{Instant: l.read().at, Gate: l.GateName, Reason: ReasonOf(bad), Cause: bad, Elapsed: time.Since(bad.Detected)})
 }
 
 // signals says what the lamps show for a verdict.

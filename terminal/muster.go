@@ -53,7 +53,7 @@ func muster(f Facts) Ruling {
 	}
 	h := f.Histories[0]
 	r := Ruling{Verdict: Admit, Reason: OK, Entitlement: f.person(), Zone: f.Place.zone.Name, People: 1, Seen: h.Last}
-	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor) {
+	for _, c := range conditions(f.List, f.Instant, f.Clock, f.Floor, f.Jumped) {
 		r.Warnings = append(r.Warnings, c.reason)
 	}
 	if n := len(h.Passages); n > 0 && f.Instant.Sub(h.Passages[n-1].At) < twice {

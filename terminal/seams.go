@@ -69,8 +69,12 @@ type Journal interface {
 	// Incident writes what happened without a card.
 	Incident(ctx context.Context, i Incident) error
 
-	// Latest is the greatest instant in the journal, the zero time when it
-	// is empty. A clock that shows less is not trusted.
+	// AcceptClock writes that a clock which shows at is right.
+	AcceptClock(ctx context.Context, at time.Time, by Staff, note string) error
+
+	// Latest is the greatest instant in the journal since a clock was last
+	// accepted, the zero time when it is empty. A clock that shows less is not
+	// trusted.
 	Latest() time.Time
 }
 

@@ -31,5 +31,5 @@ func (c Config) Suppose(row whitelist.Row, list whitelist.Manifest, clock, floor
 // TrustsClock reports whether a clock can be relied on beside a list and the
 // latest time that was ever recorded.
 func TrustsClock(clock, floor time.Time, list whitelist.Manifest) bool {
-	return !slices.ContainsFunc(conditions(list, clock, clock, floor), func(c condition) bool { return c.reason == ClockUntrusted })
+	return !slices.ContainsFunc(conditions(list, clock, clock, floor, false), func(c condition) bool { return c.reason == ClockUntrusted })
 }

@@ -24,12 +24,12 @@ const Grace = 250 * time.Millisecond
 //	            └─ deadline: revoke permit, red lamp ─▶ publish ─┘
 //	               (the tap is waited for, but can open nothing any more)
 func (l *Lane) serve(ctx context.Context, card nfc.Card) {
-	detected, instant := card.Detected(), l.Now()
+	detected, now := card.Detected(), l.read()
 	deadline := detected.Add(l.Deadline)
 	tapCtx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
-	t := tap{lane: l, card: card, permit: newPermit(deadline), decision: Decision{Instant: instant, Gate: l.GateName, Direction: l.Direction}}
+	t := tap{lane: l, card: card, permit: newPermit(deadline), now: now, decision: Decision{Instant: now.at, Gate: l.GateName, Direction: l.Direction}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -46,7 +46,7 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card) {
 	case <-tapCtx.Done():
 		answered = time.Now()
 		if d, hung = t.late(done, context.Cause(tapCtx)); hung {
-			d.Instant, d.Gate = instant, l.GateName
+			d.Instant, d.Gate = now.at, l.GateName
 		}
 	}
 	if !d.Admitted() {
@@ -101,6 +101,7 @@ type tap struct {
 	lane     *Lane
 	card     nfc.Card
 	permit   *Permit
+	now      reading
 	decision Decision
 	facts    Facts
 }
@@ -135,8 +136,8 @@ func (t *tap) prove(ctx context.Context) error {
 	defer view.Release()
 	list := view.Manifest()
 	d.ListEpoch, d.ListSeq = list.Epoch, list.Seq
-	clock, floor := d.Instant, l.Journal.Latest()
-	d.Instant = instantOf(clock, floor, list)
+	floor := l.Journal.Latest()
+	d.Instant = instantOf(t.now.at, floor, list)
 
 	channel := nfc.NewChannel(t.card)
 	d.Stages.Detect = time.Since(t.card.Detected())
@@ -149,7 +150,7 @@ func (t *tap) prove(ctx context.Context) error {
 	}
 	t.facts = Facts{
 		Mode: l.Mode, CardID: d.CardID, Token: expected.Token,
-		Instant: d.Instant, Clock: clock, Direction: l.Direction, Counted: l.Gate.Counts(), Holder: proved.Holder, Row: proved.Row,
+		Instant: d.Instant, Clock: t.now.shown, Jumped: t.now.jumped, Direction: l.Direction, Counted: l.Gate.Counts(), Holder: proved.Holder, Row: proved.Row,
 		List: list, Floor: floor, HolderCheck: l.holderCheck(proved.Evidence.Method),
 	}
 	if t.facts.Place, err = l.place(list); err != nil && !errors.Is(err, ErrUnknownGate) {

@@ -222,6 +222,26 @@ steward. ゲートを止めます。off で再開します。`,
 	})
 }
 
+func clockCommand() *cobra.Command {
+	v := newVerb(&cobra.Command{
+		Use:   "accept --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Short: "Say that the terminal's clock is right as it is",
+		Long: `Accept says that the clock of this terminal is right, although it was set while
+the agent ran or stands behind what is recorded: look at the time that status shows
+first. It takes a supervisor. 端末の時計が正しいことを確認して記録します。`,
+		Example: `  gate-agent clock accept --config /etc/gate-agent/config.toml --staff kei --reason "compared with the station clock"`,
+		Args:    cli.Args(cobra.NoArgs),
+	}, true)
+	return cli.Group(&cobra.Command{Use: "clock", Short: "Judge the clock of this terminal"}, v.does(func([]string) error { return nil },
+		func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
+			accepted, err := agent.AcceptClock(ctx, api.Clock{Why: why})
+			if err != nil {
+				return nil, nil, err
+			}
+			return accepted, [][2]string{{"clock", accepted.Now.Local().Format("2006-01-02 15:04:05 MST") + " accepted / 確認済み"}}, nil
+		}))
+}
+
 func shiftCommand() *cobra.Command {
 	var begin bool
 	v := newVerb(&cobra.Command{

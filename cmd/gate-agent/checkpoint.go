@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,12 +81,12 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 
 // signStopped signs where no agent has the journal.
 func (c *config) signStopped(ctx context.Context, identity crypto.Signer) (msg []byte, err error) {
-	record, err := c.openJournal()
+	record, err := c.openJournal(nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	return c.checkpoints(record, identity)(ctx)
+	return c.checkpoints(record, identity, time.Now)(ctx)
 }
 
 func describeCheckpoint(c journal.Checkpoint) checkpoint {

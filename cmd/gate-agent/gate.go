@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,12 @@ const (
 	driverCounting  = "simulator-with-sensor" // no hardware, and people pass when they are told to
 	driverGPIO      = "gpio"
 )
+
+// uptime counts from now on a clock that nobody sets: the monotonic one.
+func uptime() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) }
+}
 
 // A door is what a lane needs of a gate.
 type door interface {

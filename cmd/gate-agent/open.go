@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -182,8 +183,8 @@ func (c *config) openReader() (*pcsc.Lane, error) {
 
 func (c *config) journalPath() string { return filepath.Join(c.path(c.State), "journal.db") }
 
-func (c *config) openJournal() (*journal.Journal, error) {
-	j, err := journal.Open(c.journalPath(), nil)
+func (c *config) openJournal(now func() time.Time) (*journal.Journal, error) {
+	j, err := journal.Open(c.journalPath(), now)
 	if err != nil {
 		return nil, journalError(err)
 	}

@@ -54,13 +54,14 @@ func (c *config) describeRecord() string {
 }
 
 // deleteOld deletes old events, now and every day, until ctx ends. Nobody of the
-// staff does it, and its record names nobody.
-func (c *config) deleteOld(ctx context.Context, log *slog.Logger, record *journal.Journal) {
+// staff does it, and its record names nobody. Its clock is that of the lane: one
+// that somebody sets on by a year deletes nothing.
+func (c *config) deleteOld(ctx context.Context, log *slog.Logger, record *journal.Journal, clock func() time.Time) {
 	if c.Journal.Keep.Duration == 0 {
 		return
 	}
 	for {
-		next, now := prunes, time.Now()
+		next, now := prunes, clock()
 		cutoff := now.Add(-c.Journal.Keep.Duration)
 		n, err := record.Prune(ctx, cutoff, c.over(now), terminal.Staff{})
 		if n > 0 {
@@ -102,12 +103,12 @@ func (c *config) openSigner() (crypto.Signer, error) {
 }
 
 // checkpoints signs the head of the journal; it is nil without a key.
-func (c *config) checkpoints(record *journal.Journal, identity crypto.Signer) func(context.Context) ([]byte, error) {
+func (c *config) checkpoints(record *journal.Journal, identity crypto.Signer, clock func() time.Time) func(context.Context) ([]byte, error) {
 	if identity == nil {
 		return nil
 	}
 	return func(ctx context.Context) ([]byte, error) {
-		return record.Checkpoint(ctx, time.Now(), identity, c.Terminal, c.Scope)
+		return record.Checkpoint(ctx, clock(), identity, c.Terminal, c.Scope)
 	}
 }
 

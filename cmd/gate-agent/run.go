@@ -87,7 +87,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	defer closing(store.Close)
-	record, err := c.openJournal()
+	var lane *terminal.Lane
+	record, err := c.openJournal(func() time.Time {
+		if lane != nil {
+			return lane.Time() // a clock that is set while people pass raises no floor
+		}
+		return time.Now()
+	})
 	if err != nil {
 		return err
 	}
@@ -113,7 +119,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	defer closing(shut)
 	parts := terminal.Parts{
 		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: door, Checker: door,
-		Rand: rand.Reader, Now: time.Now, After: time.After,
+		Rand: rand.Reader, Now: time.Now, Elapsed: uptime(), After: time.After,
 		Incidents: func(i terminal.Incident) { logIncident(log, i) },
 		Observe: func(d terminal.Decision) {
 			events.add(d)
@@ -126,8 +132,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		members = &api.Staff{Roster: roster, Shift: shift}
 		parts.Checker, parts.OnDuty = shift.Checker(door), shift.OnDuty
 	}
-	lane, err := terminal.NewLane(c.lane(anchors, surface), parts)
-	if err != nil {
+	if lane, err = terminal.NewLane(c.lane(anchors, surface), parts); err != nil {
 		return configError{err}
 	}
 
@@ -157,7 +162,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity)}, reader)
+	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, lane.Time)}, reader)
 	if err != nil {
 		return err
 	}
@@ -171,8 +176,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	})
 	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
 	wg.Go(func() { watchList(beside, log, store, record) })
-	wg.Go(func() { c.deleteOld(beside, log, record) })
-	wg.Go(func() { signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity)) })
+	wg.Go(func() { c.deleteOld(beside, log, record, lane.Time) })
+	wg.Go(func() {
+		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, lane.Time))
+	})
 	if source != nil {
 		wg.Go(func() {
 			last := "" // a stick that nobody puts in is told once

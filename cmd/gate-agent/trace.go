@@ -368,7 +368,7 @@ func (l *logbook) open() (err error) {
 	if l.journal != nil {
 		return nil
 	}
-	if l.journal, err = l.config.openJournal(); err != nil {
+	if l.journal, err = l.config.openJournal(nil); err != nil {
 		return fmt.Errorf("what this session uses up has to be recorded, stop the agent before: %w", err)
 	}
 	return nil

@@ -314,7 +314,7 @@ func TestRefusedBirthDateIsRecordedAndNotPresentedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := c.openJournal()
+	j, err := c.openJournal(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type Lane interface {
 	Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error)
 	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string) (terminal.Decision, error)
 	SetOutOfOrder(ctx context.Context, by terminal.Staff, note string, on bool) error
+	AcceptClock(ctx context.Context, by terminal.Staff, note string) error
 	Expect(e terminal.Expectation) error
 	GiveToken(ctx context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error)
 }
@@ -103,6 +104,7 @@ func New(p Parts) *http.Server {
 	mux.Handle("POST /v1/overrides", act(s, s.override))
 	mux.Handle("POST /v1/admissions", act(s, s.admit))
 	mux.Handle("POST /v1/mode", act(s, s.mode))
+	mux.Handle("POST /v1/clock", act(s, s.clock))
 	mux.Handle("POST /v1/shift", act(s, s.shift))
 	mux.Handle("POST /v1/muster/tokens", act(s, s.token))
 	mux.Handle("POST /v1/muster/expectations", act(s, s.expect))
@@ -154,6 +156,10 @@ func (s *server) annul(ctx context.Context, by terminal.Staff, r Annulment) (any
 	// Not cancelled: a write that is given up half-way might stand after all.
 	err := s.Journal.AnnulBy(context.WithoutCancel(ctx), terminal.Reservation(r.Reservation), by, r.Reason)
 	return Annulled{r.Reservation}, err
+}
+
+func (s *server) clock(ctx context.Context, by terminal.Staff, c Clock) (any, error) {
+	return ClockAccepted{s.Now().UTC()}, s.Lane.AcceptClock(ctx, by, c.Reason)
 }
 
 func (s *server) override(ctx context.Context, by terminal.Staff, r Override) (any, error) {

@@ -160,6 +160,10 @@ func (r *rig) History(_ context.Context, entitlement string) (h terminal.History
 	return h, nil
 }
 
+func (r *rig) AcceptClock(_ context.Context, by terminal.Staff, note string) error {
+	return errors.Join(by.May(terminal.Supervisor), r.note("clock accepted by %s: %s", by.Name, note))
+}
+
 func (r *rig) AnnulBy(_ context.Context, n terminal.Reservation, by terminal.Staff, note string) error {
 	if n == 404 {
 		return fmt.Errorf("%w: %d", ErrSettled, n)

@@ -60,6 +60,11 @@ func (c *Client) SetMode(ctx context.Context, m Mode) (now InMode, err error) {
 	return now, c.ask(ctx, http.MethodPost, "/v1/mode", m, &now)
 }
 
+// AcceptClock says that the terminal's clock is right as it is.
+func (c *Client) AcceptClock(ctx context.Context, w Clock) (now ClockAccepted, err error) {
+	return now, c.ask(ctx, http.MethodPost, "/v1/clock", w, &now)
+}
+
 // ChangeShift begins or ends a shift.
 func (c *Client) ChangeShift(ctx context.Context, s ShiftChange) (now OnDuty, err error) {
 	return now, c.ask(ctx, http.MethodPost, "/v1/shift", s, &now)

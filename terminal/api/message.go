@@ -52,6 +52,8 @@ type (
 		OutOfOrder bool `json:"out_of_order"`
 		Why
 	}
+	// A Clock says that the terminal's clock is right as it is.
+	Clock struct{ Why }
 	// A ShiftChange begins or ends the shift of who asks.
 	ShiftChange struct {
 		Begin bool `json:"begin"`
@@ -103,6 +105,10 @@ type (
 	// InMode says how the gate is now.
 	InMode struct {
 		OutOfOrder bool `json:"out_of_order"`
+	}
+	// ClockAccepted says what the clock showed.
+	ClockAccepted struct {
+		Now time.Time `json:"now"`
 	}
 	// OnDuty says who is on duty, null when nobody is.
 	OnDuty struct {

@@ -35,7 +35,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		KindDecision, KindReserve, KindPassed, KindCommit, KindAnnul, KindDoubt, KindIncident, KindShift,
-		KindStart, KindList, KindTrace, KindCheckpoint, KindPrune,
+		KindStart, KindList, KindTrace, KindClock, KindCheckpoint, KindPrune,
 	}
 }
 

@@ -164,7 +164,7 @@ func refold(ctx context.Context, tx *sql.Tx, table string, visit func(link) erro
 		} else if err != nil {
 			return err
 		}
-		s.seq, s.hash, s.latest = l.event.Seq, l.hash, max(s.latest, l.event.At.UnixMilli())
+		s.seq, s.hash, s.latest = l.event.Seq, l.hash, later(s.latest, &l.event)
 		if visit != nil {
 			return visit(l)
 		}

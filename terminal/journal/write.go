@@ -202,7 +202,7 @@ func add(ctx context.Context, tx *sql.Tx, e *Event) (s state, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.seq, s.hash, s.latest = e.Seq, next(s.hash, bytes), max(s.latest, e.At.UnixMilli())
+	s.seq, s.hash, s.latest = e.Seq, next(s.hash, bytes), later(s.latest, e)
 	changed, err := fold(ctx, tx, "passages", e)
 	if err != nil {
 		return s, err

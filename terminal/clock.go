@@ -1,0 +1,78 @@
+package terminal
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A clock remembers when the wall clock could last be relied on, and so notices
+// that it was set while the lane runs.
+//
+//	right ──set by more than a minute──▶ jumped     the time goes on from before it was set
+//	  ▲                                    │
+//	  └──set back, or accepted by staff────┘
+//
+// A clock that stands behind what is recorded is not right from the beginning:
+// when it gets there it has been put right, and that is no jump.
+type clock struct {
+	mu      sync.Mutex
+	known   bool
+	wall    time.Time     // what it showed
+	elapsed time.Duration // and how long the machine had been up
+}
+
+// A reading is what a clock shows, and what of it can be relied on.
+type reading struct {
+	shown  time.Time
+	at     time.Time // shown or, where the clock was set, the time that goes on from before
+	jumped bool
+}
+
+// read reads the clock of the lane.
+func (l *Lane) read() reading {
+	shown := l.Now()
+	if l.Elapsed == nil {
+		return reading{shown: shown, at: shown}
+	}
+	elapsed, floor := l.Elapsed(), l.Journal.Latest()
+	c := &l.clock
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known || c.wall.Add(clockTolerance).Before(floor) && !shown.Add(clockTolerance).Before(floor) {
+		c.known, c.wall, c.elapsed = true, shown, elapsed
+	}
+	at := c.wall.Add(elapsed - c.elapsed)
+	if shown.Sub(at).Abs() <= clockTolerance {
+		return reading{shown: shown, at: shown}
+	}
+	return reading{shown: shown, at: at, jumped: true}
+}
+
+// Time is what the clock shows or, where it was set while the lane runs, the time
+// that goes on from before.
+func (l *Lane) Time() time.Time { return l.read().at }
+
+// AcceptClock says that the clock is right as it is, although it was set, or
+// stands behind what is recorded: everything before counts as earlier. It takes
+// a supervisor.
+func (l *Lane) AcceptClock(ctx context.Context, by Staff, note string) error {
+	if err := by.May(Supervisor); err != nil {
+		return err
+	}
+	if note == "" {
+		return ErrNote
+	}
+	shown := l.Now()
+	if err := l.Journal.AcceptClock(context.WithoutCancel(ctx), shown, by, note); err != nil {
+		return fmt.Errorf("%w: %w", errJournal, err)
+	}
+	if l.Elapsed != nil {
+		l.clock.mu.Lock()
+		l.clock.known, l.clock.wall, l.clock.elapsed = true, shown, l.Elapsed()
+		l.clock.mu.Unlock()
+	}
+	l.look(ctx)
+	return nil
+}
