@@ -49,6 +49,7 @@ func journalListCommand() *cobra.Command {
 		asJSON bool
 		since  time.Duration
 		kinds  []string
+		filter journal.Filter
 	)
 	cmd := &cobra.Command{
 		Use:     "list --config FILE [--since DURATION] [--kind KIND]... [--json]",
@@ -59,14 +60,7 @@ func journalListCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the recorded JSON, one event on a line")
 	cmd.Flags().DurationVar(&since, "since", 0, "only events of this last time; default all")
 	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only events of these kinds (docs/journal.md)")
-	cmd.RunE = withJournal(func(cmd *cobra.Command, _ *config, r *journal.Reader) (err error) {
-		var filter journal.Filter
-		if since > 0 {
-			filter.Since = time.Now().Add(-since)
-		}
-		if filter.Kinds, err = journalKinds(kinds); err != nil {
-			return err
-		}
+	list := withJournal(func(cmd *cobra.Command, _ *config, r *journal.Reader) error {
 		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 		if !asJSON {
 			fmt.Fprintln(table, "SEQ\tAT\tKIND\tOF\tVERDICT\tREASON\tMETHOD\tPEOPLE\tENTITLEMENT\tMS\tSTAFF\tWHAT")
@@ -84,6 +78,15 @@ func journalListCommand() *cobra.Command {
 		}
 		return table.Flush()
 	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if since > 0 {
+			filter.Since = time.Now().Add(-since)
+		}
+		if filter.Kinds, err = journalKinds(kinds); err != nil {
+			return err
+		}
+		return list(cmd, args)
+	}
 	return cmd
 }
 
