@@ -163,7 +163,7 @@ func (l *Lane) Run(ctx context.Context) error {
 	l.halts.begin(ctx)
 	close(l.begun)
 	l.look(ctx)
-	watching, stop := context.WithCancel(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the last who passes
 	var watch sync.WaitGroup
 	watch.Go(func() { l.watch(watching) })
 	err := l.run(ctx)

@@ -306,6 +306,27 @@ func TestAgentThatStopsShutsTheGateAndSettles(t *testing.T) {
 	d.wantKinds(t, "reserve annul(no_passage)")
 }
 
+// Told to stop with somebody in the gate, an agent still sees them pass.
+func TestWhoeverIsOnTheWayWhenTheAgentStopsCounts(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("", func(t *testing.T) {
+		d := newDoorwayIn(t, dir)
+		d.tap(t, d.alice(t))
+		d.stop()
+		for start := time.Now(); d.gate.IsOpen(); time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
+				t.Fatal("the gate stays open")
+			}
+		}
+		d.gate.Pass(1)
+		if s := d.settled(t); s.Passed != 1 {
+			t.Errorf("%v %s, %d passed", s.Verdict, s.Reason, s.Passed)
+		}
+	})
+	d := newDoorwayIn(t, dir)
+	d.wantKinds(t, "reserve commit")
+}
+
 var (
 	steward    = terminal.Staff{Name: "Abe", Role: terminal.Steward}
 	supervisor = terminal.Staff{Name: "Ito", Role: terminal.Supervisor}

@@ -63,6 +63,7 @@ type rig struct {
 	field     *nfctest.Field
 	gate      *gate.Simulator
 	lane      *terminal.Lane
+	stop      func() // tells the lane to end
 	decisions chan terminal.Decision
 	signer    *countingSigner // the terminal's key
 }
@@ -115,6 +116,7 @@ func newRigIn(t testing.TB, dir string, options ...func(*rig, *terminal.Config, 
 // run runs a lane until the test ends.
 func (r *rig) run(t testing.TB, lane *terminal.Lane) {
 	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
 	ended := make(chan error, 1)
 	go func() { ended <- lane.Run(ctx) }()
 	t.Cleanup(func() {
