@@ -69,7 +69,8 @@ func TestTwoCardsAtOnce(t *testing.T) {
 func TestSecondCardDuringTheDialogue(t *testing.T) {
 	r := newRig(t)
 	stranger := card(t, r.card(t, "not listed", jpki.TapUse), vcard.Options{})
-	d := r.tap(t, bend(card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}),
+	// The first one stays: else the second is alone, and has a decision of its own.
+	d := r.put(t, bend(card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{}),
 		func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
 			if n == 4 {
 				r.field.Insert(slotB, stranger)

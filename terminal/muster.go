@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +35,9 @@ const (
 	personPrefix = "person/" // the pseudonym of a card that is not on the list
 	tokenPrefix  = "token/"  // the number of somebody without a card
 )
+
+// ErrMode says that a lane is not for what staff asks.
+var ErrMode = errors.New("this terminal is no shelter")
 
 // twice is how long a card that comes again is the same tap: a person who is not
 // sure whether the first one counted.
@@ -110,9 +115,9 @@ func (l *Lane) Expect(e Expectation) error {
 	case e.By.May(Steward) != nil:
 		return e.By.May(Steward)
 	case l.Mode != Muster:
-		return fmt.Errorf("mode is %q: only %q expects somebody", l.Mode, Muster)
-	case !e.BirthDate.IsZero() && (!l.Dialogue.CanFirstUse() || len(l.Anchors) == 0 || len(l.SurfaceAuthorities) == 0):
-		return errors.New("a birth date needs anchors.files and anchors.surface_keys: no card could prove itself by it")
+		return fmt.Errorf("%w: gate.mode is %q", ErrMode, l.Mode)
+	case !e.BirthDate.IsZero() && (!slices.Contains(l.Methods, jpki.TapUse) || !l.Dialogue.CanFirstUse() || len(l.Anchors) == 0 || len(l.SurfaceAuthorities) == 0):
+		return fmt.Errorf("%w: a birth date needs method %q, anchors.files and anchors.surface_keys", ErrMode, jpki.TapUse)
 	}
 	l.expected.Store(&e)
 	return nil
@@ -135,7 +140,7 @@ func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, 
 		return d, 0, err
 	}
 	if l.Mode != Muster {
-		return d, 0, fmt.Errorf("mode is %q: only %q gives tokens", l.Mode, Muster)
+		return d, 0, fmt.Errorf("%w: gate.mode is %q", ErrMode, l.Mode)
 	}
 	var token uint32
 	d, err := l.desk(ctx, d, func(d *Decision, permit *Permit) error {
@@ -190,6 +195,25 @@ var errNotInside = errors.New("nobody inside has that number")
 
 // TokenEntitlement is what somebody with that number is counted by.
 func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", tokenPrefix, token) }
+
+// TokenOf is the number that somebody is counted by, 0 of anybody else.
+func TokenOf(entitlement string) (token uint32) {
+	digits, isToken := strings.CutPrefix(entitlement, tokenPrefix)
+	if n, err := strconv.ParseUint(digits, 10, 32); isToken && err == nil {
+		token = uint32(n)
+	}
+	return token
+}
+
+// CardOf is the pseudonym of the card that somebody is counted by, "" of anybody
+// else.
+func CardOf(entitlement string) string {
+	card, isPerson := strings.CutPrefix(entitlement, personPrefix)
+	if !isPerson {
+		return ""
+	}
+	return card
+}
 
 // IsMustered reports whether an entitlement is nobody's ticket, but a person or a
 // token of a shelter.

@@ -25,11 +25,11 @@ import (
 type verb struct {
 	*cobra.Command
 	staff, reason, file string
-	asJSON              bool
+	needsReason, asJSON bool
 }
 
 func newVerb(cmd *cobra.Command, reason bool) *verb {
-	v := &verb{Command: cmd}
+	v := &verb{Command: cmd, needsReason: reason}
 	cmd.Flags().StringVar(&v.staff, "staff", "", "your name, as the roster has it")
 	if reason {
 		cmd.Flags().StringVar(&v.reason, "reason", "", "why, for the journal")
@@ -46,7 +46,7 @@ func (v *verb) does(check func(args []string) error, ask func(ctx context.Contex
 		if v.staff == "" {
 			return cli.UsageError("--staff is missing: give your name, as the roster has it")
 		}
-		if v.Flags().Lookup("reason") != nil && strings.TrimSpace(v.reason) == "" {
+		if v.needsReason && strings.TrimSpace(v.reason) == "" {
 			return cli.UsageError("--reason is missing: say why, for the journal")
 		}
 		if err := check(args); err != nil {
@@ -68,13 +68,18 @@ func (v *verb) does(check func(args []string) error, ask func(ctx context.Contex
 			if answer != nil {
 				err = errors.Join(v.print(cmd.OutOrStdout(), answer, lines), err)
 			}
-			if p, ok := errors.AsType[*api.Problem](err); ok && p.Refused() {
-				return refusedError{err}
-			}
-			return err
+			return problemError(err)
 		})(cmd, args)
 	}
 	return v.Command
+}
+
+// problemError gives what the agent refuses its exit code.
+func problemError(err error) error {
+	if p, ok := errors.AsType[*api.Problem](err); ok && p.Refused() {
+		return refusedError{err}
+	}
+	return err
 }
 
 func (v *verb) print(w io.Writer, answer any, lines [][2]string) error {

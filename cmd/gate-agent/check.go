@@ -93,6 +93,7 @@ is no error: both may come later.`,
 		}
 		fmt.Fprintf(w, "identity   %s\n", identity)
 		fmt.Fprintf(w, "staff      %s\n", members)
+		fmt.Fprintf(w, "journal    %s\n", c.describeRecord())
 		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
 		for _, s := range custody {

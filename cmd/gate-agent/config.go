@@ -82,8 +82,14 @@ type config struct {
 	} `toml:"staff"`
 
 	Identity struct {
-		Key string `toml:"key"` // key URI; "" where nobody is registered
+		Key string `toml:"key"` // key URI; "" where nothing is signed
 	} `toml:"identity"`
+
+	Journal struct {
+		Keep        duration `toml:"keep"`         // 0 is for ever
+		KeepEndless duration `toml:"keep_endless"` // since somebody last passed; 0 is for ever
+		Checkpoint  duration `toml:"checkpoint"`   // 0 is never
+	} `toml:"journal"`
 
 	Card struct {
 		Profile string `toml:"profile"` // "" is the built-in one
@@ -122,6 +128,7 @@ func loadConfig(path string) (*config, error) {
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
 	c.HolderCheck.Timeout.Duration = terminal.DefaultHolderCheckTimeout
 	c.List.Every.Duration = time.Minute
+	c.Journal.Checkpoint.Duration = time.Hour
 	if err := stricttoml.Decode(text, c); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", path, err)}
 	}
@@ -199,6 +206,9 @@ func (c *config) check() error {
 		if err := wholePaths(k.uri); err != nil {
 			return fmt.Errorf("%s: %w", k.key, err)
 		}
+	}
+	if err := c.checkRecord(); err != nil {
+		return err
 	}
 	if err := api.CheckPath(c.socketPath()); err != nil {
 		return fmt.Errorf("state: %w", err)

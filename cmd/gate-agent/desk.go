@@ -217,7 +217,7 @@ func (d *desk) ask(ctx context.Context, q jpki.Question) (a jpki.Answer, err err
 	if a.PIN, err = d.tty.ask(ctx, "利用者証明用電子証明書の暗証番号 (4桁、表示されません) / PIN (4 digits, not shown): "); err != nil || !q.BirthDate {
 		return a, err
 	}
-	typed, err := d.tty.ask(ctx, "生年月日 (例 20010523、表示されません) / Birth date (YYYYMMDD, not shown): ")
+	typed, err := d.tty.ask(ctx, birthDatePrompt)
 	if err != nil {
 		return a, err
 	}
@@ -225,6 +225,8 @@ func (d *desk) ask(ctx context.Context, q jpki.Question) (a jpki.Answer, err err
 	a.BirthDate, _ = cardauth.ParseBirthDate(string(typed)) // none is asked for again
 	return a, nil
 }
+
+const birthDatePrompt = "生年月日 (例 20010523、表示されません) / Birth date (YYYYMMDD, not shown): "
 
 func tries(n int) string {
 	if n == jpki.Unlimited {

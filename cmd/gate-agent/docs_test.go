@@ -57,6 +57,8 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 	for command, typ := range map[string]reflect.Type{
 		"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport](),
 		"status": reflect.TypeFor[api.Status](), "override": reflect.TypeFor[api.Decision](), "explain": reflect.TypeFor[explanation](),
+		"journal verify": reflect.TypeFor[verified](), "journal checkpoint": reflect.TypeFor[checkpoint](), "journal occupancy": reflect.TypeFor[occupancy](),
+		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](),
 	} {
 		_, section, _ := strings.Cut(text, "\n### `"+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n### ")

@@ -262,7 +262,7 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 // openIdentity opens the key with which this terminal signs what it reports.
 func (c *config) openIdentity() (crypto.Signer, error) {
 	if c.Identity.Key == "" {
-		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs what it registers (docs/registration.md)")}
+		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs (docs/registration.md, docs/journal.md)")}
 	}
 	signer, err := keystore.OpenSigner(c.Identity.Key, keystore.Identity)
 	if err != nil {

@@ -98,6 +98,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	defer closing(record.Close)
+	identity, err := c.openSigner()
+	if err != nil {
+		return err
+	}
 	source, err := c.openSource()
 	if err != nil {
 		return err
@@ -158,7 +162,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members}, reader)
+	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, lane.Time)}, reader)
 	if err != nil {
 		return err
 	}
@@ -172,6 +176,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	})
 	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
 	wg.Go(func() { watchList(beside, log, store, record) })
+	wg.Go(func() { c.deleteOld(beside, log, record, lane.Time) })
+	wg.Go(func() {
+		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, lane.Time))
+	})
 	if source != nil {
 		wg.Go(func() {
 			last := "" // a stick that nobody puts in is told once

@@ -4,7 +4,8 @@
 // It promises: only who owns the folder gets to the socket; whoever changes
 // something names a member of the staff, with their passcode, and why; what is
 // refused changes nothing, and says so as problem details (RFC 9457); and no
-// answer names a visitor: cards and tickets are pseudonyms.
+// answer names a visitor: cards and tickets are pseudonyms. A checkpoint is signed
+// for whoever asks: it changes nothing of what was recorded.
 //
 // docs/staff.md lists what can be asked. Paths, members and problem types are a
 // promise: things are added, not changed.
@@ -27,6 +28,8 @@ type Lane interface {
 	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, looked bool) (terminal.Decision, error)
 	SetOutOfOrder(ctx context.Context, by terminal.Staff, note string, on bool) error
 	AcceptClock(ctx context.Context, by terminal.Staff, note string) error
+	Expect(e terminal.Expectation) error
+	GiveToken(ctx context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error)
 }
 
 // A Journal is what the record is asked for.
@@ -38,7 +41,8 @@ type Journal interface {
 	// Unsettled counts the reservations that are open, and those in doubt.
 	Unsettled(ctx context.Context) (open, inDoubt uint64, err error)
 
-	// Latest is as in terminal.Journal.
+	// History and Latest are as in terminal.Journal.
+	History(ctx context.Context, entitlement string) (terminal.History, error)
 	Latest() time.Time
 }
 
@@ -70,6 +74,9 @@ type Parts struct {
 	// Staff is nil where no roster is configured: then nothing can be changed.
 	Staff *Staff
 
+	// Checkpoint signs the head of the journal; nil where no key is configured.
+	Checkpoint func(ctx context.Context) ([]byte, error)
+
 	// Now is the wall clock.
 	Now func() time.Time
 }
@@ -99,6 +106,9 @@ func New(p Parts) *http.Server {
 	mux.Handle("POST /v1/mode", act(s, s.mode))
 	mux.Handle("POST /v1/clock", act(s, s.clock))
 	mux.Handle("POST /v1/shift", act(s, s.shift))
+	mux.Handle("POST /v1/muster/tokens", act(s, s.token))
+	mux.Handle("POST /v1/muster/expectations", act(s, s.expect))
+	mux.Handle("POST /v1/checkpoints", answer(s.checkpoint))
 	mux.Handle("/", answer(unknown))
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: 8 << 10,

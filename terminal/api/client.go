@@ -70,6 +70,23 @@ func (c *Client) ChangeShift(ctx context.Context, s ShiftChange) (now OnDuty, er
 	return now, c.ask(ctx, http.MethodPost, "/v1/shift", s, &now)
 }
 
+// GiveToken counts somebody without a card.
+func (c *Client) GiveToken(ctx context.Context, n NewToken) (t Token, err error) {
+	return t, c.ask(ctx, http.MethodPost, "/v1/muster/tokens", n, &t)
+}
+
+// Expect says something of whoever comes next.
+func (c *Client) Expect(ctx context.Context, e Expectation) (until Expected, err error) {
+	return until, c.ask(ctx, http.MethodPost, "/v1/muster/expectations", e, &until)
+}
+
+// Checkpoint has the head of the journal signed.
+func (c *Client) Checkpoint(ctx context.Context) (msg []byte, err error) {
+	var s Signed
+	err = c.ask(ctx, http.MethodPost, "/v1/checkpoints", struct{}{}, &s)
+	return s.Checkpoint, err
+}
+
 // ask sends a request and reads its answer. What the agent refuses is a *Problem.
 func (c *Client) ask(ctx context.Context, method, path string, body, into any) error {
 	if err := CheckPath(c.path); err != nil {

@@ -40,7 +40,7 @@ func TestPageOfStaff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range regexp.MustCompile(`"((?:GET|POST) /v1/\w+)"`).FindAllStringSubmatch(string(routes), -1) {
+	for _, r := range regexp.MustCompile(`"((?:GET|POST) /v1/[\w/]+)"`).FindAllStringSubmatch(string(routes), -1) {
 		if !strings.Contains(page, "\n| `"+r[1]+"` |") {
 			t.Errorf("the page lacks %s", r[1])
 		}

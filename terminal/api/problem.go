@@ -51,6 +51,9 @@ var (
 	wrongRole        = kind{"role", http.StatusForbidden, "the staff may not do that"}
 	settled          = kind{"settled", http.StatusConflict, "there is nothing to annul"}
 	wrongShift       = kind{"shift", http.StatusConflict, "the shift is not theirs"}
+	notForThat       = kind{"mode", http.StatusConflict, "the terminal is not for that"}
+	noToken          = kind{"token", http.StatusConflict, "there is no such token"}
+	noIdentity       = kind{"no-identity", http.StatusConflict, "no identity key is configured"}
 	busy             = kind{"busy", http.StatusServiceUnavailable, "the gate serves somebody"}
 	fault            = kind{"fault", http.StatusServiceUnavailable, "the gate could not do it"}
 )
@@ -77,6 +80,8 @@ func problem(err error) *Problem {
 			p.kind = wrongShift
 		case errors.Is(err, terminal.ErrRole):
 			p.kind = wrongRole
+		case errors.Is(err, terminal.ErrMode):
+			p.kind = notForThat
 		case errors.Is(err, ErrSettled):
 			p.kind = settled
 		case errors.Is(err, errBusy):

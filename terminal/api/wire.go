@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // An answer is a handler that returns what it has to say.
@@ -71,7 +72,8 @@ func decode(r *http.Request, v any) error {
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		if typ, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return malformed("the member %q is a %s, want %s", typ.Field, typ.Value, typ.Type)
+			kind, _, _ := strings.Cut(typ.Value, " ") // what follows is the value
+			return malformed("the member %q is a %s, want %s", typ.Field, kind, typ.Type)
 		}
 		return malformed("%v", err)
 	}

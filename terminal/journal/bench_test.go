@@ -158,7 +158,7 @@ func BenchmarkPruneStep(b *testing.B) {
 				load(b, path, 104_000, 10)
 				now := noon.Add(1000 * time.Hour)
 				j := at(b, path, &now)
-				over := func(string, time.Time) bool { return !kept }
+				over := func(Used) bool { return !kept }
 				for range 50 {
 					_, err := j.prune(b.Context(), instant(now), over, terminal.Staff{})
 					check(b, err)

@@ -31,6 +31,14 @@ const (
 	KindPrune      Kind = "prune"      // the oldest events were deleted
 )
 
+// Kinds are all of them.
+func Kinds() []Kind {
+	return []Kind{
+		KindDecision, KindReserve, KindPassed, KindCommit, KindAnnul, KindDoubt, KindIncident, KindShift,
+		KindStart, KindList, KindTrace, KindClock, KindCheckpoint, KindPrune,
+	}
+}
+
 // An Event is one line of the journal. docs/journal.md says which fields each
 // kind has; a field that is zero is left out.
 type Event struct {

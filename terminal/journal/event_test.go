@@ -151,6 +151,11 @@ func TestDocumentShowsTheVector(t *testing.T) {
 			t.Errorf("docs/journal.md lacks %s", s)
 		}
 	}
+	for _, k := range Kinds() {
+		if !strings.Contains(string(doc), "\n| `"+string(k)+"` |") {
+			t.Errorf("docs/journal.md lacks kind %s", k)
+		}
+	}
 	// Every member of an event is documented.
 	for f := range reflect.TypeFor[Event]().Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

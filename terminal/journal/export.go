@@ -98,15 +98,15 @@ func record(e Entry) []string {
 		hex.EncodeToString(e.Hash[:]),
 	}
 	for i, f := range fields {
-		fields[i] = plain(f)
+		fields[i] = Plain(f)
 	}
 	return fields
 }
 
-// plain keeps a spreadsheet from taking text for a formula: an apostrophe goes
+// Plain keeps a spreadsheet from taking text for a formula: an apostrophe goes
 // before what could begin one, and before an apostrophe, so that it can be taken
 // off again.
-func plain(s string) string {
+func Plain(s string) string {
 	if s != "" && strings.ContainsRune("=+-@\t\r'", rune(s[0])) {
 		return "'" + s
 	}

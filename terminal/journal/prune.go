@@ -17,9 +17,16 @@ import (
 const pruneBatch = 2048
 
 // Over says whether an entitlement is over, so that nobody needs to know any
-// more how often it was used; until is its end as the journal knows it, the zero
-// time for none.
-type Over func(entitlement string, until time.Time) bool
+// more how often it was used.
+type Over func(Used) bool
+
+// Used is what Over judges: an entitlement all of whose events are to go.
+type Used struct {
+	Entitlement string
+	Until       time.Time // its end as the journal knows it, the zero time for none
+	Last        time.Time // when somebody last came or went by it
+	Inside      int64     // people who came and did not go
+}
 
 // Prune deletes the oldest events: as many as are all older than cutoff, from
 // the first one on, up to a reservation that is open or in doubt. by is who
@@ -43,7 +50,7 @@ func (j *Journal) Prune(ctx context.Context, cutoff time.Time, over Over, by ter
 		}
 	}()
 	if over == nil {
-		over = func(_ string, until time.Time) bool { return !until.IsZero() && until.Before(cutoff) }
+		over = func(u Used) bool { return !u.Until.IsZero() && u.Until.Before(cutoff) }
 	}
 	for {
 		n, err := j.prune(ctx, instant(cutoff), over, by)
@@ -149,19 +156,20 @@ func carry(ctx context.Context, tx *sql.Tx, old base, cutoff Instant) (through b
 // about them may be left, or it would lead nowhere.
 func forget(ctx context.Context, tx *sql.Tx, through uint64, over Over) error {
 	var gone []string
-	err := each(ctx, tx, `SELECT entitlement, max(until) FROM carried WHERE entitlement <> '' GROUP BY entitlement
+	err := each(ctx, tx, `SELECT entitlement, max(until), max(at), sum(CASE WHEN state = 3 THEN 0 WHEN direction = 0 THEN people ELSE -people END)
+		FROM carried WHERE entitlement <> '' GROUP BY entitlement
 		HAVING (SELECT max(last) FROM passages WHERE passages.entitlement = carried.entitlement) <= ?`, func(scan scanner) error {
-		var entitlement string
-		var ms int64
-		if err := scan(&entitlement, &ms); err != nil {
+		var u Used
+		var until, last int64
+		if err := scan(&u.Entitlement, &until, &last, &u.Inside); err != nil {
 			return err
 		}
-		var until time.Time
-		if ms != 0 {
-			until = time.UnixMilli(ms).UTC()
+		u.Last = time.UnixMilli(last).UTC()
+		if until != 0 {
+			u.Until = time.UnixMilli(until).UTC()
 		}
-		if over(entitlement, until) {
-			gone = append(gone, entitlement)
+		if over(u) {
+			gone = append(gone, u.Entitlement)
 		}
 		return nil
 	}, int64(through))

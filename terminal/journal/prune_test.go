@@ -108,13 +108,16 @@ func TestPruningKeepsWhatIsStillUsed(t *testing.T) {
 
 	// The caller may know more: the list no longer has it.
 	now = noon.Add(200 * day)
-	asked := map[string]time.Time{}
-	n, err := j.Prune(t.Context(), noon.Add(190*day), func(entitlement string, until time.Time) bool {
-		asked[entitlement] = until
-		return entitlement == "for ever"
+	asked := map[string]Used{}
+	n, err := j.Prune(t.Context(), noon.Add(190*day), func(u Used) bool {
+		asked[u.Entitlement] = u
+		return u.Entitlement == "for ever"
 	}, steward)
-	if err != nil || n != 1 || len(asked) != 2 || !asked["for ever"].IsZero() || !asked["season"].Equal(noon.Add(400*day)) {
+	if err != nil || n != 1 || len(asked) != 2 || !asked["for ever"].Until.IsZero() || !asked["season"].Until.Equal(noon.Add(400*day)) {
 		t.Errorf("%d, %v, asked %v", n, err, asked)
+	}
+	if s := asked["season"]; s.Inside != 1 || s.Last.Before(noon.Add(30*day)) || s.Last.After(noon.Add(31*day)) {
+		t.Errorf("%+v", s)
 	}
 	wantUses(t, j, "for ever", 0)
 	wantUses(t, j, "season", 1)
@@ -412,8 +415,8 @@ func TestPruningChangesNoUse(t *testing.T) {
 				before[fmt.Sprint("ticket-", n)] = lookUp(t, j, fmt.Sprint("ticket-", n))
 			}
 			over := rng.IntN(8)
-			_, err := j.Prune(t.Context(), now.Add(-time.Duration(rng.IntN(600))*time.Second), func(entitlement string, _ time.Time) bool {
-				return entitlement == fmt.Sprint("ticket-", over)
+			_, err := j.Prune(t.Context(), now.Add(-time.Duration(rng.IntN(600))*time.Second), func(u Used) bool {
+				return u.Entitlement == fmt.Sprint("ticket-", over)
 			}, terminal.Staff{})
 			check(t, err)
 			for entitlement, want := range before {
