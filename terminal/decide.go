@@ -37,9 +37,11 @@ type Facts struct {
 	Row     whitelist.Row   // the row of the holder's certificate
 
 	// In mode Muster, where there may be no row: the card's pseudonym, and the
-	// number that the person got before, or 0.
+	// number that the person got before, or 0. Known says that they are counted by
+	// the card already, whatever list there is now.
 	CardID string
 	Token  uint32
+	Known  bool
 	Again  bool // the same card came a moment ago
 
 	// Histories has that of each entitlement of the row, in order; in mode Muster

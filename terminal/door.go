@@ -86,7 +86,7 @@ func (l *Lane) sensed(ctx context.Context, s Sensed) {
 			_ = l.incident(ctx, Incident{Reason: GateFault, State: state(on), Cause: errors.New("passage sensor")})
 		}
 	case SensedPassage, SensedWrongWay:
-		if l.door.hand(s) || l.halts.get()&HaltAlarm != 0 { // or leaves the fire
+		if l.halts.get()&HaltAlarm != 0 || l.door.hand(s) { // whoever leaves a fire is not counted
 			return
 		}
 		l.light(ShowTailgate)

@@ -16,6 +16,7 @@ import (
 // Where another lane used the same entitlement between counting and reserving,
 // it decides again: each time that happens somebody else got on.
 func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts, permit *Permit) error {
+	l.payUp(ctx)
 	for ctx.Err() == nil {
 		var err error
 		if f.Histories, err = l.histories(ctx, f); err != nil {
@@ -118,7 +119,10 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 // histories reads what is known of each entitlement.
 func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	if f.Mode == Muster {
-		h, err := l.Journal.History(ctx, f.person())
+		h, err := l.Journal.History(ctx, whitelist.PersonPrefix+f.CardID)
+		if f.Known = len(h.Passages) > 0; err == nil && !f.Known {
+			h, err = l.Journal.History(ctx, f.person())
+		}
 		return []History{h}, err
 	}
 	entitlements := f.Row.Entitlements

@@ -29,13 +29,6 @@ const (
 // number.
 const ByToken jpki.Method = "token"
 
-// Prefixes of entitlements that are nobody's ticket: a journal counts by them who
-// has come to a shelter.
-const (
-	personPrefix = "person/" // the pseudonym of a card that is not on the list
-	tokenPrefix  = "token/"  // the number of somebody without a card
-)
-
 // ErrMode says that a lane is not for what staff asks.
 var ErrMode = errors.New("this terminal is no shelter")
 
@@ -43,10 +36,9 @@ var ErrMode = errors.New("this terminal is no shelter")
 // sure whether the first one counted.
 const twice = 10 * time.Second
 
-// muster counts somebody whose card has proved itself. Who they are is the card's
-// pseudonym, whatever the list says of them: a shelter turns nobody away, and a
-// family on one ticket is as many people as it has cards. Whoever is inside
-// leaves, whoever is not arrives.
+// muster counts somebody whose card has proved itself, whatever their ticket is
+// worth today: a shelter turns nobody away. Whoever is inside leaves, whoever is
+// not arrives.
 func muster(f Facts) Ruling {
 	if f.Holder.IsZero() {
 		return Ruling{Reason: AuthFailed}
@@ -95,8 +87,18 @@ func (r *recent) again(cardID string, at time.Time) bool {
 	return again
 }
 
-// person is what somebody at a shelter is counted by.
-func (f Facts) person() string { return personPrefix + f.CardID }
+// person is what somebody at a shelter is counted by: the ticket of one person, so
+// that a card and a SIM are one, else the card, so that a family on one ticket is
+// as many people as it has cards. A list that comes later does not make another of
+// whoever came without one.
+func (f Facts) person() string {
+	for _, e := range f.Row.Entitlements {
+		if e.Party <= 1 && !f.Known {
+			return e.ID
+		}
+	}
+	return whitelist.PersonPrefix + f.CardID
+}
 
 // An Expectation is what staff has said of whoever comes next to a shelter.
 type Expectation struct {
@@ -146,7 +148,7 @@ func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, 
 	d, err := l.desk(ctx, d, func(d *Decision, permit *Permit) error {
 		d.Zone = l.zone()
 		keep := context.WithoutCancel(ctx)
-		given, err := l.Journal.Count(keep, tokenPrefix)
+		given, err := l.Journal.Count(keep, whitelist.TokenPrefix)
 		if err != nil {
 			return fmt.Errorf("%w: counting tokens: %w", errJournal, err)
 		}
@@ -194,11 +196,11 @@ func (l *Lane) TokenLeaves(ctx context.Context, by Staff, token uint32) (Decisio
 var errNotInside = errors.New("nobody inside has that number")
 
 // TokenEntitlement is what somebody with that number is counted by.
-func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", tokenPrefix, token) }
+func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", whitelist.TokenPrefix, token) }
 
 // TokenOf is the number that somebody is counted by, 0 of anybody else.
 func TokenOf(entitlement string) (token uint32) {
-	digits, isToken := strings.CutPrefix(entitlement, tokenPrefix)
+	digits, isToken := strings.CutPrefix(entitlement, whitelist.TokenPrefix)
 	if n, err := strconv.ParseUint(digits, 10, 32); isToken && err == nil {
 		token = uint32(n)
 	}
@@ -208,7 +210,7 @@ func TokenOf(entitlement string) (token uint32) {
 // CardOf is the pseudonym of the card that somebody is counted by, "" of anybody
 // else.
 func CardOf(entitlement string) string {
-	card, isPerson := strings.CutPrefix(entitlement, personPrefix)
+	card, isPerson := strings.CutPrefix(entitlement, whitelist.PersonPrefix)
 	if !isPerson {
 		return ""
 	}
@@ -218,7 +220,7 @@ func CardOf(entitlement string) string {
 // IsMustered reports whether an entitlement is nobody's ticket, but a person or a
 // token of a shelter.
 func IsMustered(entitlement string) bool {
-	return strings.HasPrefix(entitlement, personPrefix) || strings.HasPrefix(entitlement, tokenPrefix)
+	return strings.HasPrefix(entitlement, whitelist.PersonPrefix) || strings.HasPrefix(entitlement, whitelist.TokenPrefix)
 }
 
 // merge takes back the token of somebody who has now shown a card. It comes after

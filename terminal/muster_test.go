@@ -13,6 +13,7 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // A shelter is a lane in mode muster, with a clock that the test sets on.
@@ -76,11 +77,89 @@ func TestShelterCountsAnyGenuineCard(t *testing.T) {
 
 	// Nobody is turned away for what a ticket says.
 	for _, name := range []string{"listed", "listed, key not registered"} {
-		if d := s.tap(t, card(t, s.card(t, name, jpki.ExternalAuth), vcard.Options{})); !d.Admitted() || !terminal.IsMustered(d.Entitlement) {
+		if d := s.tap(t, card(t, s.card(t, name, jpki.ExternalAuth), vcard.Options{})); !d.Admitted() || terminal.IsMustered(d.Entitlement) {
 			t.Errorf("%s: %v %s %s (%v)", name, d.Verdict, d.Reason, d.Entitlement, d.Cause)
 		}
 	}
 	s.wantInside(t, 3)
+}
+
+// Cards of a family may share the ticket of one of them.
+func TestShelterCountsEachOfAFamily(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	var rows []whitelist.Listed
+	var cards []*vcard.Card
+	for range 2 {
+		img, row := s.newCard(t, "family", perso.CardOptions{})
+		row.Row.Entitlements[0].Party, row.Row.Entitlements[0].Alone = 4, true
+		rows, cards = append(rows, row), append(cards, card(t, img, vcard.Options{}))
+	}
+	m := s.Manifest
+	m.Seq, m.Venue = m.Seq+1, whitelist.Venue{TimeZone: "Asia/Tokyo"}
+	s.load(t, m, append(rows, s.rows...)...)
+	for _, c := range cards {
+		if d := s.tap(t, c); d.Reason != terminal.OK {
+			t.Errorf("%v %s", d.Verdict, d.Reason)
+		}
+	}
+	s.wantInside(t, 2)
+}
+
+// Without the time of day people come and go all the same.
+func TestShelterWithAWrongClockCountsBothWays(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	if err := s.site.Journal.Started(t.Context(), time.Now().Add(48*time.Hour), "t", "s", "v"); err != nil {
+		t.Fatal(err)
+	}
+	c := card(t, s.card(t, "listed", jpki.ExternalAuth), vcard.Options{})
+	for i, want := range []terminal.Reason{terminal.OK, terminal.Leaving, terminal.OK} {
+		if d := s.tap(t, c); d.Reason != want {
+			t.Errorf("tap %d: %v %s, want %s", i, d.Verdict, d.Reason, want)
+		}
+		s.wait(time.Hour)
+	}
+}
+
+// Whoever has a number and has tapped a card since brings the number back, and
+// does not leave.
+func TestNumberBroughtBackIsNoDeparture(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	if _, _, err := s.lane.GiveToken(t.Context(), steward, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.decision(t)
+	c := card(t, s.card(t, "listed", jpki.ExternalAuth), vcard.Options{})
+	s.tap(t, c)
+	s.wantInside(t, 2)
+	s.wait(time.Minute)
+	if err := s.lane.Expect(terminal.Expectation{Token: 1, By: steward, Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	// A card that fails does not eat the number.
+	s.tap(t, card(t, s.card(t, "copied card", jpki.ExternalAuth), vcard.Options{}))
+	if d := s.tap(t, c); d.Reason != terminal.AlreadyInside || d.Cause != nil {
+		t.Errorf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+	s.wantInside(t, 1)
+
+	// Whoever has only a number leaves by it, once.
+	if _, _, err := s.lane.GiveToken(t.Context(), steward, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.decision(t)
+	s.wantInside(t, 2)
+	if d, err := s.lane.TokenLeaves(t.Context(), steward, 2); err != nil || d.Reason != terminal.Leaving {
+		t.Errorf("%v %s, %v", d.Verdict, d.Reason, err)
+	}
+	s.decision(t)
+	s.wantInside(t, 1)
+	for _, token := range []uint32{1, 2, 99} {
+		if d, err := s.lane.TokenLeaves(t.Context(), steward, token); err == nil {
+			t.Errorf("number %d leaves: %v %s", token, d.Verdict, d.Reason)
+		}
+		s.decision(t)
+	}
+	s.wantInside(t, 1)
 }
 
 func TestShelterCountsNoCopy(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
@@ -156,6 +157,11 @@ func (e Entitlement) check() error {
 		checkNames("gate", e.Gates, MaxGates), checkNames("zone", e.Zones, MaxGates),
 	); err != nil {
 		return err
+	}
+	for _, prefix := range [...]string{PersonPrefix, TokenPrefix} {
+		if strings.HasPrefix(e.ID, prefix) {
+			return fmt.Errorf("%w: the ID begins with %q, as terminals count people at shelters", ErrMalformed, prefix)
+		}
 	}
 	switch {
 	case !e.NotAfter.IsZero() && toUnix(e.NotBefore) >= toUnix(e.NotAfter):

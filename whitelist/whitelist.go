@@ -221,6 +221,13 @@ func (r ReEntry) String() string {
 	return fmt.Sprintf("ReEntry(%d)", uint8(r))
 }
 
+// Prefixes of what terminals count people by who have no entitlement; no ID of a
+// list begins with one.
+const (
+	PersonPrefix = "person/" // and the pseudonym of a card that is on no list
+	TokenPrefix  = "token/"  // and the number of somebody without a card
+)
+
 // Limits of a row.
 const (
 	MaxName         = 64 // bytes of a scope, an entitlement ID, a gate, a zone or a product

@@ -81,6 +81,8 @@ func (r *relay) tryOpen(spend func() error, people uint32) (wait time.Duration, 
 		return 0, ErrAlarm
 	case r.pulsed && r.on:
 		return max(r.off.Sub(now), 0) + r.gap, nil
+	case r.pulsed && !r.counts && r.open && r.given < r.people: // those before are still let in
+		return time.Duration(r.people-r.given) * (r.pulse + r.gap), nil
 	case now.Before(r.ready):
 		return r.ready.Sub(now), nil
 	}
@@ -185,7 +187,9 @@ func (r *relay) step(now time.Time) (next time.Time) {
 	defer r.mu.Unlock()
 	if r.open && !now.Before(r.until) {
 		r.open = false
-		r.fault(fmt.Errorf("gate was open for %v and nobody shut it", r.longest))
+		if !r.pulsed || r.counts { // else nobody will tell that they have passed
+			r.fault(fmt.Errorf("gate was open for %v and nobody shut it", r.longest))
+		}
 	}
 	over := !r.open || r.pulsed && !now.Before(r.off)
 	if r.on && over && !r.held() && !now.Before(r.retry) {
