@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -28,6 +29,11 @@ func TestSupposeChoosesAsATapDoes(t *testing.T) {
 		!f.Instant.Equal(now.Add(time.Hour)) || !f.Clock.Equal(now) {
 		t.Errorf("%v: %s, %+v", err, method, f)
 	}
+	c.Anchors, c.FirstUse, c.Methods = nil, false, []jpki.Method{jpki.TapUse}
+	if _, _, err := c.Suppose(whitelist.Row{}, list, now, now); !errors.Is(err, ErrNoKey) {
+		t.Errorf("a row without a key: %v", err)
+	}
+	c.Anchors, c.Methods = append(c.Anchors, nil), []jpki.Method{jpki.ExternalAuth}
 	list.Venue.Gates = []whitelist.Gate{{ID: 1, Name: "gate-2"}}
 	if f, _, err = c.Suppose(whitelist.Row{}, list, now, now); err != nil || f.Place != nil {
 		t.Errorf("at a gate that the list does not have: %v, %+v", err, f.Place)

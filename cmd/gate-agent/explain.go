@@ -14,6 +14,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/gate"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -169,13 +170,13 @@ func (c *config) explain(ctx context.Context, about subject, clock time.Time) (e
 	if err != nil {
 		return e, err
 	}
-	f, method, err := c.lane(anchors, nil).Suppose(row, list, clock, floor)
-	if err != nil {
-		return e, unusable(err)
+	f, method, noKey := c.lane(anchors, nil).Suppose(row, list, clock, floor)
+	if noKey != nil && !errors.Is(noKey, terminal.ErrNoKey) {
+		return e, unusable(noKey)
 	}
-	f.Histories = histories
+	f.Histories, f.Counted = histories, c.Gate.Driver == driverCounting || c.Gate.Sensor != (gate.SensorConfig{})
 	if about.certificate == nil { // as Lane.AdmitOrder
-		f.Vouched, f.Attended, f.HolderCheck = terminal.Staff{Name: "?", Role: terminal.Supervisor}, true, terminal.CheckNone
+		f.Vouched, f.HolderCheck = terminal.Staff{Name: "?", Role: terminal.Supervisor}, terminal.CheckNone
 		method = terminal.ByOrder
 	}
 	e = explanation{
@@ -193,6 +194,12 @@ func (c *config) explain(ctx context.Context, about subject, clock time.Time) (e
 	if e.step("", "listed", notListed == nil, "epoch %d, seq %d, %d rows", list.Epoch, list.Seq, list.Rows); notListed != nil {
 		e.rule(terminal.Ruling{Reason: terminal.NotListed})
 		return e, nil
+	}
+	if about.certificate != nil {
+		if e.step("", "key", noKey == nil, "registered, or to be learnt, for %s", method); noKey != nil {
+			e.rule(terminal.Ruling{Reason: terminal.NotListed})
+			return e, nil
+		}
 	}
 	ruling, steps := terminal.Explain(f)
 	for _, s := range steps {
