@@ -119,13 +119,17 @@ func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	return histories, nil
 }
 
-// unsettle writes that of those in doubt only the people who were seen passed:
-// staff says so, with the person in front of them.
+// unsettle writes that of those in doubt only the people who were seen came in,
+// and that all went out: staff says so, with the person in front of them.
 func (l *Lane) unsettle(ctx context.Context, doubts []Passage) error {
 	for _, s := range doubts {
 		var err error
-		if s.Passed > 0 {
-			err = l.Journal.Commit(ctx, s.Reservation, s.Passed)
+		people := s.Passed
+		if s.Direction == Exit {
+			people = s.People
+		}
+		if people > 0 {
+			err = l.Journal.Commit(ctx, s.Reservation, people)
 		} else {
 			err = l.Journal.Annul(ctx, s.Reservation, Annulled)
 		}

@@ -17,9 +17,9 @@ type Count struct {
 	Entries   []time.Time // when people came in, together or alone
 }
 
-// count goes through a history. believe says whether those who are in doubt
-// have passed.
-func (p *Place) count(h History, at time.Time, believe bool) Count {
+// count goes through a history. Of those who are in doubt the worst is that they
+// came in, and that they did not go out; otherwise it is the other way round.
+func (p *Place) count(h History, at time.Time, worst bool) Count {
 	var c Count
 	in := uint32(0) // Inside, were nobody forgotten
 	today := p.day(at)
@@ -28,7 +28,7 @@ func (p *Place) count(h History, at time.Time, believe bool) Count {
 			continue
 		}
 		people, reentry := s.People, s.Reentry
-		if s.Doubt && !believe {
+		if s.Doubt && worst != (s.Direction == Entry) {
 			people = s.Passed
 			reentry = min(reentry, people)
 		}
