@@ -65,6 +65,7 @@ type afternoon struct {
 	seed          uint64
 	json          bool
 	out, say      io.Writer
+	world         *world.World                            // nil: a new one
 	spoil         func(terminal.Journal) terminal.Journal // for tests; nil: the journal is as it is
 
 	now    atomic.Int64 // of the venue, Unix seconds
@@ -113,14 +114,15 @@ func (a *afternoon) run(ctx context.Context) (err error) {
 	a.now.Store(doors.Unix())
 	fmt.Fprintf(a.say, "Making a test authority, a signed list, and cards for %d people …\n", a.people)
 	start := time.Now()
-	w, err := world.New(doors)
-	if err != nil {
-		return err
+	if a.world == nil {
+		if a.world, err = world.New(doors); err != nil {
+			return err
+		}
 	}
-	w.Clock = a.clock
-	w.Manifest.Venue = venue(a.entries(), a.exits())
+	w := *a.world
+	w.Clock, w.Manifest.Venue = a.clock, venue(a.entries(), a.exits())
 	a.crowd = newCrowd(a.people, a.entries(), a.random)
-	rows, err := a.crowd.equip(ctx, w)
+	rows, err := a.crowd.equip(ctx, &w)
 	if err != nil {
 		return err
 	}

@@ -6,17 +6,26 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/terminal"
 )
+
+// earth is one world for all afternoons: keys take time.
+var earth = sync.OnceValues(func() (*world.World, error) { return world.New(doors) })
 
 // spend runs a small afternoon, and returns its last line.
 func spend(t *testing.T, spoil func(terminal.Journal) terminal.Journal) (last map[string]float64, err error) {
 	t.Helper()
+	w, err := earth()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
-	a := afternoon{people: 400, lanes: 3, seed: 1, json: true, spoil: spoil, out: &out, say: io.Discard}
+	a := afternoon{world: w, people: 400, lanes: 3, seed: 1, json: true, spoil: spoil, out: &out, say: io.Discard}
 	err = a.run(t.Context())
 	if jsonErr := json.Unmarshal(out.Bytes(), &last); jsonErr != nil {
 		t.Fatal(jsonErr, err)

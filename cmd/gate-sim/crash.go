@@ -64,12 +64,12 @@ type crash struct {
 	program  func(args ...string) *exec.Cmd
 	out, say io.Writer
 
-	dir    string // of a terminal before its first tap
-	states int
-	cuts   int
-	faults []string
-	failed int
-	err    error // the first of writing
+	furnished string // the folder of a terminal before its first tap; "": a new one
+	dir       string
+
+	states, cuts, failed int
+	faults               []string
+	err                  error // the first of writing
 }
 
 // justAfter is how long a lane may go on behind a point before it is killed, at
@@ -83,18 +83,18 @@ func (c *crash) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Fprintln(c.say, "Making a test authority, cards and a signed list …")
-	c.dir = filepath.Join(dir, "terminal")
-	if err := c.furnish(ctx); err != nil {
-		return err
+	if c.furnished == "" {
+		c.furnished = filepath.Join(dir, "terminal")
+		if err := furnish(ctx, c.furnished); err != nil {
+			return err
+		}
 	}
+	c.dir = dir
 	if !c.json {
-		c.printf("%-34s %-28s %6s  %s\n", "people", "killed", "inside", "after the start")
+		c.printf("%-34s %-34s %6s  %s\n", "people", "killed", "inside", "after the start")
 	}
 	var took []time.Duration
-	for i, s := range c.scenes {
-		if !c.json {
-			fmt.Fprintf(c.say, "%d of %d: %s …\n", i+1, len(c.scenes), s.name)
-		}
+	for _, s := range c.scenes {
 		start := time.Now()
 		o, err := c.cut(ctx, s, &outside{})
 		if err != nil {
@@ -121,8 +121,8 @@ func (c *crash) run(ctx context.Context) (err error) {
 	return c.close()
 }
 
-// furnish makes the folder of a terminal with a list and no journal.
-func (c *crash) furnish(ctx context.Context) error {
+// furnish makes dir that of a terminal with a list and no journal.
+func furnish(ctx context.Context, dir string) error {
 	w, err := world.New(time.Now())
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (c *crash) furnish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	site, err := w.Open(c.dir)
+	site, err := w.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -166,17 +166,20 @@ func (c *crash) furnish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(c.dir, crashWorldFile), b, 0o600)
+	return os.WriteFile(filepath.Join(dir, crashWorldFile), b, 0o600)
 }
 
 // cut plays a scene on a terminal of its own until it is killed, if it is, and
 // lets people try again. It fails when the scene itself goes wrong.
 func (c *crash) cut(ctx context.Context, s scene, o *outside) (_ *outside, err error) {
-	if o.dir, err = os.MkdirTemp(filepath.Dir(c.dir), "cut-"); err != nil {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if o.dir, err = os.MkdirTemp(c.dir, "cut-"); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
-	if err := os.CopyFS(o.dir, os.DirFS(c.dir)); err != nil {
+	if err := os.CopyFS(o.dir, os.DirFS(c.furnished)); err != nil {
 		return nil, err
 	}
 	o.program, o.card, o.size = c.program, s.card, sizes[s.card]
@@ -226,7 +229,7 @@ func (c *crash) add(s scene, o *outside, a aftermath) {
 		killed = "at a random time, early"
 	}
 	if o.lag > 0 {
-		killed += ", a bit later"
+		killed += ", later"
 	}
 	fault := strings.Join(a.faults, "; ")
 	if fault != "" {
@@ -250,7 +253,7 @@ func (c *crash) add(s scene, o *outside, a aftermath) {
 	if fault != "" {
 		said += "  WRONG: " + fault
 	}
-	c.printf("%-34s %-28s %4d/%d  %s\n", s.name, killed, a.inside, o.size, said)
+	c.printf("%-34s %-34s %4d/%d  %s\n", s.name, killed, a.inside, o.size, said)
 }
 
 // close shows the sums, and fails when anything went wrong.

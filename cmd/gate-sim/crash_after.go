@@ -46,7 +46,10 @@ func (o *outside) recover(ctx context.Context) (a aftermath, err error) {
 	if err := o.start(ctx, false); err != nil {
 		return a, err
 	}
-	err = o.tryAll(ctx, &a)
+	err = o.quench(&a)
+	if err == nil {
+		err = o.tryAll(ctx, &a)
+	}
 	if o.open != [2]bool{} {
 		a.fault("a relay is not at rest")
 	}
@@ -61,6 +64,23 @@ func (o *outside) recover(ctx context.Context) (a aftermath, err error) {
 		a.fault("%v", err)
 	}
 	return a, r.Close()
+}
+
+// quench has the alarm, if it is still on, go on for a while and end.
+func (o *outside) quench(a *aftermath) error {
+	if !o.alarm {
+		return nil
+	}
+	a.say("the alarm ends")
+	for _, on := range []bool{true, false} {
+		if err := o.burn(on); err != nil {
+			return err
+		}
+		if _, err := o.expect(false, "incident"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *outside) tryAll(ctx context.Context, a *aftermath) error {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ func crashLaneCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "crash-lane DIR", Hidden: true, Args: cli.Args(cobra.ExactArgs(1))}
 	cmd.Flags().BoolVar(&points, "points", false, "wait for leave at every point")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		return crashLane(cmd.Context(), a[0], points, cmd.InOrStdin(), cmd.OutOrStdout())
+		return crashLane(cmd.Context(), a[0], points, nil, cmd.InOrStdin(), cmd.OutOrStdout())
 	}
 	return cmd
 }
@@ -195,11 +196,12 @@ func (j steppedJournal) Doubt(ctx context.Context, r terminal.Reservation, why t
 }
 
 func (j steppedJournal) Incident(ctx context.Context, i terminal.Incident) error {
-	return j.step(fmt.Sprintf("%s %s", i.Reason, i.State), func() error { return j.Journal.Incident(ctx, i) })
+	return j.step(strings.TrimSpace(fmt.Sprintf("%s %s", i.Reason, i.State)), func() error { return j.Journal.Incident(ctx, i) })
 }
 
-// crashLane serves two lanes until its input ends.
-func crashLane(ctx context.Context, dir string, points bool, in io.Reader, out io.Writer) (err error) {
+// crashLane serves two lanes until its input ends. Spoil, when not nil, breaks the
+// journal, for tests.
+func crashLane(ctx context.Context, dir string, points bool, spoil func(terminal.Journal) terminal.Journal, in io.Reader, out io.Writer) (err error) {
 	w, cards, err := readCrashWorld(dir)
 	if err != nil {
 		return err
@@ -216,6 +218,10 @@ func crashLane(ctx context.Context, dir string, points bool, in io.Reader, out i
 	r := &remote{points: points, out: json.NewEncoder(out), leave: map[uint32]chan struct{}{}}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
+	written := terminal.Journal(site.Journal)
+	if spoil != nil {
+		written = spoil(written)
+	}
 	var (
 		lanes  [2]*terminal.Lane
 		fields [2]*nfctest.Field
@@ -235,7 +241,7 @@ func crashLane(ctx context.Context, dir string, points bool, in io.Reader, out i
 			c.GateName, c.Direction = exitName(0), terminal.Exit
 		}
 		lanes[i], err = terminal.NewLane(c, terminal.Parts{
-			Reader: fields[i], Dialogue: dialogue, List: site.Store, Journal: steppedJournal{site.Journal, r, exit}, Gate: g, Checker: g,
+			Reader: fields[i], Dialogue: dialogue, List: site.Store, Journal: steppedJournal{written, r, exit}, Gate: g, Checker: g,
 			Rand: rand.Reader, Now: time.Now, After: g.after,
 			Observe:   func(d terminal.Decision) { r.say(decided(exit, d)) },
 			Incidents: func(i terminal.Incident) { r.say(sign{Exit: exit, What: "incident", Reason: i.Reason}) },

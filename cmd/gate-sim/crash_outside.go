@@ -31,6 +31,7 @@ type outside struct {
 	inside int    // of them
 
 	open  [2]bool       // the relay lines: entry, exit
+	alarm bool          // the building's
 	cutAt int           // the point at which the process is killed, from 1; 0 is none
 	lag   time.Duration // between the leave to go on there and the kill
 	after time.Duration // kill then, wherever it is; 0 is never
@@ -96,9 +97,12 @@ func (o *outside) kill() error {
 func (o *outside) gone() error {
 	for range o.signs {
 	}
-	_ = o.process.Wait() // it was killed
-	_ = o.in.Close()
+	err := o.process.Wait()
+	_ = o.in.Close() // Wait may have done so
 	o.open = [2]bool{}
+	if status, ok := o.process.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
+		return fmt.Errorf("the process ended by itself: %w", err)
+	}
 	return errCut
 }
 
@@ -244,6 +248,16 @@ func (o *outside) settled(exit bool) error {
 			return err
 		}
 	}
+}
+
+// burn is the fire alarm, or its end.
+func (o *outside) burn(on bool) error {
+	o.alarm = on
+	what := terminal.SensedAllClear
+	if on {
+		what = terminal.SensedAlarm
+	}
+	return o.sense(false, what)
 }
 
 // giveUp is when the rest does not come: the time to pass is over, and the grace

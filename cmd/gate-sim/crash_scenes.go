@@ -54,13 +54,13 @@ var scenes = []scene{
 		if _, err := o.tap(false); err != nil {
 			return err
 		}
-		if err := o.sense(false, terminal.SensedAlarm); err != nil {
+		if err := o.burn(true); err != nil {
 			return err
 		}
 		if err := o.closing(false); err != nil {
 			return err
 		}
-		if err := o.sense(false, terminal.SensedAllClear); err != nil {
+		if err := o.burn(false); err != nil {
 			return err
 		}
 		return o.enter(1)

@@ -374,7 +374,7 @@ func (c *crowd) looked() {
 // poolSize is how many keys of each kind of card the crowd shares: a key of their
 // own for everybody would take an hour, and no gate looks at two people's keys
 // together.
-const poolSize = 8
+const poolSize = 4
 
 // equip gives everybody a card and makes the rows of those who are on the list.
 func (c *crowd) equip(ctx context.Context, w *world.World) ([]whitelist.Listed, error) {
