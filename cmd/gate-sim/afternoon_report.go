@@ -27,7 +27,6 @@ type afternoonReport struct {
 	outcomes map[outcome]tally
 	wanted   map[outcome]int // what the journal should have decided without opening the gate
 	minutes  map[int]int     // people who entered, in each minute since doors
-	came     map[*person]bool
 
 	taps, entered, left, again, parties, asked, followed, turned int
 
@@ -46,7 +45,7 @@ type afternoonReport struct {
 }
 
 func newAfternoonReport() afternoonReport {
-	return afternoonReport{outcomes: map[outcome]tally{}, wanted: map[outcome]int{}, minutes: map[int]int{}, came: map[*person]bool{}}
+	return afternoonReport{outcomes: map[outcome]tally{}, wanted: map[outcome]int{}, minutes: map[int]int{}}
 }
 
 const faultsShown = 20
@@ -86,9 +85,6 @@ func (r *afternoonReport) add(lane string, at time.Time, t *act) {
 		r.wanted[outcome{terminal.Deny, t.want.reason}]++
 	case t.rival != nil && !t.got.Admitted():
 		r.wanted[outcome{terminal.Deny, terminal.AlreadyUsed}]++
-	}
-	if t.who != nil {
-		r.came[t.who] = true
 	}
 	if !t.got.Admitted() {
 		return

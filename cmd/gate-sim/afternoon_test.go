@@ -45,24 +45,24 @@ func TestAfternoonAgreesOnEverybody(t *testing.T) {
 	}
 }
 
-// A journal that annuls the hundredth entry in place of committing it.
+// A journal that annuls the hundredth passage, in or out, in place of committing it.
 type lossy struct {
 	terminal.Journal
-	entries *atomic.Int32
+	passages *atomic.Int32
 }
 
 func (l lossy) Commit(ctx context.Context, r terminal.Reservation, people uint32) error {
-	if l.entries.Add(1) == 100 {
+	if l.passages.Add(1) == 100 {
 		return l.Annul(ctx, r, terminal.Annulled)
 	}
 	return l.Journal.Commit(ctx, r, people)
 }
 
-func TestLostEntryIsAMismatch(t *testing.T) {
+func TestLostPassageIsAMismatch(t *testing.T) {
 	t.Parallel()
-	var entries atomic.Int32
-	got, err := spend(t, func(j terminal.Journal) terminal.Journal { return lossy{j, &entries} })
-	if err == nil || got["mismatches"] == 0 || got["journal_admitted"] >= got["admitted"] || got["occupancy_journal"] >= got["occupancy_simulated"] {
+	var passages atomic.Int32
+	got, err := spend(t, func(j terminal.Journal) terminal.Journal { return lossy{j, &passages} })
+	if err == nil || got["mismatches"] == 0 || got["occupancy_journal"] == got["occupancy_simulated"] {
 		t.Error(got, err)
 	}
 }

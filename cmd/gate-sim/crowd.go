@@ -54,7 +54,8 @@ type crowd struct {
 	random  *mathrand.Rand
 	entries int // gates
 
-	people  []*person
+	size    int       // people, those without a card included
+	people  []*person // with a card or a SIM
 	visits  agenda
 	tickets []*ticket
 	drawn   int // visits
@@ -90,8 +91,8 @@ func newCrowd(n, entries int, random *mathrand.Rand) *crowd {
 	for _, s := range sorts {
 		total += s.weight
 	}
-	for len(c.people) < n {
-		if n-len(c.people) < largestGroup {
+	for c.size < n {
+		if n-c.size < largestGroup {
 			c.once()
 			continue
 		}
@@ -147,6 +148,7 @@ func (c *crowd) buys(change func(*ticket)) *ticket {
 func (c *crowd) holder(tickets ...*ticket) *person {
 	p := &person{tickets: tickets, status: whitelist.Active, kind: vcard.KindCard, family: &family{}}
 	c.people = append(c.people, p)
+	c.size++
 	return p
 }
 
@@ -210,9 +212,7 @@ func (c *crowd) party(size int, change func(*ticket)) *person {
 			change(t)
 		}
 	}))
-	for range size - 1 { // who have no card count among the people
-		c.people = append(c.people, &person{})
-	}
+	c.size += size - 1
 	return p
 }
 
@@ -290,6 +290,7 @@ func (c *crowd) two() (card, sim *person) {
 	t := c.buys(nil)
 	card, sim = c.holder(t), c.holder(t)
 	sim.kind, sim.family = vcard.KindSIM, card.family
+	c.size-- // of one person
 	return card, sim
 }
 
@@ -301,14 +302,17 @@ func (c *crowd) cardAndSIM() {
 	c.come(&visit{who: card, at: c.arrives(), then: func(_ answer, at time.Time) { c.later(at, 1, 30, &visit{who: sim}) }})
 }
 
-// atOnce present both at the same moment, at two lanes. One of them gets in.
+// atOnce have a card each on one ticket for one, and present them at the same
+// moment, at two lanes. One of them gets in.
 func (c *crowd) atOnce() {
 	if c.entries < 2 {
 		c.cardAndSIM()
 		return
 	}
-	card, sim := c.two()
-	c.come(&visit{who: card, at: c.arrives(), rival: &visit{who: sim, bring: 1}})
+	t := c.buys(nil)
+	first, second := c.holder(t), c.holder(t)
+	second.family = first.family
+	c.come(&visit{who: first, at: c.arrives(), rival: &visit{who: second, bring: 1}})
 }
 
 func (c *crowd) stranger() {
@@ -399,9 +403,8 @@ func (c *crowd) equip(ctx context.Context, w *world.World) ([]whitelist.Listed, 
 	for worker := range workers {
 		wait.Go(func() {
 			for i := worker; i < len(c.people) && ctx.Err() == nil && failed[worker] == nil; i += workers {
-				if p := c.people[i]; p.kind != "" {
-					rows[i], failed[worker] = p.register(w, pool[p.kind][i%poolSize], i)
-				}
+				p := c.people[i]
+				rows[i], failed[worker] = p.register(w, pool[p.kind][i%poolSize], i)
 			}
 		})
 	}
