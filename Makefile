@@ -33,7 +33,7 @@ bench: deps ## benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: ci
-ci: race fuzz adversaries bench-once arm ## longer proofs, bounded: what .ci/run runs after test
+ci: race fuzz adversaries afternoon crash-gate bench-once arm ## longer proofs, bounded: what .ci/run runs after test
 
 # One package at a time: the detector is slow, and the readers' deadlines are
 # real. internal/e2e tests programs, which it does not see into.
@@ -54,6 +54,14 @@ fuzz: deps ## every fuzz target for FUZZTIME (default 20000x, runs) each
 .PHONY: adversaries
 adversaries: deps-build ## lying cards come to a gate (docs/adversaries.md)
 	$(GO) run ./cmd/gate-sim adversaries
+
+.PHONY: afternoon
+afternoon: deps-build ## 20000 people come in and out at four gates, and everything is counted twice
+	$(GO) run ./cmd/gate-sim afternoon
+
+.PHONY: crash-gate
+crash-gate: deps-build ## a gate is killed at every state, and people try again
+	$(GO) run ./cmd/gate-sim crash-gate
 
 .PHONY: bench-once
 bench-once: deps ## every benchmark once: that they run, not how fast

@@ -75,8 +75,8 @@ type Ruling struct {
 	Others      []Refusal // the row's other entitlements, when none fits
 	Problem     error     // what cannot be judged, for the log
 
-	// Unsettle are reservations in doubt that staff has said nobody passed for:
-	// they are settled before this one is made.
+	// Unsettle are reservations in doubt of which staff has said that nobody came
+	// in for them, or that all went out: they are settled before this one is made.
 	Unsettle []Passage
 }
 

@@ -136,11 +136,15 @@ func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	return histories, nil
 }
 
-// unsettle writes that of those in doubt only the people who were seen passed:
-// staff says so, with the person in front of them.
+// unsettle writes that of those in doubt only the people who were seen came in,
+// and that all went out: staff says so, with the person in front of them.
 func (l *Lane) unsettle(ctx context.Context, doubts []Passage, by Staff) error {
 	for _, s := range doubts {
-		if err := l.Journal.SettleBy(ctx, s.Reservation, s.Passed, by, "came again"); err != nil {
+		people := s.Passed
+		if s.Direction == Exit {
+			people = s.People
+		}
+		if err := l.Journal.SettleBy(ctx, s.Reservation, people, by, "came again"); err != nil {
 			return err
 		}
 	}

@@ -139,9 +139,9 @@ func admit(f Facts, i int, t *trail) Ruling {
 		if len(r.Unsettle) == 0 {
 			return r.denied(reason)
 		}
-		// Perhaps they did not happen: staff asks.
+		// Perhaps nobody came in, or everybody went out: staff asks.
 		people, reentry, _ = enters(e, p.count(e, h, f.Instant, false), p.zone)
-		if t.check("doubt", people > 0, "nobody can tell whether an entry happened; if not, %d may enter", people) {
+		if t.check("doubt", people > 0, "nobody can tell who passed; at best %d may enter", people) {
 			return r.denied(reason)
 		}
 	}

@@ -259,6 +259,25 @@ func TestEntryInDoubtIsForStaff(t *testing.T) {
 	}
 }
 
+// The same at the exit: somebody who may still be inside has handed the card out,
+// or really went.
+func TestExitInDoubtIsForStaff(t *testing.T) {
+	ticket := whitelist.Entitlement{ID: "t", Uses: 1, ReEntry: whitelist.ReEntryAfterExit}
+	f := facts(t, ticket, in(time.Hour, 1, 0), doubted(out(time.Minute, 1), 0))
+	r := terminal.Decide(f)
+	if r.Verdict != terminal.Attend || !slices.Equal(r.Warnings, []terminal.Reason{terminal.ExitRequired}) {
+		t.Errorf("%v %s, warnings %v", r.Verdict, r.Reason, r.Warnings)
+	}
+	f.Attended, f.Told, f.Doubts = true, r.Warnings, r.Unsettle
+	if r := terminal.Decide(f); r.Verdict != terminal.Admit || r.Reentry != 1 || len(r.Unsettle) != 1 || r.Unsettle[0].Direction != terminal.Exit {
+		t.Errorf("confirmed: %v %s, %d come back, unsettles %v", r.Verdict, r.Reason, r.Reentry, r.Unsettle)
+	}
+	f.Direction = terminal.Exit
+	if r := terminal.Decide(f); r.Verdict != terminal.Admit {
+		t.Errorf("whoever is still inside wants out: %v %s", r.Verdict, r.Reason)
+	}
+}
+
 func TestAttentionTellsStaffWhy(t *testing.T) {
 	f := facts(t, whitelist.Entitlement{ID: "t", Attention: true, Message: "wheelchair: open the side gate"})
 	r := terminal.Decide(f)

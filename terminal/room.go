@@ -18,10 +18,10 @@ type Count struct {
 	Entries   []time.Time // when all of the party had come in once more, ascending
 }
 
-// count goes through the history of an entitlement. believe says whether those
-// who are in doubt have come in. That somebody went out is never believed, only
-// seen: it would earn them another entry.
-func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, believe bool) Count {
+// count goes through the history of an entitlement. Of those who are in doubt the
+// worst is that they came in, and that they did not go out; otherwise it is the
+// other way round. Who is going out now has not: it would earn them another entry.
+func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, worst bool) Count {
 	var c Count
 	party := max(1, e.Party)
 	today := p.day(at)
@@ -32,7 +32,7 @@ func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, believe 
 			continue
 		}
 		people, reentry := s.People, s.Reentry
-		if s.Doubt && !believe || s.Direction == Exit && (s.Doubt || s.Open) {
+		if s.Doubt && worst != (s.Direction == Entry) || s.Open && s.Direction == Exit {
 			people = s.Passed
 			reentry = min(reentry, people)
 		}

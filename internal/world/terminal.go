@@ -145,7 +145,7 @@ func (w *World) Open(dir string) (_ *Site, err error) {
 	if s.Store, err = listdb.Open(listdb.Config{Dir: dir, Scope: Scope, Hierarchy: whitelist.Test, Keys: keys, ScopeKey: w.ScopeKey}); err != nil {
 		return nil, err
 	}
-	s.Journal, err = journal.Open(filepath.Join(dir, "journal.db"), nil)
+	s.Journal, err = journal.Open(filepath.Join(dir, "journal.db"), w.Clock)
 	return s, err
 }
 

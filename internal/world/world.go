@@ -47,6 +47,9 @@ type World struct {
 	TerminalCertificates [2][]byte // intermediate, terminal
 
 	Manifest whitelist.Manifest // of the lists that List writes
+
+	// Clock dates what a journal is told without an instant; nil is time.Now.
+	Clock func() time.Time
 }
 
 // New makes a world in which it is now.
