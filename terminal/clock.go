@@ -3,8 +3,11 @@ package terminal
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // A clock remembers when the wall clock could last be relied on, and so notices
@@ -14,11 +17,12 @@ import (
 //	  ▲                                    │
 //	  └──set back, or accepted by staff────┘
 //
-// A clock that stands behind what is recorded is not right from the beginning:
-// when it gets there it has been put right, and that is no jump.
+// A clock that stands behind what is recorded when it is first read is not right
+// from the beginning: when it gets there it has been put right, and that is no jump.
 type clock struct {
 	mu      sync.Mutex
 	known   bool
+	behind  bool          // it was, and has not been put right yet
 	wall    time.Time     // what it showed
 	elapsed time.Duration // and how long the machine had been up
 }
@@ -40,8 +44,9 @@ func (l *Lane) read() reading {
 	c := &l.clock
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known || c.wall.Add(clockTolerance).Before(floor) && !shown.Add(clockTolerance).Before(floor) {
-		c.known, c.wall, c.elapsed = true, shown, elapsed
+	behind := shown.Add(clockTolerance).Before(floor)
+	if !c.known || c.behind && !behind {
+		c.known, c.behind, c.wall, c.elapsed = true, behind, shown, elapsed
 	}
 	at := c.wall.Add(elapsed - c.elapsed)
 	if shown.Sub(at).Abs() <= clockTolerance {
@@ -53,6 +58,17 @@ func (l *Lane) read() reading {
 // Time is what the clock shows or, where it was set while the lane runs, the time
 // that goes on from before.
 func (l *Lane) Time() time.Time { return l.read().at }
+
+// Clock is what the clock shows, and whether it can be relied on.
+func (l *Lane) Clock() (shown time.Time, trusted bool) {
+	now, list := l.read(), whitelist.Manifest{}
+	if view, err := l.List.Current(); err == nil {
+		list = view.Manifest()
+		view.Release()
+	}
+	return now.shown, !slices.ContainsFunc(conditions(list, now.at, now.shown, l.Journal.Latest(), now.jumped),
+		func(c condition) bool { return c.reason == ClockUntrusted })
+}
 
 // AcceptClock says that the clock is right as it is, although it was set, or
 // stands behind what is recorded: everything before counts as earlier. It takes
@@ -70,7 +86,7 @@ func (l *Lane) AcceptClock(ctx context.Context, by Staff, note string) error {
 	}
 	if l.Elapsed != nil {
 		l.clock.mu.Lock()
-		l.clock.known, l.clock.wall, l.clock.elapsed = true, shown, l.Elapsed()
+		l.clock.known, l.clock.behind, l.clock.wall, l.clock.elapsed = true, false, shown, l.Elapsed()
 		l.clock.mu.Unlock()
 	}
 	l.look(ctx)

@@ -75,9 +75,9 @@ type Ruling struct {
 	Others      []Refusal // the row's other entitlements, when none fits
 	Problem     error     // what cannot be judged, for the log
 
-	// Unsettle are reservations in doubt of which staff has said that nobody came
+	// Doubts are reservations in doubt of which staff has said that nobody came
 	// in for them, or that all went out: they are settled before this one is made.
-	Unsettle []Passage
+	Doubts []Passage
 }
 
 // A Refusal is why an entitlement does not admit.
@@ -146,7 +146,7 @@ func (f Facts) knew(r Ruling) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(r.Unsettle, func(p Passage) bool {
+	return !slices.ContainsFunc(r.Doubts, func(p Passage) bool {
 		return !slices.ContainsFunc(f.Doubts, func(q Passage) bool { return p.Reservation == q.Reservation })
 	})
 }

@@ -68,8 +68,9 @@ type Decision struct {
 	// at first use. It is never presented to this card again.
 	BirthDateRefused bool
 
-	// Warnings name list conditions that the list's policy lets pass
-	// (data_stale, clock_untrusted).
+	// Warnings name conditions that the list's policy lets pass (data_stale,
+	// clock_untrusted), and what staff is to look at (already_inside,
+	// already_used, exit_required).
 	Warnings []Reason
 
 	// Cause is what went wrong, for the log. It never names a person or card.

@@ -36,7 +36,7 @@ func (l *Lane) Override(ctx context.Context, by Staff, note string, people uint3
 	}
 	d := Decision{Verdict: Admit, Reason: Override, Staff: by, Note: note, People: people}
 	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
-		d.Zone = l.zone()
+		d.Zone, d.Cause = l.zone()
 		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, 0)
 		if err != nil {
 			return fmt.Errorf("%w: reserving the entry: %w", errJournal, err)

@@ -180,7 +180,10 @@ func (l *Lane) payUp(ctx context.Context) {
 	l.door.owed = nil
 	l.door.mu.Unlock()
 	for _, d := range owed {
-		if err := l.settle(context.WithoutCancel(ctx), d); err != nil {
+		switch err := l.settle(context.WithoutCancel(ctx), d); {
+		case errors.Is(err, ErrSettled), errors.Is(err, ErrPeople): // staff was faster, and it will never be
+			_ = l.incident(ctx, Incident{Reason: GateFault, Cause: err})
+		case err != nil:
 			l.owe(d)
 		}
 	}

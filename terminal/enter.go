@@ -19,6 +19,9 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 	l.payUp(ctx)
 	for ctx.Err() == nil {
 		var err error
+		if f.Known, err = l.known(ctx, f); err != nil {
+			return fmt.Errorf("%w: looking for somebody: %w", errJournal, err)
+		}
 		if f.Histories, err = l.histories(ctx, f); err != nil {
 			return fmt.Errorf("%w: counting entries: %w", errJournal, err)
 		}
@@ -30,7 +33,7 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 			d.Direction = Exit
 		}
 		if r.Verdict != Admit {
-			f.Told, f.Doubts = r.Warnings, r.Unsettle
+			f.Told, f.Doubts = r.Warnings, r.Doubts
 			if f.Mode == Muster && f.Token != 0 && r.Reason == AlreadyInside {
 				l.mergeToken(context.WithoutCancel(ctx), f.Token, d)
 			}
@@ -39,8 +42,8 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		// Not cancelled by the deadline: a write that is given up half-way
 		// might stand after all. The revoked permit keeps the gate shut.
 		keep := context.WithoutCancel(ctx)
-		if len(r.Unsettle) > 0 {
-			if err := l.unsettle(keep, r.Unsettle, d.Staff); err != nil {
+		if len(r.Doubts) > 0 {
+			if err := l.settleDoubts(keep, r.Doubts, d.Staff); err != nil {
 				return fmt.Errorf("%w: settling an entry in doubt: %w", errJournal, err)
 			}
 			continue
@@ -95,7 +98,7 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 		if !counts {
 			// The person is on the way: a failure to commit no longer shuts the
 			// gate, and the reservation counts as an entry all the same.
-			d.Cause = l.Journal.Commit(keep, r, d.People)
+			d.Cause = errors.Join(d.Cause, l.Journal.Commit(keep, r, d.People))
 		}
 		return nil
 	}
@@ -116,13 +119,19 @@ func (l *Lane) open(ctx context.Context, d *Decision, r Reservation, permit *Per
 	return err
 }
 
+// known reports whether somebody at a shelter is counted by their card already.
+func (l *Lane) known(ctx context.Context, f *Facts) (bool, error) {
+	if f.Mode != Muster {
+		return false, nil
+	}
+	h, err := l.Journal.History(ctx, whitelist.PersonPrefix+f.CardID)
+	return len(h.Passages) > 0, err
+}
+
 // histories reads what is known of each entitlement.
 func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	if f.Mode == Muster {
-		h, err := l.Journal.History(ctx, whitelist.PersonPrefix+f.CardID)
-		if f.Known = len(h.Passages) > 0; err == nil && !f.Known {
-			h, err = l.Journal.History(ctx, f.person())
-		}
+		h, err := l.Journal.History(ctx, f.person())
 		return []History{h}, err
 	}
 	entitlements := f.Row.Entitlements
@@ -136,9 +145,9 @@ func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 	return histories, nil
 }
 
-// unsettle writes that of those in doubt only the people who were seen came in,
+// settleDoubts writes that of those in doubt only the people who were seen came in,
 // and that all went out: staff says so, with the person in front of them.
-func (l *Lane) unsettle(ctx context.Context, doubts []Passage, by Staff) error {
+func (l *Lane) settleDoubts(ctx context.Context, doubts []Passage, by Staff) error {
 	for _, s := range doubts {
 		people := s.Passed
 		if s.Direction == Exit {

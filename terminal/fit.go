@@ -133,10 +133,10 @@ func admit(f Facts, i int, t *trail) Ruling {
 	if people == 0 {
 		for _, s := range h.Passages {
 			if s.Doubt && s.Zone == p.zone.Name {
-				r.Unsettle = append(r.Unsettle, s)
+				r.Doubts = append(r.Doubts, s)
 			}
 		}
-		if len(r.Unsettle) == 0 {
+		if len(r.Doubts) == 0 {
 			return r.denied(reason)
 		}
 		// Perhaps nobody came in, or everybody went out: staff asks.
@@ -161,7 +161,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 
 // denied is r, without what it would have let in.
 func (r Ruling) denied(reason Reason) Ruling {
-	r.Verdict, r.Reason, r.People, r.Reentry, r.Unsettle = Deny, reason, 0, 0, nil
+	r.Verdict, r.Reason, r.People, r.Reentry, r.Doubts = Deny, reason, 0, 0, nil
 	return r
 }
 

@@ -237,9 +237,9 @@ func TestEntryInDoubtIsForStaff(t *testing.T) {
 	if again := terminal.Decide(f); again.Verdict != terminal.Attend {
 		t.Errorf("confirmed by somebody who was not told: %v %s", again.Verdict, again.Reason)
 	}
-	f.Told, f.Doubts = r.Warnings, r.Unsettle
-	if r = terminal.Decide(f); r.Verdict != terminal.Admit || len(r.Unsettle) != 1 || r.Unsettle[0].Reservation != 1 {
-		t.Errorf("confirmed: %v %s, unsettles %v", r.Verdict, r.Reason, r.Unsettle)
+	f.Told, f.Doubts = r.Warnings, r.Doubts
+	if r = terminal.Decide(f); r.Verdict != terminal.Admit || len(r.Doubts) != 1 || r.Doubts[0].Reservation != 1 {
+		t.Errorf("confirmed: %v %s, unsettles %v", r.Verdict, r.Reason, r.Doubts)
 	}
 
 	for _, c := range []struct {
@@ -268,9 +268,9 @@ func TestExitInDoubtIsForStaff(t *testing.T) {
 	if r.Verdict != terminal.Attend || !slices.Equal(r.Warnings, []terminal.Reason{terminal.ExitRequired}) {
 		t.Errorf("%v %s, warnings %v", r.Verdict, r.Reason, r.Warnings)
 	}
-	f.Attended, f.Told, f.Doubts = true, r.Warnings, r.Unsettle
-	if r := terminal.Decide(f); r.Verdict != terminal.Admit || r.Reentry != 1 || len(r.Unsettle) != 1 || r.Unsettle[0].Direction != terminal.Exit {
-		t.Errorf("confirmed: %v %s, %d come back, unsettles %v", r.Verdict, r.Reason, r.Reentry, r.Unsettle)
+	f.Attended, f.Told, f.Doubts = true, r.Warnings, r.Doubts
+	if r := terminal.Decide(f); r.Verdict != terminal.Admit || r.Reentry != 1 || len(r.Doubts) != 1 || r.Doubts[0].Direction != terminal.Exit {
+		t.Errorf("confirmed: %v %s, %d come back, unsettles %v", r.Verdict, r.Reason, r.Reentry, r.Doubts)
 	}
 	f.Direction = terminal.Exit
 	if r := terminal.Decide(f); r.Verdict != terminal.Admit {

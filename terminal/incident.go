@@ -37,8 +37,8 @@ type Role string
 
 // Roles, each with all that those before it may do.
 const (
-	Steward    Role = "steward"    // compares people with cards, annuls what did not happen, takes the gate out of order
-	Supervisor Role = "supervisor" // lets people in without a card
+	Steward    Role = "steward"    // compares people with cards, settles entries, takes the gate out of order, counts at a shelter
+	Supervisor Role = "supervisor" // lets people in without a card, accepts a clock
 )
 
 // ErrRole says that staff may not do that.

@@ -166,3 +166,27 @@ func TestClockThatIsPutRightAfterTheStartIsTrusted(t *testing.T) {
 		t.Errorf("put right: %v %s", d.Verdict, d.Reason)
 	}
 }
+
+// What others write beside a clock that was set does not make it right.
+func TestRecordOfTheJumpDoesNotMakeItRight(t *testing.T) {
+	var jump atomic.Int64
+	start := time.Now()
+	r := newRig(t, func(_ *rig, _ *terminal.Config, p *terminal.Parts) {
+		p.Elapsed = func() time.Duration { return time.Since(start) }
+		p.Now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+	})
+	alice := card(t, r.card(t, "listed", jpki.TapUse), vcard.Options{})
+	if d := r.tap(t, alice); !d.Admitted() {
+		t.Fatalf("%v %s", d.Verdict, d.Reason)
+	}
+	jump.Store(int64(time.Hour))
+	if shown, trusted := r.lane.Clock(); trusted || shown.Sub(start) < time.Hour {
+		t.Errorf("the clock shows %v, trusted %t", shown, trusted)
+	}
+	if err := r.site.Journal.Shift(t.Context(), start.Add(time.Hour), steward, true); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.tap(t, alice); d.Reason != terminal.ClockUntrusted {
+		t.Errorf("%v %s", d.Verdict, d.Reason)
+	}
+}

@@ -113,9 +113,9 @@ type Expectation struct {
 
 // Expect says something of the next person. It takes a steward.
 func (l *Lane) Expect(e Expectation) error {
-	switch {
-	case e.By.May(Steward) != nil:
-		return e.By.May(Steward)
+	switch err := e.By.May(Steward); {
+	case err != nil:
+		return err
 	case l.Mode != Muster:
 		return fmt.Errorf("%w: gate.mode is %q", ErrMode, l.Mode)
 	case !e.BirthDate.IsZero() && (!slices.Contains(l.Methods, jpki.TapUse) || !l.Dialogue.CanFirstUse() || len(l.Anchors) == 0 || len(l.SurfaceAuthorities) == 0):
@@ -146,7 +146,7 @@ func (l *Lane) GiveToken(ctx context.Context, by Staff, note string) (Decision, 
 	}
 	var token uint32
 	d, err := l.desk(ctx, d, func(d *Decision, permit *Permit) error {
-		d.Zone = l.zone()
+		d.Zone, d.Cause = l.zone()
 		keep := context.WithoutCancel(ctx)
 		given, err := l.Journal.Count(keep, whitelist.TokenPrefix)
 		if err != nil {
@@ -176,13 +176,14 @@ func (l *Lane) TokenLeaves(ctx context.Context, by Staff, token uint32) (Decisio
 		return Decision{}, err
 	}
 	return l.desk(ctx, d, func(d *Decision, permit *Permit) error {
-		d.Zone, d.Direction = l.zone(), Exit
+		d.Zone, d.Cause = l.zone()
+		d.Direction = Exit
 		h, err := l.Journal.History(ctx, d.Entitlement)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errJournal, err)
 		}
 		if len(h.Passages) != 1 {
-			return fmt.Errorf("token %d: %w", token, errNotInside)
+			return fmt.Errorf("token %d: %w", token, ErrToken)
 		}
 		reservation, err := l.Journal.Reserve(context.WithoutCancel(ctx), *d, h.Last)
 		if err != nil {
@@ -192,8 +193,8 @@ func (l *Lane) TokenLeaves(ctx context.Context, by Staff, token uint32) (Decisio
 	})
 }
 
-// errNotInside says that a number was not given, has left or was merged.
-var errNotInside = errors.New("nobody inside has that number")
+// ErrToken says that a number was not given, has left or was merged.
+var ErrToken = errors.New("nobody inside has that number")
 
 // TokenEntitlement is what somebody with that number is counted by.
 func TokenEntitlement(token uint32) string { return fmt.Sprintf("%s%d", whitelist.TokenPrefix, token) }
@@ -217,12 +218,6 @@ func CardOf(entitlement string) string {
 	return card
 }
 
-// IsMustered reports whether an entitlement is nobody's ticket, but a person or a
-// token of a shelter.
-func IsMustered(entitlement string) bool {
-	return strings.HasPrefix(entitlement, whitelist.PersonPrefix) || strings.HasPrefix(entitlement, whitelist.TokenPrefix)
-}
-
 // merge takes back the token of somebody who has now shown a card. It comes after
 // the card was counted: a crash between the two counts a person twice, and none
 // too few.
@@ -242,16 +237,17 @@ func (l *Lane) merge(ctx context.Context, token uint32, by Staff) error {
 	return nil
 }
 
-// zone is the one that the lane's gate leads into, "" where the list says none.
-func (l *Lane) zone() string {
+// zone is the one that the lane's gate leads into. An error leaves it empty: staff
+// opens the gate all the same, and is told.
+func (l *Lane) zone() (string, error) {
 	view, err := l.List.Current()
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("zone is not known: %w", err)
 	}
 	defer view.Release()
 	place, err := l.place(view.Manifest())
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("zone is not known: %w", err)
 	}
-	return place.zone.Name
+	return place.zone.Name, nil
 }

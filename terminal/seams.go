@@ -225,5 +225,13 @@ func (d *Direction) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Errors of settling a reservation.
+var (
+	// ErrSettled: it is not open, nor in doubt, nor what else can be settled.
+	ErrSettled = errors.New("no reservation of that number is to be settled")
+	// ErrPeople: it is not for so many people, or the sensor saw more.
+	ErrPeople = errors.New("reservation is not for so many people")
+)
+
 // ErrUsesChanged says that another lane used the entitlement meanwhile.
 var ErrUsesChanged = errors.New("entitlement was used meanwhile")

@@ -2,7 +2,6 @@ package terminal
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -29,10 +28,4 @@ func (c Config) Suppose(row whitelist.Row, list whitelist.Manifest, clock, floor
 		err = ErrNoKey
 	}
 	return f, way.method, err
-}
-
-// TrustsClock reports whether a clock can be relied on beside a list and the
-// latest time that was ever recorded.
-func TrustsClock(clock, floor time.Time, list whitelist.Manifest) bool {
-	return !slices.ContainsFunc(conditions(list, clock, clock, floor, false), func(c condition) bool { return c.reason == ClockUntrusted })
 }

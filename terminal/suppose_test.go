@@ -44,21 +44,6 @@ func TestSupposeChoosesAsATapDoes(t *testing.T) {
 	}
 }
 
-func TestTrustsClock(t *testing.T) {
-	now := time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)
-	for _, c := range []struct {
-		floor, issued time.Duration // after now
-		want          bool
-	}{{-time.Hour, -time.Hour, true}, {time.Minute, time.Minute, true}, {61 * time.Second, 0, false}, {0, 61 * time.Second, false}} {
-		if got := TrustsClock(now, now.Add(c.floor), whitelist.Manifest{IssuedAt: now.Add(c.issued)}); got != c.want {
-			t.Errorf("%+v: %v", c, got)
-		}
-	}
-	if !TrustsClock(now, time.Time{}, whitelist.Manifest{}) {
-		t.Error("without journal and list")
-	}
-}
-
 func TestHaltedNamesWhatKeepsALane(t *testing.T) {
 	var l Lane
 	for _, c := range []struct {

@@ -43,7 +43,7 @@ type wirePolicy struct {
 
 // codec: a row holds entitlements, each of them gates; a manifest a venue, which
 // holds gates.
-var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates, MaxZones, MaxVenue, MaxProducts), Map: 16})
+var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates, MaxZones, MaxVenueGates, MaxProducts), Map: 16})
 
 // ParseManifest reads a manifest that was signed for [sign1.RoleList] by a key
 // of the manifest's own scope. It checks every rule written at [Manifest].

@@ -91,10 +91,10 @@ func (a AntiPassback) String() string {
 
 // Limits of a venue.
 const (
-	MaxRules    = 16 << 10 // bytes
-	MaxZones    = 64
-	MaxVenue    = 256 // gates of a venue
-	MaxProducts = 256
+	MaxRules      = rules.MaxText // bytes
+	MaxZones      = 64
+	MaxVenueGates = 256 // gates of a venue
+	MaxProducts   = 256
 )
 
 type wireVenue struct {
@@ -168,7 +168,7 @@ func (v Venue) check() error {
 		checkDuration("tolerance", v.Tolerance, 24*time.Hour, time.Second),
 		checkOptional("from", v.From), checkOptional("to", v.To), checkOptional("admission", v.Admission),
 		checkNames("zone", each(v.Zones, Zone.name), MaxZones),
-		checkNames("gate", each(v.Gates, Gate.name), MaxVenue),
+		checkNames("gate", each(v.Gates, Gate.name), MaxVenueGates),
 		checkNames("product", each(v.Products, Product.name), MaxProducts),
 		checkIDs("gate", each(v.Gates, Gate.id)),
 		checkIDs("product", each(v.Products, Product.id)),

@@ -110,7 +110,7 @@ func TestVenueRules(t *testing.T) {
 		{"rules not UTF-8", "not UTF-8", func(v *Venue) { v.Rules = "\xff" }},
 		{"most of all", "", func(v *Venue) { *v = most(0) }},
 		{"one zone too many", "65 zones, at most 64", func(v *Venue) { v.Zones = make([]Zone, MaxZones+1) }},
-		{"one gate too many", "257 gates, at most 256", func(v *Venue) { v.Gates = make([]Gate, MaxVenue+1) }},
+		{"one gate too many", "257 gates, at most 256", func(v *Venue) { v.Gates = make([]Gate, MaxVenueGates+1) }},
 		{"one product too many", "257 products, at most 256", func(v *Venue) { v.Products = make([]Product, MaxProducts+1) }},
 	} {
 		m := venueManifest()
@@ -132,7 +132,7 @@ func most(n int) (v Venue) {
 	for i := range MaxZones {
 		v.Zones = append(v.Zones, Zone{Name: fmt.Sprint(long, i)})
 	}
-	for i := range MaxVenue {
+	for i := range MaxVenueGates {
 		v.Gates = append(v.Gates, Gate{uint32(i + 1), fmt.Sprint(long, i), v.Zones[0].Name})
 	}
 	for i := range MaxProducts {

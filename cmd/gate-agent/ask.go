@@ -238,7 +238,7 @@ func clockCommand() *cobra.Command {
 		Long: `Accept says that the clock of this terminal is right, although it was set while
 the agent ran or stands behind what is recorded: look at the time that status shows
 first. It takes a supervisor. 端末の時計が正しいことを確認して記録します。`,
-		Example: `  gate-agent clock accept --config /etc/gate-agent/config.toml --staff kei --reason "compared with the station clock"`,
+		Example: `  gate-agent clock accept --config /etc/gate-agent/config.toml --staff mori --reason "compared with the station clock"`,
 		Args:    cli.Args(cobra.NoArgs),
 	}, true)
 	return cli.Group(&cobra.Command{Use: "clock", Short: "Judge the clock of this terminal"}, v.does(func([]string) error { return nil },

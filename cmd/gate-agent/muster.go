@@ -17,7 +17,7 @@ import (
 
 func musterCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "muster", Short: "Count people at a shelter (避難所), and tell who is there"},
-		musterTokenCommand(), musterBirthDateCommand(), musterMergeCommand(), musterReportCommand())
+		musterTokenCommand(), musterLeaveCommand(), musterBirthDateCommand(), musterMergeCommand(), musterReportCommand())
 }
 
 func musterTokenCommand() *cobra.Command {
@@ -37,9 +37,41 @@ get. It takes a steward. カードを持っていない人を数え、番号を�
 		}
 		return t, [][2]string{
 			{"token", fmt.Sprintf("%d: write it down for them / 番号を書いて渡してください", t.Token)},
-			{"reservation", fmt.Sprintf("%d, to annul it when they leave / 退所のときの取り消し番号", t.Reservation)},
+			{"reservation", fmt.Sprint(t.Reservation)},
 		}, nil
 	})
+}
+
+func musterLeaveCommand() *cobra.Command {
+	var token uint32
+	v := newVerb(&cobra.Command{
+		Use:   "leave TOKEN --config FILE --staff NAME [--passcode-file FILE] [--json]",
+		Short: "Count out somebody who goes and has only a token",
+		Long: `Leave counts out somebody who goes and has only a token; whoever has a card shows
+it instead. It takes a steward. 番号札だけの方の退所を記録します。`,
+		Example: "  gate-agent muster leave 17 --config /etc/gate-agent/config.toml --staff kei",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+	}, false)
+	return v.does(func(args []string) (err error) {
+		token, err = tokenOf(args[0])
+		return err
+	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
+		t, err := agent.TokenLeaves(ctx, api.Departure{Token: token, Who: why.Who})
+		if err != nil {
+			return nil, nil, err
+		}
+		return t, [][2]string{{"left", fmt.Sprintf("%d / 退所しました", t.Token)}}, nil
+	})
+}
+
+// tokenOf reads the number of a token. What was typed instead may be anything,
+// and is not repeated.
+func tokenOf(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n == 0 {
+		return 0, cli.UsageError("token: want its number")
+	}
+	return uint32(n), nil
 }
 
 func musterBirthDateCommand() *cobra.Command {
@@ -75,12 +107,9 @@ a minute is counted, and the token no more. It takes a steward.
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}, false)
 	v.Flags().BoolVar(&born, "birth-date", false, "ask for their birth date too: the card is on no list")
-	return v.does(func(args []string) error {
-		n, err := strconv.ParseUint(args[0], 10, 32)
-		if token = uint32(n); err != nil || token == 0 {
-			return cli.UsageError("token: want its number") // without what was typed: it may be anything
-		}
-		return nil
+	return v.does(func(args []string) (err error) {
+		token, err = tokenOf(args[0])
+		return err
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
 		e := api.Expectation{Token: token, Who: why.Who}
 		if born {

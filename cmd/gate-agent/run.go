@@ -32,8 +32,8 @@ func runCommand() *cobra.Command {
 		Long: `Run serves the gate until SIGINT or SIGTERM.
 
 With --events it writes one JSON object for each decision to a file, or to
-standard output for "-" (docs/events.md). The simulated gate reads staff keys
-from standard input: a line "c" confirms the person, "r" refuses.`,
+standard output for "-" (docs/events.md). A simulated gate is worked from standard
+input: a line "c" confirms the person, "p" passes (docs/configuration.md).`,
 		Example: "  gate-agent run --config /etc/gate-agent/config.toml --events -",
 		Args:    cli.Args(cobra.NoArgs),
 	}
@@ -88,12 +88,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	defer closing(store.Close)
 	var lane *terminal.Lane
-	record, err := c.openJournal(func() time.Time {
+	clock := func() time.Time {
 		if lane != nil {
-			return lane.Time() // a clock that is set while people pass raises no floor
+			return lane.Time() // a clock that is set while the agent runs raises no floor
 		}
 		return time.Now()
-	})
+	}
+	record, err := c.openJournal(clock)
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	var members *api.Staff
 	if roster != nil {
-		shift := staff.NewShift(record, time.Now)
+		shift := staff.NewShift(record, clock)
 		members = &api.Staff{Roster: roster, Shift: shift}
 		parts.Checker, parts.OnDuty = shift.Checker(door), shift.OnDuty
 	}
@@ -162,7 +163,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: annals{record}, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, lane.Time)}, reader)
+	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, lane.Time)}, reader)
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		end()
 	})
 	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
-	wg.Go(func() { watchList(beside, log, store, record) })
+	wg.Go(func() { watchList(beside, log, store, record, clock) })
 	wg.Go(func() { c.deleteOld(beside, log, record, lane.Time) })
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, lane.Time))

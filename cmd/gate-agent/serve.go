@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
-	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
-	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/terminal/staff"
 )
 
@@ -28,18 +25,6 @@ func (c *config) openRoster() (*staff.Roster, error) {
 		return nil, configError{fmt.Errorf("staff.file: %w", err)}
 	}
 	return roster, nil
-}
-
-// An annals is a journal as package api knows one.
-type annals struct{ *journal.Journal }
-
-// SettleBy implements api.Journal.
-func (a annals) SettleBy(ctx context.Context, r terminal.Reservation, people uint32, by terminal.Staff, note string) error {
-	err := a.Journal.SettleBy(ctx, r, people, by, note)
-	if errors.Is(err, journal.ErrSettled) || errors.Is(err, journal.ErrPeople) {
-		return fmt.Errorf("%w: %d: %w", api.ErrSettled, r, err)
-	}
-	return err
 }
 
 // lookForReaders bounds how long a status waits for pcscd.

@@ -53,7 +53,7 @@ const lookForList = time.Second
 
 // watchList tells and records which list is in force, now and whenever that
 // has changed, whoever imported it, until ctx ends.
-func watchList(ctx context.Context, log *slog.Logger, list terminal.List, record *journal.Journal) {
+func watchList(ctx context.Context, log *slog.Logger, list terminal.List, record *journal.Journal, clock func() time.Time) {
 	tick := time.NewTicker(lookForList)
 	defer tick.Stop()
 	for last := ""; ; {
@@ -68,7 +68,7 @@ func watchList(ctx context.Context, log *slog.Logger, list terminal.List, record
 				log.Warn("no list in force: every card is denied", "error", err)
 			} else {
 				log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter, "rows_sha256", hex.EncodeToString(m.RowsSHA256[:8]))
-				if err := record.ListApplied(ctx, time.Now(), m.Scope, m.Epoch, m.Seq, m.RowsSHA256); err != nil {
+				if err := record.ListApplied(ctx, clock(), m.Scope, m.Epoch, m.Seq, m.RowsSHA256); err != nil {
 					log.Error("list not recorded", "error", err)
 				}
 			}

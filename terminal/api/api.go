@@ -13,7 +13,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -30,12 +29,13 @@ type Lane interface {
 	AcceptClock(ctx context.Context, by terminal.Staff, note string) error
 	Expect(e terminal.Expectation) error
 	GiveToken(ctx context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error)
+	TokenLeaves(ctx context.Context, by terminal.Staff, token uint32) (terminal.Decision, error)
+	Clock() (shown time.Time, trusted bool)
 }
 
 // A Journal is what the record is asked for.
 type Journal interface {
-	// SettleBy settles a reservation anew: so many people passed. The error is
-	// ErrSettled when there is none of that number to be settled.
+	// SettleBy is as in terminal.Journal.
 	SettleBy(ctx context.Context, r terminal.Reservation, people uint32, by terminal.Staff, note string) error
 
 	// Unsettled counts the reservations that are open, and those in doubt.
@@ -45,9 +45,6 @@ type Journal interface {
 	History(ctx context.Context, entitlement string) (terminal.History, error)
 	Latest() time.Time
 }
-
-// ErrSettled says that no reservation of that number counts.
-var ErrSettled = errors.New("no reservation of that number counts: it was annulled before, or never made")
 
 // A Roster tells who somebody is. *staff.Roster is one.
 type Roster interface {
@@ -107,6 +104,7 @@ func New(p Parts) *http.Server {
 	mux.Handle("POST /v1/clock", act(s, s.clock))
 	mux.Handle("POST /v1/shift", act(s, s.shift))
 	mux.Handle("POST /v1/muster/tokens", act(s, s.token))
+	mux.Handle("POST /v1/muster/departures", act(s, s.depart))
 	mux.Handle("POST /v1/muster/expectations", act(s, s.expect))
 	mux.Handle("POST /v1/checkpoints", answer(s.checkpoint))
 	mux.Handle("/", answer(unknown))

@@ -149,6 +149,15 @@ func (r *rig) Expect(e terminal.Expectation) error {
 	return r.note("expects birth date %v, token %d by %s", !e.BirthDate.IsZero(), e.Token, e.By.Name)
 }
 
+func (r *rig) TokenLeaves(_ context.Context, by terminal.Staff, token uint32) (terminal.Decision, error) {
+	if token == 404 {
+		return terminal.Decision{}, terminal.ErrToken
+	}
+	return terminal.Decision{Verdict: terminal.Admit, Reason: terminal.Leaving, Reservation: 13}, errors.Join(by.May(terminal.Steward), r.note("number %d leaves, says %s", token, by.Name))
+}
+
+func (r *rig) Clock() (time.Time, bool) { return r.clock, true }
+
 func (r *rig) GiveToken(_ context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error) {
 	return terminal.Decision{Reservation: 11}, 3, r.note("token by %s: %s", by.Name, note)
 }
@@ -166,7 +175,7 @@ func (r *rig) AcceptClock(_ context.Context, by terminal.Staff, note string) err
 
 func (r *rig) SettleBy(_ context.Context, n terminal.Reservation, _ uint32, by terminal.Staff, note string) error {
 	if n == 404 {
-		return fmt.Errorf("%w: %d", ErrSettled, n)
+		return fmt.Errorf("%w: %d", terminal.ErrSettled, n)
 	}
 	return r.note("annul %d by %s: %s", n, by.Name, note)
 }

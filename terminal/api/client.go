@@ -70,6 +70,11 @@ func (c *Client) ChangeShift(ctx context.Context, s ShiftChange) (now OnDuty, er
 	return now, c.ask(ctx, http.MethodPost, "/v1/shift", s, &now)
 }
 
+// TokenLeaves counts out somebody who has only a number.
+func (c *Client) TokenLeaves(ctx context.Context, d Departure) (t Token, err error) {
+	return t, c.ask(ctx, http.MethodPost, "/v1/muster/departures", d, &t)
+}
+
 // GiveToken counts somebody without a card.
 func (c *Client) GiveToken(ctx context.Context, n NewToken) (t Token, err error) {
 	return t, c.ask(ctx, http.MethodPost, "/v1/muster/tokens", n, &t)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -28,6 +29,12 @@ type (
 	Expectation struct {
 		BirthDate BirthDate `json:"birth_date"`
 		Token     uint32    `json:"token"`
+		Who
+	}
+
+	// A Departure counts out somebody who has only a number.
+	Departure struct {
+		Token uint32 `json:"token"`
 		Who
 	}
 
@@ -65,6 +72,14 @@ func (e Expectation) check() error {
 func (s *server) token(ctx context.Context, by terminal.Staff, r NewToken) (any, error) {
 	d, token, err := s.Lane.GiveToken(ctx, by, r.Reason)
 	return Token{token, uint64(d.Reservation)}, err
+}
+
+func (s *server) depart(ctx context.Context, by terminal.Staff, r Departure) (any, error) {
+	d, err := s.Lane.TokenLeaves(ctx, by, r.Token)
+	if errors.Is(err, terminal.ErrToken) {
+		return nil, &Problem{kind: noToken, Detail: "nobody inside has it: gate-agent muster report has those who are"}
+	}
+	return Token{r.Token, uint64(d.Reservation)}, err
 }
 
 func (s *server) expect(ctx context.Context, by terminal.Staff, r Expectation) (any, error) {

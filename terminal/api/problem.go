@@ -49,7 +49,8 @@ var (
 	wrongPasscode    = kind{"wrong-passcode", http.StatusForbidden, "the staff is not known"}
 	tooManyTries     = kind{"too-many-tries", http.StatusTooManyRequests, "the staff has to wait"}
 	wrongRole        = kind{"role", http.StatusForbidden, "the staff may not do that"}
-	settled          = kind{"settled", http.StatusConflict, "there is nothing to annul"}
+	settled          = kind{"settled", http.StatusConflict, "there is nothing to settle: it was annulled before, or never made, or people are passing"}
+	wrongPeople      = kind{"people", http.StatusConflict, "the reservation is not for so many people"}
 	wrongShift       = kind{"shift", http.StatusConflict, "the shift is not theirs"}
 	notForThat       = kind{"mode", http.StatusConflict, "the terminal is not for that"}
 	noToken          = kind{"token", http.StatusConflict, "there is no such token"}
@@ -82,8 +83,10 @@ func problem(err error) *Problem {
 			p.kind = wrongRole
 		case errors.Is(err, terminal.ErrMode):
 			p.kind = notForThat
-		case errors.Is(err, ErrSettled):
+		case errors.Is(err, terminal.ErrSettled):
 			p.kind = settled
+		case errors.Is(err, terminal.ErrPeople):
+			p.kind = wrongPeople
 		case errors.Is(err, errBusy):
 			p.kind = busy
 		case errors.Is(err, context.Canceled):

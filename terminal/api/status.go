@@ -25,13 +25,12 @@ func (s *server) status(r *http.Request) (any, error) {
 	if s.Staff != nil {
 		st.OnDuty = person(s.Staff.OnDuty())
 	}
-	list := whitelist.Manifest{}
 	if view, err := s.List.Current(); err == nil {
-		list = view.Manifest()
+		st.List = listStatus(view.Manifest(), now)
 		view.Release()
-		st.List = listStatus(list, now)
 	}
-	st.Clock = ClockStatus{Now: now.UTC(), Trusted: terminal.TrustsClock(now, latest, list), Latest: known(latest)}
+	shown, trusted := s.Lane.Clock()
+	st.Clock = ClockStatus{Now: shown.UTC(), Trusted: trusted, Latest: known(latest)}
 	st.Reader.Detail, st.Reader.Up = s.Readers(r.Context())
 	// Whatever is broken: somebody asks because it is.
 	var err error

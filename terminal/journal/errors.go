@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
+
+	"github.com/gate-agent/gate-agent/terminal"
 )
 
 // Errors that callers act on. Each comes wrapped with the path of the journal.
@@ -18,13 +20,8 @@ var (
 	ErrFull     = errors.New("journal cannot be written: no space left")
 	ErrBusy     = errors.New("journal is locked by another program")
 
-	// ErrSettled says that a reservation was committed or annulled before, or
-	// never made.
-	ErrSettled = errors.New("no open reservation of that number")
-
-	// ErrPeople says that a reservation cannot be settled for so many: more
-	// than it admits, fewer than have passed, or nobody.
-	ErrPeople = errors.New("reservation is not for so many people")
+	ErrSettled = terminal.ErrSettled
+	ErrPeople  = terminal.ErrPeople
 
 	// ErrOtherJournal says that a checkpoint is not of this journal.
 	ErrOtherJournal = errors.New("checkpoint of another journal")
