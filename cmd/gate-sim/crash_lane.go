@@ -216,7 +216,10 @@ func crashLane(ctx context.Context, dir string, points bool, spoil func(terminal
 		return err
 	}
 	r := &remote{points: points, out: json.NewEncoder(out), leave: map[uint32]chan struct{}{}}
+	// What runs ends before the journal is closed.
 	running, stop := context.WithCancel(ctx)
+	var run sync.WaitGroup
+	defer run.Wait()
 	defer stop()
 	written := terminal.Journal(site.Journal)
 	if spoil != nil {
@@ -226,7 +229,7 @@ func crashLane(ctx context.Context, dir string, points bool, spoil func(terminal
 		lanes  [2]*terminal.Lane
 		fields [2]*nfctest.Field
 		gates  [2]*wiredGate
-		ended  = make(chan error, 2)
+		errs   [2]error // of the lanes, once they have ended
 	)
 	for i := range lanes {
 		exit := i == 1
@@ -249,16 +252,17 @@ func crashLane(ctx context.Context, dir string, points bool, spoil func(terminal
 		if err != nil {
 			return err
 		}
-		go func() { ended <- lanes[i].Run(running) }()
+		run.Go(func() { errs[i] = lanes[i].Run(running) })
 	}
 	for dec := json.NewDecoder(in); ; {
 		var o order
 		if err := dec.Decode(&o); err != nil {
 			stop()
+			run.Wait()
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			return errors.Join(err, <-ended, <-ended)
+			return errors.Join(err, errs[0], errs[1])
 		}
 		i := 0
 		if o.Exit {
@@ -280,14 +284,16 @@ func crashLane(ctx context.Context, dir string, points bool, spoil func(terminal
 		case "press":
 			gates[i].answer <- o.On
 		case "over":
-			go func() {
+			run.Go(func() {
 				select {
 				case gates[i].over <- time.Time{}:
 				case <-running.Done():
 				}
-			}()
+			})
 		case "override":
-			go lanes[i].Override(running, terminal.Staff{Name: "supervisor", Role: terminal.Supervisor}, "guests", o.N) // it is observed
+			run.Go(func() { // what comes of it is observed
+				_, _ = lanes[i].Override(running, terminal.Staff{Name: "supervisor", Role: terminal.Supervisor}, "guests", o.N)
+			})
 		}
 	}
 }
