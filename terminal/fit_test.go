@@ -347,6 +347,7 @@ func TestWhoeverIsInsideMayLeave(t *testing.T) {
 		{"staff would look at an entry", func(f *terminal.Facts) { f.HolderCheck = terminal.CheckStaff }, 3},
 		{"nobody counts", func(f *terminal.Facts) { f.Counted = false }, 1},
 		{"a companion", func(f *terminal.Facts) { f.Row.Entitlements[0].Alone = true }, 1},
+		{"the gate is not in the list any more", func(f *terminal.Facts) { f.Place = nil }, 1},
 		{"never came in", func(f *terminal.Facts) { f.Histories[0] = terminal.History{} }, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -249,6 +250,63 @@ func TestTokenIsMergedWithTheCardThatComesLater(t *testing.T) {
 	}
 	if d := s.tap(t, card(t, s.card(t, "listed", jpki.ExternalAuth), vcard.Options{})); !d.Admitted() || d.Cause == nil {
 		t.Errorf("%v %s (%v)", d.Verdict, d.Reason, d.Cause)
+	}
+}
+
+// After some numbers are deleted there are fewer than the highest: none is given
+// to two people.
+func TestTokenNumbersGoOnThoughSomeAreDeleted(t *testing.T) {
+	s := newShelter(t, jpki.ExternalAuth)
+	give := func(want uint32) {
+		t.Helper()
+		if d, token, err := s.lane.GiveToken(t.Context(), steward, ""); err != nil || token != want {
+			t.Fatalf("token %d, want %d: %v %s, %v", token, want, d.Verdict, d.Reason, err)
+		}
+		s.decision(t)
+	}
+	for want := uint32(1); want <= 3; want++ {
+		give(want)
+	}
+	first := func(u journal.Used) bool { return u.Entitlement == terminal.TokenEntitlement(1) }
+	if _, err := s.site.Journal.Prune(t.Context(), time.Now().Add(-time.Nanosecond), first, terminal.Staff{}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.site.Journal.Count(t.Context(), whitelist.TokenPrefix); err != nil || n != 2 {
+		t.Fatalf("%d numbers are left, %v", n, err)
+	}
+	give(4)
+	give(5)
+}
+
+// What staff mistypes is said of nobody's list, and is tried on no other card:
+// each try may cost a card one of a few.
+func TestMistypedBirthDateMarksNoCard(t *testing.T) {
+	s := newShelter(t, jpki.TapUse)
+	wrong := world.BirthDate.AddDate(1, 0, 0)
+	typed, err := cardauth.ParseBirthDate(wrong.Format("20060102"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.lane.Expect(terminal.Expectation{BirthDate: typed, By: steward, Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	tap := func(born time.Time) terminal.Decision {
+		t.Helper()
+		img, err := s.Card(perso.CardOptions{BirthDate: born})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.tap(t, card(t, img, vcard.Options{}))
+	}
+	d := tap(world.BirthDate)
+	if d.Reason != terminal.AuthFailed || d.BirthDateRefused {
+		t.Errorf("%v %s, refused %t", d.Verdict, d.Reason, d.BirthDateRefused)
+	}
+	if refused, err := s.site.Journal.BirthDateRefused(t.Context(), d.CardID); refused || err != nil {
+		t.Errorf("the card is marked: %t, %v", refused, err)
+	}
+	if next := tap(wrong); next.Admitted() {
+		t.Errorf("the next card proves itself by a birth date typed for another: %v %s", next.Verdict, next.Reason)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -263,4 +264,103 @@ type countingSigner struct {
 func (s *countingSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s.n.Add(1)
 	return s.Signer.Sign(rand, digest, opts)
+}
+
+// A hookedGate does something before it opens or shuts, and may fail when it has
+// opened. The hooks are set at any time.
+type hookedGate struct {
+	*gate.Simulator
+	open, shut atomic.Pointer[func()]
+	fails      atomic.Bool
+}
+
+// hooked gives a rig a gate with hooks.
+func (g *hookedGate) hooked(r *rig, _ *terminal.Config, p *terminal.Parts) {
+	g.Simulator, p.Gate = r.gate, g
+}
+
+func (g *hookedGate) Open(ctx context.Context, p *terminal.Permit, people uint32) error {
+	if f := g.open.Load(); f != nil {
+		(*f)()
+	}
+	err := g.Simulator.Open(ctx, p, people)
+	if err == nil && g.fails.Load() {
+		err = errors.New("input/output error")
+	}
+	return err
+}
+
+func (g *hookedGate) Shut() error {
+	if f := g.shut.Load(); f != nil {
+		(*f)()
+	}
+	return g.Simulator.Shut()
+}
+
+// A hookedJournal does something before it writes, and writes nothing when that
+// fails. The hook is nil until the test sets it.
+type hookedJournal struct {
+	terminal.Journal
+	before atomic.Pointer[func(kind journal.Kind, d terminal.Decision) error]
+}
+
+// hooked gives a rig a journal with hooks.
+func (j *hookedJournal) hooked(_ *rig, _ *terminal.Config, p *terminal.Parts) {
+	j.Journal, p.Journal = p.Journal, j
+}
+
+func (j *hookedJournal) set(before func(journal.Kind, terminal.Decision) error) {
+	j.before.Store(&before)
+}
+
+// full sets whether the disk is.
+func (j *hookedJournal) full(full bool) {
+	j.set(func(journal.Kind, terminal.Decision) error {
+		if full {
+			return journal.ErrFull
+		}
+		return nil
+	})
+}
+
+func (j *hookedJournal) ask(kind journal.Kind, d terminal.Decision) error {
+	if f := j.before.Load(); f != nil {
+		return (*f)(kind, d)
+	}
+	return nil
+}
+
+func (j *hookedJournal) Reserve(ctx context.Context, d terminal.Decision, seen uint64) (terminal.Reservation, error) {
+	if err := j.ask(journal.KindReserve, d); err != nil {
+		return 0, err
+	}
+	return j.Journal.Reserve(ctx, d, seen)
+}
+
+func (j *hookedJournal) Passed(ctx context.Context, r terminal.Reservation, people uint32) error {
+	if err := j.ask(journal.KindPassed, terminal.Decision{}); err != nil {
+		return err
+	}
+	return j.Journal.Passed(ctx, r, people)
+}
+
+func (j *hookedJournal) Commit(ctx context.Context, r terminal.Reservation, people uint32) error {
+	if err := j.ask(journal.KindCommit, terminal.Decision{}); err != nil {
+		return err
+	}
+	return j.Journal.Commit(ctx, r, people)
+}
+
+func (j *hookedJournal) Annul(ctx context.Context, r terminal.Reservation, why terminal.Reason) error {
+	if err := j.ask(journal.KindAnnul, terminal.Decision{}); err != nil {
+		return err
+	}
+	return j.Journal.Annul(ctx, r, why)
+}
+
+func (j *hookedJournal) Incident(ctx context.Context, i terminal.Incident) error {
+	if err := j.ask(journal.KindIncident, terminal.Decision{}); err != nil {
+		return err
+	}
+	return j.Journal.Incident(ctx, i)
 }

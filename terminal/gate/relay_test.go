@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,65 @@ func TestPulsesWithoutASensorFollowEachOther(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})
+}
+
+// Without a sensor only the pulses say who is still to come in: whoever is next
+// takes none of the party's, and waits for the last of them.
+func TestNextOpenWaitsForAllPulsesOfThePartyBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBench(t, "K1")
+		g := b.must(pulse)
+		if err := g.OpenWith(t.Context(), permitted, 3); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(350 * time.Millisecond) // in the first gap
+		early, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+		defer cancel()
+		if err := g.OpenWith(early, permitted, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("before the third was let in: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := g.OpenWith(t.Context(), permitted, 3); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(350 * time.Millisecond)
+		var next sync.WaitGroup
+		for range 20 { // as soon as the contact may move, one of them is there before the relay itself
+			next.Go(func() {
+				if err := g.OpenWith(t.Context(), func() error { b.note("K1", "next"); return nil }, 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		next.Wait()
+		party, _, _ := strings.Cut(b.of("K1"), ", next")
+		want := "Low 0s, High 0s, Low 300ms, High 500ms, Low 800ms, High 1s, Low 1.3s, " +
+			"High 1m1.25s, Low 1m1.55s, High 1m1.75s, Low 1m2.05s, High 1m2.25s, Low 1m2.55s"
+		if party != want || len(b.faults) != 0 {
+			t.Errorf("%s, want %s; faults %v", party, want, b.faults)
+		}
+	})
+}
+
+// Nobody shuts a gate that was given its pulse, where nothing tells that the
+// person has passed. A sensor would have told.
+func TestPulseThatNobodyFollowsIsAFaultOnlyWithASensor(t *testing.T) {
+	for sensor, faults := range map[string]int{"": 0, oneBeam: 1} {
+		inBubble(t, func(t *testing.T) {
+			b := newBench(t, "K1", "S1")
+			g := b.must(pulse + `longest = "5s"` + sensor)
+			if err := g.OpenWith(t.Context(), permitted, 1); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if got, want := b.of("K1"), "Low 0s, High 0s, Low 300ms"; got != want || len(b.faults) != faults {
+				t.Errorf("%s, want %s; faults %v, want %d", got, want, b.faults, faults)
+			}
+			if err := g.OpenWith(t.Context(), permitted, 1); err != nil || !strings.HasSuffix(b.of("K1"), "High 1m0s") {
+				t.Errorf("the next person: %s, %v", b.of("K1"), err)
+			}
+		})
+	}
 }
 
 func TestShutTakesBackThePulsesThatAreLeft(t *testing.T) {
