@@ -114,13 +114,13 @@ func TestDoubtDoesNotHideAGoodTicket(t *testing.T) {
 	f := facts(t, whitelist.Entitlement{ID: "doubtful", Uses: 1, NotAfter: doors.Add(time.Hour)}, doubted(in(time.Hour, 1, 0), 0))
 	f.Row.Entitlements = append(f.Row.Entitlements, whitelist.Entitlement{ID: "good", Uses: 1})
 	f.Histories = append(f.Histories, terminal.History{})
-	if r := terminal.Decide(f); r.Verdict != terminal.Admit || r.Entitlement != "good" || len(r.Unsettle) != 0 {
-		t.Errorf("%v %s by %s, unsettles %v", r.Verdict, r.Reason, r.Entitlement, r.Unsettle)
+	if r := terminal.Decide(f); r.Verdict != terminal.Admit || r.Entitlement != "good" || len(r.Doubts) != 0 {
+		t.Errorf("%v %s by %s, unsettles %v", r.Verdict, r.Reason, r.Entitlement, r.Doubts)
 	}
 }
 
-// An exit that nobody was seen to use, by an open gate or a stuck sensor, lets
-// nobody in again.
+// An exit that nobody was seen to use lets nobody in again: while the gate is open
+// it has not happened, and behind a stuck sensor it is for staff.
 func TestExitEarnsNothingUntilSomebodyIsSeen(t *testing.T) {
 	after := whitelist.Entitlement{ID: "t", Uses: 1, ReEntry: whitelist.ReEntryAfterExit}
 	open := func(p terminal.Passage, passed uint32) terminal.Passage {
@@ -128,13 +128,19 @@ func TestExitEarnsNothingUntilSomebodyIsSeen(t *testing.T) {
 		return p
 	}
 	for name, unsure := range map[string]func(terminal.Passage, uint32) terminal.Passage{"open": open, "in doubt": doubted} {
-		for seen, want := range []terminal.Reason{terminal.ExitRequired, terminal.OK} {
+		unseen := func(reason terminal.Reason) []terminal.Reason {
+			if name == "in doubt" {
+				reason = terminal.Attention
+			}
+			return []terminal.Reason{reason, terminal.OK}
+		}
+		for seen, want := range unseen(terminal.ExitRequired) {
 			r := terminal.Decide(facts(t, after, in(time.Hour, 1, 0), unsure(out(time.Minute, 1), uint32(seen))))
 			if r.Reason != want {
 				t.Errorf("re-entry, exit %s, %d seen: %v %s, want %s", name, seen, r.Verdict, r.Reason, want)
 			}
 		}
-		for seen, want := range []terminal.Reason{terminal.AlreadyInside, terminal.OK} {
+		for seen, want := range unseen(terminal.AlreadyInside) {
 			f := facts(t, whitelist.Entitlement{ID: "t"}, in(time.Hour, 1, 0), unsure(out(time.Minute, 1), uint32(seen)))
 			f.Place = place(t, passbacked(whitelist.AntiPassbackHard, 0), "gate-1")
 			if r := terminal.Decide(f); r.Reason != want {
