@@ -23,11 +23,15 @@ func (BirthDate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "XX") }
 
 type (
 	// A NewToken counts somebody without a card. Its reason may be empty.
-	NewToken struct{ Why }
+	NewToken struct {
+		Where
+		Why
+	}
 	// An Expectation says something of whoever comes next; "" and 0 say nothing.
 	Expectation struct {
 		BirthDate BirthDate `json:"birth_date"`
 		Token     uint32    `json:"token"`
+		Where
 		Who
 	}
 
@@ -63,11 +67,19 @@ func (e Expectation) check() error {
 }
 
 func (s *server) token(ctx context.Context, by terminal.Staff, r NewToken) (any, error) {
-	d, token, err := s.Lane.GiveToken(ctx, by, r.Reason)
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	d, token, err := desk.GiveToken(ctx, by, r.Reason)
 	return Token{token, uint64(d.Reservation)}, err
 }
 
 func (s *server) expect(ctx context.Context, by terminal.Staff, r Expectation) (any, error) {
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
 	if r.Token > 0 {
 		h, err := s.Journal.History(ctx, terminal.TokenEntitlement(r.Token))
 		if err != nil {
@@ -79,5 +91,5 @@ func (s *server) expect(ctx context.Context, by terminal.Staff, r Expectation) (
 	}
 	e := terminal.Expectation{Token: r.Token, By: by, Until: time.Now().Add(Expects)}
 	e.BirthDate, _ = cardauth.ParseBirthDate(string(r.BirthDate)) // it was checked
-	return Expected{e.Until.UTC()}, s.Lane.Expect(e)
+	return Expected{e.Until.UTC()}, desk.Expect(e)
 }
