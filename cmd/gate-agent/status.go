@@ -51,14 +51,14 @@ var signalWords = map[string]words.Text{
 // printLanes prints a row for each lane, and a line for each that is not ready.
 func printLanes(w io.Writer, lanes []api.LaneStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LANE\tMODE\tREADER\tSHOWS")
+	fmt.Fprintln(t, "LANE\tMODE\tSHOWS\tREADER")
 	var notes [][2]string
 	for _, l := range lanes {
 		shows := l.Signal
 		if w, ok := signalWords[l.Signal]; ok {
 			shows = w.EN + " / " + w.JA
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", shown(l.Lane), l.Mode, shown(l.Reader.Detail), shows)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", shown(l.Lane), l.Mode, shows, shown(l.Reader.Detail))
 		for _, r := range l.Why {
 			said := words.Reason(r)
 			notes = append(notes, [2]string{"because", fmt.Sprintf("%s: %s: %s %s", l.Lane, r, said.EN, said.JA)})
