@@ -92,6 +92,12 @@ func TestEntryKnowsOfTheExit(t *testing.T) {
 			t.Errorf("%q: exit code %d: %s", args, code, stderr)
 		}
 	}
+	if _, stderr, code := s.run(t, "explain", "--order", "ABC12"); code != 2 || !strings.Contains(stderr, "--lane is missing") {
+		t.Errorf("explain: exit code %d: %s", code, stderr)
+	}
+	if text := s.must(t, "explain", "--order", "ABC12", "--lane", "gate-1/exit"); !strings.Contains(text, "not_listed") {
+		t.Errorf("explain: %s", text)
+	}
 	does[api.InMode](t, s, 0, "kei", "out-of-order", "on", "--reason", "glass", "--lane", "gate-1/entry")
 	st := s.status(t)
 	if len(st.Lanes) != 2 {
@@ -127,6 +133,30 @@ func TestEntryKnowsOfTheExit(t *testing.T) {
 	}
 	if text := s.must(t, "journal", "occupancy"); !strings.Contains(text, "hall") {
 		t.Errorf("occupancy: %s", text)
+	}
+}
+
+// Of two patterns nobody can tell beforehand that they take the same reader. Then a tap
+// is not an entry and an exit: the agent ends, all of it.
+func TestSlotOfTwoLanesEndsTheAgent(t *testing.T) {
+	t.Parallel()
+	r := newReaders(t)
+	s := twoLanes(t, r)
+	s.edit(t, fmt.Sprintf("slots = [%q]", r.daemon.SlotName(0)), `slots = ["Virtual Reader A*"]`)
+	s.edit(t, fmt.Sprintf("slots = [%q]", r.daemon.SlotName(1)), `slots = ["*Reader ? *"]`)
+	a := start(t, s, r)
+	lying := r.insert(theTown(t).alice(t), how{})
+	defer lying.cancel()
+	if code := a.wait(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, e := range a.all { // that of the exit's sensor is one more
+		if e.Verdict == terminal.Admit && e.Direction != a.all[0].Direction {
+			t.Errorf("events %+v", a.all)
+		}
+	}
+	if log := a.stderr.String(); !strings.Contains(log, fmt.Sprintf(`slot %q is of lane gate-1/`, r.daemon.SlotName(0))) || !strings.Contains(log, "stopped") {
+		t.Error("the agent does not say why")
 	}
 }
 
