@@ -72,7 +72,7 @@ func (l *Lane) Clock() (shown time.Time, trusted bool) {
 
 // AcceptClock says that the clock is right as it is, although it was set, or
 // stands behind what is recorded: everything before counts as earlier. It takes
-// a supervisor.
+// a supervisor. The other lanes of the same journal are told by ClockAccepted.
 func (l *Lane) AcceptClock(ctx context.Context, by Staff, note string) error {
 	if err := by.May(Supervisor); err != nil {
 		return err
@@ -80,15 +80,20 @@ func (l *Lane) AcceptClock(ctx context.Context, by Staff, note string) error {
 	if note == "" {
 		return ErrNote
 	}
-	shown := l.Now()
-	if err := l.Journal.AcceptClock(context.WithoutCancel(ctx), shown, by, note); err != nil {
+	if err := l.Journal.AcceptClock(context.WithoutCancel(ctx), l.Now(), by, note); err != nil {
 		return fmt.Errorf("%w: %w", errJournal, err)
 	}
+	l.ClockAccepted(ctx)
+	return nil
+}
+
+// ClockAccepted takes the clock as it is: it was accepted at this lane or another
+// one, and the journal has it.
+func (l *Lane) ClockAccepted(ctx context.Context) {
 	if l.Elapsed != nil {
 		l.clock.mu.Lock()
-		l.clock.known, l.clock.behind, l.clock.wall, l.clock.elapsed = true, false, shown, l.Elapsed()
+		l.clock.known, l.clock.behind, l.clock.wall, l.clock.elapsed = true, false, l.Now(), l.Elapsed()
 		l.clock.mu.Unlock()
 	}
 	l.look(ctx)
-	return nil
 }

@@ -105,7 +105,7 @@ func state(on bool) State {
 // incident makes an incident durable and tells whoever watches. The error is
 // that of the journal, which they are told too: only who acts for staff needs it.
 func (l *Lane) incident(ctx context.Context, i Incident) error {
-	i.At, i.Gate = l.read().at, l.GateName
+	i.At, i.Gate, i.Direction = l.read().at, l.GateName, l.Direction
 	err := l.Journal.Incident(context.WithoutCancel(ctx), i)
 	if err != nil {
 		err = fmt.Errorf("recording: %w", err)

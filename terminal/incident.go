@@ -8,13 +8,14 @@ import (
 
 // An Incident is what happened at a gate without a card.
 type Incident struct {
-	At     time.Time
-	Gate   string
-	Reason Reason // tailgate, emergency_open, gate_fault, out_of_order, data_stale, clock_untrusted
-	State  State
-	Staff  Staff  // who did it, the zero Staff when nobody did
-	Note   string // why, in their words
-	Cause  error  // for the log
+	At        time.Time
+	Gate      string
+	Direction Direction // of the lane
+	Reason    Reason    // tailgate, emergency_open, gate_fault, out_of_order, data_stale, clock_untrusted
+	State     State
+	Staff     Staff  // who did it, the zero Staff when nobody did
+	Note      string // why, in their words
+	Cause     error  // for the log
 }
 
 // A State says whether an incident goes on.

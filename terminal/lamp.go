@@ -61,12 +61,12 @@ func (l *Lane) look(ctx context.Context) {
 	l.lamp.mu.Unlock()
 	for i, r := range why {
 		if !slices.Contains(was, r) {
-			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Reason: r, State: Begins, Cause: causes[i]})
+			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Direction: l.Direction, Reason: r, State: Begins, Cause: causes[i]})
 		}
 	}
 	for _, r := range was {
 		if !slices.Contains(why, r) {
-			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Reason: r, State: Ends})
+			l.Incidents(Incident{At: l.read().at, Gate: l.GateName, Direction: l.Direction, Reason: r, State: Ends})
 		}
 	}
 	if changed {

@@ -205,7 +205,7 @@ func (l *Lane) run(ctx context.Context) error {
 
 // refuse denies a card that could not even be connected to.
 func (l *Lane) refuse(ctx context.Context, bad *nfc.CardError) {
-	l.publish(ctx, Decision{Instant: l.read().at, Gate: l.GateName, Reason: ReasonOf(bad), Cause: bad, Elapsed: time.Since(bad.Detected)})
+	l.publish(ctx, Decision{Instant: l.read().at, Gate: l.GateName, Direction: l.Direction, Reason: ReasonOf(bad), Cause: bad, Elapsed: time.Since(bad.Detected)})
 }
 
 // signals says what the lamps show for a verdict.

@@ -52,7 +52,7 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card, turn time.Time) {
 	case <-tapCtx.Done():
 		answered = time.Now()
 		if d, hung = t.late(done, context.Cause(tapCtx)); hung {
-			d.Instant, d.Gate = now.at, l.GateName
+			d.Instant, d.Gate, d.Direction = now.at, l.GateName, l.Direction
 		}
 	}
 	if !d.Admitted() {

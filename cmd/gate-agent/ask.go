@@ -26,6 +26,34 @@ type verb struct {
 	*cobra.Command
 	staff, reason, file string
 	needsReason, asJSON bool
+
+	api.Where // of a verb that atLane made one of a lane
+	hasLane   bool
+}
+
+// laneUsage tells of the flag that names a lane.
+const laneUsage = "label of the lane, such as gate-1/exit; needed where the agent has several"
+
+// atLane makes it a verb of one lane.
+func (v *verb) atLane() *verb {
+	v.hasLane = true
+	v.Flags().StringVar(&v.Lane, "lane", "", laneUsage)
+	return v
+}
+
+// checkLane finds out whether the agent has the lane.
+func (v *verb) checkLane(s api.Status) error {
+	if !v.hasLane || v.Lane == "" && len(s.Lanes) == 1 {
+		return nil
+	}
+	var labels []string
+	for _, l := range s.Lanes {
+		labels = append(labels, l.Lane)
+	}
+	if slices.Contains(labels, v.Lane) {
+		return nil
+	}
+	return wrongLane(v.Lane, labels)
 }
 
 func newVerb(cmd *cobra.Command, reason bool) *verb {
@@ -57,7 +85,8 @@ func (v *verb) does(check func(args []string) error, ask func(ctx context.Contex
 				return configError{errors.New("no staff is configured: name the roster in staff.file (docs/staff.md), and restart the agent")}
 			}
 			agent := c.client()
-			if _, err := agent.Status(cmd.Context()); err != nil { // before anybody types
+			status, err := agent.Status(cmd.Context())
+			if err = errors.Join(err, v.checkLane(status)); err != nil { // before anybody types
 				return err
 			}
 			passcode, err := readPasscode(cmd.Context(), v.file, cmd.InOrStdin(), fmt.Sprintf("%s の係員パスコード (表示されません) / Passcode of %[1]s (not shown): ", shown(v.staff)))
@@ -134,13 +163,13 @@ settles an entry in doubt: so many people did pass. It takes a steward.
 func overrideCommand() *cobra.Command {
 	var people uint32
 	v := newVerb(&cobra.Command{
-		Use:   "override --people N --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Use:   "override --people N [--lane LABEL] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
 		Short: "Let people in without a card and without a ticket",
 		Long: `Override opens the gate for people without a card and without a ticket. It takes a
 supervisor. カードもチケットもない人を責任者の判断で通します。`,
 		Example: `  gate-agent override --people 2 --config /etc/gate-agent/config.toml --staff mori --reason "fire brigade"`,
 		Args:    cli.Args(cobra.NoArgs),
-	}, true)
+	}, true).atLane()
 	v.Flags().Uint32Var(&people, "people", 0, fmt.Sprintf("how many, 1 to %d", terminal.MaxAdmitted))
 	return v.does(func([]string) error {
 		if people < 1 || people > terminal.MaxAdmitted {
@@ -148,7 +177,7 @@ supervisor. カードもチケットもない人を責任者の判断で通し�
 		}
 		return nil
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		return decided(agent.Override(ctx, api.Override{People: people, Why: why}))
+		return decided(agent.Override(ctx, api.Override{People: people, Where: v.Where, Why: why}))
 	})
 }
 
@@ -156,7 +185,7 @@ func admitCommand() *cobra.Command {
 	var order string
 	var looked bool
 	v := newVerb(&cobra.Command{
-		Use:   "admit --order NUMBER [--looked] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Use:   "admit --order NUMBER [--looked] [--lane LABEL] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
 		Short: "Let somebody in by the number of their order",
 		Long: `Admit lets somebody in whose card is forgotten, lost or broken, by the number of
 their order. The list decides as for a card, and the entry counts as one. Find out
@@ -165,7 +194,7 @@ the gate stays shut: say it again with --looked. It takes a supervisor.
 カードを忘れた人などを、注文番号で通します。本人確認をしてから使ってください。`,
 		Example: `  gate-agent admit --order ABC12 --config /etc/gate-agent/config.toml --staff mori --reason "card broken, driving licence seen"`,
 		Args:    cli.Args(cobra.NoArgs),
-	}, true)
+	}, true).atLane()
 	v.Flags().StringVar(&order, "order", "", "number of the order")
 	v.Flags().BoolVar(&looked, "looked", false, "you have looked at what the answer named")
 	return v.does(func([]string) error {
@@ -174,7 +203,7 @@ the gate stays shut: say it again with --looked. It takes a supervisor.
 		}
 		return nil
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		return decided(agent.Admit(ctx, api.Admission{Order: order, Looked: looked, Why: why}))
+		return decided(agent.Admit(ctx, api.Admission{Order: order, Looked: looked, Where: v.Where, Why: why}))
 	})
 }
 
@@ -207,19 +236,19 @@ func decided(d api.Decision, err error) (any, [][2]string, error) {
 func outOfOrderCommand() *cobra.Command {
 	var on bool
 	v := newVerb(&cobra.Command{
-		Use:   "out-of-order on|off --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
-		Short: "Take the gate out of order, or back into it",
-		Long: `Out-of-order takes the gate out of order: it reads no cards, and says so. It takes a
+		Use:   "out-of-order on|off [--lane LABEL] --config FILE --staff NAME --reason TEXT [--passcode-file FILE] [--json]",
+		Short: "Take a lane out of order, or back into it",
+		Long: `Out-of-order takes a lane out of order, and no other one: it reads no cards, and says so. It takes a
 steward. ゲートを止めます。off で再開します。`,
 		Example:   `  gate-agent out-of-order on --config /etc/gate-agent/config.toml --staff kei --reason "glass on the floor"`,
 		ValidArgs: []string{"on", "off"},
 		Args:      cli.Args(cobra.ExactArgs(1)),
-	}, true)
+	}, true).atLane()
 	return v.does(func(args []string) error {
 		on = args[0] == "on"
 		return oneOf(args[0], "on", "off")
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		now, err := agent.SetMode(ctx, api.Mode{OutOfOrder: on, Why: why})
+		now, err := agent.SetMode(ctx, api.Mode{OutOfOrder: on, Where: v.Where, Why: why})
 		if err != nil {
 			return nil, nil, err
 		}

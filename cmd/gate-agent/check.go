@@ -13,6 +13,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
@@ -51,11 +52,14 @@ is no error: both may come later.`,
 		if err != nil {
 			return configError{err}
 		}
-		reader, err := c.openReader()
-		if err != nil {
-			return err
+		lanes := c.lanes()
+		readers := make([]*pcsc.Lane, len(lanes))
+		for i, l := range lanes {
+			if readers[i], err = l.openReader(); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, readers[i].Close()) }()
 		}
-		defer func() { err = errors.Join(err, reader.Close()) }()
 		list, state := noList, "made when the agent starts"
 		// A state folder is made by whom it shall belong to, not by a check.
 		if info, statErr := os.Stat(c.path(c.State)); statErr == nil {
@@ -80,10 +84,12 @@ is no error: both may come later.`,
 		defer cancel()
 
 		w := cmd.OutOrStdout()
-		fmt.Fprintf(w, "terminal   %s at gate %s, scope %s, mode %s\n", c.Terminal, c.Gate.Name, c.Scope, c.Mode)
-		fmt.Fprintf(w, "gate       %s, %s, driver %s, %v for each to pass\n", c.Gate.Mode, c.Gate.Direction, c.Gate.Driver, c.Gate.PassTime.Duration)
+		fmt.Fprintf(w, "terminal   %s, scope %s, mode %s\n", c.Terminal, c.Scope, c.Mode)
+		for i, l := range lanes {
+			fmt.Fprintf(w, "lane       %s, %s, driver %s, %v for each to pass\n", l.label(), l.Gate.Mode, l.Gate.Driver, l.Gate.PassTime.Duration)
+			fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, readers[i], l.Reader.Slots).text)
+		}
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
-		fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, reader, c.Reader.Slots).text)
 		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
 		for _, a := range surface {
 			fmt.Fprintf(w, "surface CA %s/%s, SHA-256 of its public key %x\n", a.ID[:7], a.ID[9:12], sha256.Sum256(a.Key.SPKI()))

@@ -16,7 +16,6 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
-	"github.com/gate-agent/gate-agent/terminal/gate"
 )
 
 // A config is the agent's configuration file. docs/configuration.md describes
@@ -29,19 +28,9 @@ type config struct {
 	Deadline duration         `toml:"deadline"`
 	State    string           `toml:"state"`
 
-	Gate struct {
-		Name      string             `toml:"name"`
-		Driver    string             `toml:"driver"`
-		Mode      terminal.Mode      `toml:"mode"`
-		Direction terminal.Direction `toml:"direction"`
-		PassTime  duration           `toml:"pass_time"`
-
-		gate.Config // with driver "gpio"
-	} `toml:"gate"`
-
-	Reader struct {
-		Slots []string `toml:"slots"`
-	} `toml:"reader"`
+	Gate   gateConfig   `toml:"gate"`
+	Reader readerConfig `toml:"reader"`
+	Lanes  []laneConfig `toml:"lanes"` // those beside [gate] and [reader]
 
 	HolderCheck struct {
 		TapUse       terminal.HolderCheck `toml:"tap-use"`
@@ -123,14 +112,16 @@ func loadConfig(path string) (*config, error) {
 	}
 	c := &config{folder: filepath.Dir(path)}
 	c.Deadline.Duration = terminal.DefaultDeadline
-	c.Gate.Driver, c.Gate.Mode = driverSimulator, terminal.Venue
-	c.Gate.PassTime.Duration = terminal.DefaultPassTime
+	c.Gate.preset()
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
 	c.HolderCheck.Timeout.Duration = terminal.DefaultHolderCheckTimeout
 	c.List.Every.Duration = time.Minute
 	c.Journal.Checkpoint.Duration = time.Hour
 	if err := stricttoml.Decode(text, c); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+	}
+	for i := range c.Lanes {
+		c.Lanes[i].Gate.preset()
 	}
 	if err := c.check(); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", path, err)}
@@ -141,7 +132,7 @@ func loadConfig(path string) (*config, error) {
 // check names the first key that is missing or makes no sense.
 func (c *config) check() error {
 	for _, k := range []struct{ key, value string }{
-		{"scope", c.Scope}, {"terminal", c.Terminal}, {"state", c.State}, {"gate.name", c.Gate.Name},
+		{"scope", c.Scope}, {"terminal", c.Terminal}, {"state", c.State},
 		{"scope_key.file", c.ScopeKey.File}, {"scope_key.wrapper", c.ScopeKey.Wrapper},
 	} {
 		if k.value == "" {
@@ -162,11 +153,8 @@ func (c *config) check() error {
 	if len(c.List.Keys) == 0 {
 		return errors.New("list.keys is missing: name the public key files that may sign lists")
 	}
-	if err := c.checkGate(); err != nil {
+	if err := c.checkLanes(); err != nil {
 		return err
-	}
-	if d := c.Gate.PassTime.Duration; d < time.Second || d > time.Minute {
-		return fmt.Errorf("gate.pass_time is %v, want 1s to 60s", d)
 	}
 	for _, k := range []struct {
 		key   string
@@ -218,39 +206,15 @@ func (c *config) check() error {
 }
 
 // lane is what a lane is told.
-func (c *config) lane(anchors anchor.Set, surface []cardauth.CVAuthority) terminal.Config {
+func (c *config) lane(l laneConfig, anchors anchor.Set, surface []cardauth.CVAuthority) terminal.Config {
 	return terminal.Config{
-		Scope: c.Scope, Terminal: c.Terminal, GateName: c.Gate.Name, Mode: c.Gate.Mode, Direction: c.Gate.Direction, Methods: c.Methods,
+		Scope: c.Scope, Terminal: c.Terminal, GateName: l.Gate.Name, Mode: l.Gate.Mode, Direction: l.Gate.Direction, Methods: c.Methods,
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{
 			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
 		},
-		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration, PassTime: c.Gate.PassTime.Duration,
+		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration, PassTime: l.Gate.PassTime.Duration,
 		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
 	}
-}
-
-// checkGate checks what drives the gate, and what for.
-func (c *config) checkGate() error {
-	switch drivers := []string{driverSimulator, driverCounting, driverGPIO}; {
-	case !slices.Contains(drivers, c.Gate.Driver):
-		return fmt.Errorf("gate.driver is %q, want one of %q", c.Gate.Driver, drivers)
-	case c.Gate.Driver == driverGPIO:
-		if err := c.Gate.Config.Check(); err != nil {
-			return err
-		}
-		if c.Gate.Relay.Motion == gate.Hold && c.Gate.Sensor == (gate.SensorConfig{}) {
-			return errors.New(`gate.relay.motion: "hold" needs gate.sensor: without one nobody knows when to shut, so take "pulse"`)
-		}
-	case !c.Gate.Config.IsZero():
-		return fmt.Errorf("gate has pins, and gate.driver is %q: pins go with %q", c.Gate.Driver, driverGPIO)
-	}
-	if modes := []terminal.Mode{terminal.Venue, terminal.Counter, terminal.Muster}; !slices.Contains(modes, c.Gate.Mode) {
-		return fmt.Errorf("gate.mode is %q, want one of %q", c.Gate.Mode, modes)
-	}
-	if c.Gate.Mode == terminal.Muster && c.Gate.Direction == terminal.Exit {
-		return fmt.Errorf("gate.mode is %q: it counts both ways, leave gate.direction out", terminal.Muster)
-	}
-	return nil
 }
 
 // wholePaths checks the paths in a key URI, if there is one. A relative path

@@ -98,6 +98,14 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	if _, err := loadConfig(file); err != nil {
 		t.Errorf("the example: %v", err)
 	}
+	_, further, _ := strings.Cut(text, "```toml\n[[lanes]]\n")
+	further, _, _ = strings.Cut(further, "```")
+	if err := os.WriteFile(file, []byte(example+"\n[[lanes]]\n"+further), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := loadConfig(file); err != nil || len(c.lanes()) != 2 || c.lanes()[1].label() != "gate-1/exit" {
+		t.Errorf("the example of a second lane: %v", err)
+	}
 
 	var walk func(prefix string, typ reflect.Type)
 	walk = func(prefix string, typ reflect.Type) {
@@ -107,8 +115,14 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			if name == "" {
 				continue
 			}
-			if field.Type.Kind() == reflect.Struct && field.Type.Name() == "" {
+			if field.Type.Kind() == reflect.Struct && field.Type != reflect.TypeFor[duration]() {
 				walk(prefix+name+".", field.Type)
+				continue
+			}
+			if field.Type == reflect.TypeFor[[]laneConfig]() { // tables of their own
+				if !strings.Contains(text, "\n| `"+prefix+name+"` |") {
+					t.Errorf("docs/configuration.md lacks %s", prefix+name)
+				}
 				continue
 			}
 			if !strings.Contains(text, "\n| `"+prefix+name+"` |") {

@@ -22,11 +22,12 @@ import (
 func explainCommand() *cobra.Command {
 	var (
 		of     question
+		lane   string
 		at     string
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "explain --config FILE [--order NUMBER | --certificate FILE | --reader NAME] [--at TIME] [--json]",
+		Use:   "explain --config FILE [--lane LABEL] [--order NUMBER | --certificate FILE | --reader NAME] [--at TIME] [--json]",
 		Short: "Tell step by step what this gate would decide about somebody, and why",
 		Long: `Explain tells step by step what this gate would decide: about an order, about the
 holder of a certificate, or about the card that is put on the reader. It goes by the
@@ -37,6 +38,7 @@ What it takes for granted it says. Speaks Japanese when LANG does.
   gate-agent explain --certificate card.der --at 2026-08-01T18:00:00+09:00 --config /etc/gate-agent/config.toml`,
 		Args: cli.Args(cobra.NoArgs),
 	}
+	cmd.Flags().StringVar(&lane, "lane", "", laneUsage)
 	cmd.Flags().StringVar(&of.order, "order", "", "number of an order")
 	cmd.Flags().StringVar(&of.certificate, "certificate", "", "a user-authentication certificate, DER or PEM")
 	cmd.Flags().StringArrayVar(&of.readers, "reader", nil, "PC/SC reader of the card; default those of the configuration")
@@ -51,12 +53,15 @@ What it takes for granted it says. Speaks Japanese when LANG does.
 		return nil
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
-		if c.Gate.Mode == terminal.Muster {
-			return refusedError{fmt.Errorf("gate.mode is %q: a shelter counts every genuine card, there is nothing to explain", c.Gate.Mode)}
+		l, err := c.laneOf(lane)
+		if err != nil {
+			return err
+		}
+		if l.Gate.Mode == terminal.Muster {
+			return refusedError{fmt.Errorf("gate.mode is %q: a shelter counts every genuine card, there is nothing to explain", l.Gate.Mode)}
 		}
 		clock := time.Now()
 		if at != "" {
-			var err error
 			if clock, err = time.Parse(time.RFC3339, at); err != nil {
 				return cli.UsageError(fmt.Sprintf("--at %q: want a time such as 2026-08-01T18:00:00+09:00", at))
 			}
@@ -64,11 +69,11 @@ What it takes for granted it says. Speaks Japanese when LANG does.
 		if of.order == "" && of.certificate == "" {
 			fmt.Fprintln(cmd.ErrOrStderr(), "Waiting for a card … / カードをかざしてください")
 		}
-		about, err := of.subject(cmd.Context(), c)
+		about, err := of.subject(cmd.Context(), c, l)
 		if err != nil {
 			return err
 		}
-		e, err := c.explain(cmd.Context(), about, clock)
+		e, err := c.explain(cmd.Context(), l, about, clock)
 		if err != nil {
 			return err
 		}
@@ -93,7 +98,7 @@ type subject struct {
 	certificate *cardauth.Head // nil: an order
 }
 
-func (q question) subject(ctx context.Context, c *config) (subject, error) {
+func (q question) subject(ctx context.Context, c *config, l laneConfig) (subject, error) {
 	if q.order != "" {
 		head, err := whitelist.OrderHead(q.order)
 		if err != nil {
@@ -101,7 +106,7 @@ func (q question) subject(ctx context.Context, c *config) (subject, error) {
 		}
 		return subject{head: head}, nil
 	}
-	der, err := q.readCertificate(ctx, c)
+	der, err := q.readCertificate(ctx, c, l)
 	if err != nil {
 		return subject{}, err
 	}
@@ -112,7 +117,7 @@ func (q question) subject(ctx context.Context, c *config) (subject, error) {
 	return subject{head.Bytes(), &head}, nil
 }
 
-func (q question) readCertificate(ctx context.Context, c *config) ([]byte, error) {
+func (q question) readCertificate(ctx context.Context, c *config, l laneConfig) ([]byte, error) {
 	if q.certificate != "" {
 		text, err := readFile(q.certificate)
 		if err != nil {
@@ -123,7 +128,11 @@ func (q question) readCertificate(ctx context.Context, c *config) ([]byte, error
 		}
 		return text, nil
 	}
-	w, err := c.cardWith(q.readers)
+	readers := q.readers
+	if len(readers) == 0 {
+		readers = l.Reader.Slots
+	}
+	w, err := c.cardWith(readers)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +149,7 @@ func (q question) readCertificate(ctx context.Context, c *config) ([]byte, error
 }
 
 // explain decides about somebody without writing anything, in the order of a tap.
-func (c *config) explain(ctx context.Context, about subject, clock time.Time) (e explanation, err error) {
+func (c *config) explain(ctx context.Context, l laneConfig, about subject, clock time.Time) (e explanation, err error) {
 	if _, err := os.Stat(c.path(c.State)); err != nil { // the store would make it
 		return e, refusedError{fmt.Errorf("no list: %w: import one", err)}
 	}
@@ -170,11 +179,11 @@ func (c *config) explain(ctx context.Context, about subject, clock time.Time) (e
 	if err != nil {
 		return e, err
 	}
-	f, method, noKey := c.lane(anchors, nil).Suppose(row, list, clock, floor)
+	f, method, noKey := c.lane(l, anchors, nil).Suppose(row, list, clock, floor)
 	if noKey != nil && !errors.Is(noKey, terminal.ErrNoKey) {
 		return e, unusable(noKey)
 	}
-	f.Histories, f.Counted = histories, c.Gate.Driver == driverCounting || c.Gate.Sensor != (gate.SensorConfig{})
+	f.Histories, f.Counted = histories, l.Gate.Driver == driverCounting || l.Gate.Sensor != (gate.SensorConfig{})
 	if about.certificate == nil { // as Lane.AdmitOrder
 		f.Vouched, f.HolderCheck = terminal.Staff{Name: "?", Role: terminal.Supervisor}, terminal.CheckNone
 		method = terminal.ByOrder

@@ -22,16 +22,16 @@ func musterCommand() *cobra.Command {
 
 func musterTokenCommand() *cobra.Command {
 	v := newVerb(&cobra.Command{
-		Use:   "token --config FILE --staff NAME [--reason TEXT] [--passcode-file FILE] [--json]",
+		Use:   "token [--lane LABEL] --config FILE --staff NAME [--reason TEXT] [--passcode-file FILE] [--json]",
 		Short: "Count somebody without a card, and give them a number",
 		Long: `Token counts somebody who has no card with them, and prints the number that they
 get. It takes a steward. カードを持っていない人を数え、番号を発行します。`,
 		Example: "  gate-agent muster token --config /etc/gate-agent/config.toml --staff kei",
 		Args:    cli.Args(cobra.NoArgs),
-	}, false)
+	}, false).atLane()
 	v.Flags().StringVar(&v.reason, "reason", "", "what there is to say, for the journal; no names")
 	return v.does(func([]string) error { return nil }, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		t, err := agent.GiveToken(ctx, api.NewToken{Why: why})
+		t, err := agent.GiveToken(ctx, api.NewToken{Where: v.Where, Why: why})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -45,18 +45,18 @@ get. It takes a steward. カードを持っていない人を数え、番号を�
 func musterLeaveCommand() *cobra.Command {
 	var token uint32
 	v := newVerb(&cobra.Command{
-		Use:   "leave TOKEN --config FILE --staff NAME [--passcode-file FILE] [--json]",
+		Use:   "leave TOKEN [--lane LABEL] --config FILE --staff NAME [--passcode-file FILE] [--json]",
 		Short: "Count out somebody who goes and has only a token",
 		Long: `Leave counts out somebody who goes and has only a token; whoever has a card shows
 it instead. It takes a steward. 番号札だけの方の退所を記録します。`,
 		Example: "  gate-agent muster leave 17 --config /etc/gate-agent/config.toml --staff kei",
 		Args:    cli.Args(cobra.ExactArgs(1)),
-	}, false)
+	}, false).atLane()
 	return v.does(func(args []string) (err error) {
 		token, err = tokenOf(args[0])
 		return err
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		t, err := agent.TokenLeaves(ctx, api.Departure{Token: token, Who: why.Who})
+		t, err := agent.TokenLeaves(ctx, api.Departure{Token: token, Where: v.Where, Who: why.Who})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -76,7 +76,7 @@ func tokenOf(text string) (uint32, error) {
 
 func musterBirthDateCommand() *cobra.Command {
 	v := newVerb(&cobra.Command{
-		Use:   "birth-date --config FILE --staff NAME [--passcode-file FILE] [--json]",
+		Use:   "birth-date [--lane LABEL] --config FILE --staff NAME [--passcode-file FILE] [--json]",
 		Short: "Type the birth date of whoever comes next, whose card is on no list",
 		Long: `Birth-date asks for a birth date, which does not show, and has the next card within
 a minute prove itself by it. A card that is on no list cannot do so otherwise where
@@ -84,13 +84,13 @@ the terminal has method B alone. It costs the card one try when it is wrong. It
 takes a steward. 名簿にないカードの方の生年月日を入力し、1分以内にカードをかざしてもらいます。`,
 		Example: "  gate-agent muster birth-date --config /etc/gate-agent/config.toml --staff kei",
 		Args:    cli.Args(cobra.NoArgs),
-	}, false)
+	}, false).atLane()
 	return v.does(func([]string) error { return nil }, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
 		born, err := typeBirthDate(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		return expected(agent.Expect(ctx, api.Expectation{BirthDate: born, Who: why.Who}))
+		return expected(agent.Expect(ctx, api.Expectation{BirthDate: born, Where: v.Where, Who: why.Who}))
 	})
 }
 
@@ -98,20 +98,20 @@ func musterMergeCommand() *cobra.Command {
 	var token uint32
 	var born bool
 	v := newVerb(&cobra.Command{
-		Use:   "merge TOKEN --config FILE --staff NAME [--birth-date] [--passcode-file FILE] [--json]",
+		Use:   "merge TOKEN [--lane LABEL] --config FILE --staff NAME [--birth-date] [--passcode-file FILE] [--json]",
 		Short: "Take back the token of whoever shows a card next",
 		Long: `Merge is for somebody who got a token and has their card now: the next card within
 a minute is counted, and the token no more. It takes a steward.
 番号札の方がカードを持ってきたとき、1分以内にカードをかざしてもらい、番号札と置き換えます。`,
 		Example: "  gate-agent muster merge 17 --config /etc/gate-agent/config.toml --staff kei",
 		Args:    cli.Args(cobra.ExactArgs(1)),
-	}, false)
+	}, false).atLane()
 	v.Flags().BoolVar(&born, "birth-date", false, "ask for their birth date too: the card is on no list")
 	return v.does(func(args []string) (err error) {
 		token, err = tokenOf(args[0])
 		return err
 	}, func(ctx context.Context, agent *api.Client, why api.Why) (any, [][2]string, error) {
-		e := api.Expectation{Token: token, Who: why.Who}
+		e := api.Expectation{Token: token, Where: v.Where, Who: why.Who}
 		if born {
 			var err error
 			if e.BirthDate, err = typeBirthDate(ctx); err != nil {

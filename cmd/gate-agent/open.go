@@ -20,7 +20,6 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -171,14 +170,6 @@ func (c *config) openSource() (*fetch.File, error) {
 		return nil, configError{fmt.Errorf("list.source: %w", err)}
 	}
 	return file, nil
-}
-
-func (c *config) openReader() (*pcsc.Lane, error) {
-	lane, err := pcsc.Open(pcsc.Options{Readers: c.Reader.Slots})
-	if err != nil {
-		return nil, configError{fmt.Errorf("reader.slots: %w", err)}
-	}
-	return lane, nil
 }
 
 func (c *config) journalPath() string { return filepath.Join(c.path(c.State), "journal.db") }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
@@ -28,12 +29,13 @@ func runCommand() *cobra.Command {
 	var events string
 	cmd := &cobra.Command{
 		Use:   "run --config FILE [--events FILE|-]",
-		Short: "Serve the gate until SIGINT or SIGTERM",
-		Long: `Run serves the gate until SIGINT or SIGTERM.
+		Short: "Serve the lanes until SIGINT or SIGTERM",
+		Long: `Run serves the lanes until SIGINT or SIGTERM.
 
 With --events it writes one JSON object for each decision to a file, or to
 standard output for "-" (docs/events.md). A simulated gate is worked from standard
-input: a line "c" confirms the person, "p" passes (docs/configuration.md).`,
+input: a line "c" confirms the person, "p" passes, "2 p" at the second lane
+(docs/configuration.md).`,
 		Example: "  gate-agent run --config /etc/gate-agent/config.toml --events -",
 		Args:    cli.Args(cobra.NoArgs),
 	}
@@ -66,7 +68,15 @@ func newLogger(w io.Writer) (log *slog.Logger, flush func()) {
 	return slog.New(slog.NewJSONHandler(out, nil)), flush
 }
 
-// run wires the parts of a terminal together and serves its lane.
+// A station is one lane with its reader.
+type station struct {
+	laneConfig
+	*terminal.Lane
+	reader *pcsc.Lane
+	log    *slog.Logger
+}
+
+// run wires the parts of a terminal together and serves its lanes.
 func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, keys io.Reader) (err error) {
 	closing := func(f func() error) { err = errors.Join(err, f()) }
 
@@ -87,14 +97,14 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	defer closing(store.Close)
-	var lane *terminal.Lane
-	clock := func() time.Time {
-		if lane != nil {
-			return lane.Time() // a clock that is set while the agent runs raises no floor
+	var lanes []station
+	now := func() time.Time { // that of the first lane, as all of them have it
+		if len(lanes) > 0 {
+			return lanes[0].Time() // a clock that is set while people pass raises no floor
 		}
 		return time.Now()
 	}
-	record, err := c.openJournal(clock)
+	record, err := c.openJournal(now)
 	if err != nil {
 		return err
 	}
@@ -107,35 +117,46 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	reader, err := c.openReader()
-	if err != nil {
-		return err
-	}
-	defer closing(reader.Close)
-
-	door, shut, err := c.openGate(log, keys)
+	doors, shut, err := openGates(c.lanes(), log, keys)
 	if err != nil {
 		return err
 	}
 	defer closing(shut)
 	parts := terminal.Parts{
-		Reader: reader, Dialogue: dialogue, List: store, Journal: record, Gate: door, Checker: door,
+		Dialogue: dialogue, List: store, Journal: record,
 		Rand: rand.Reader, Now: time.Now, Elapsed: uptime(), After: time.After,
-		Incidents: func(i terminal.Incident) { logIncident(log, i) },
-		Observe: func(d terminal.Decision) {
-			events.add(d)
-			logDecision(log, d)
-		},
 	}
+	shift := staff.NewShift(record, now)
 	var members *api.Staff
 	if roster != nil {
-		shift := staff.NewShift(record, clock)
 		members = &api.Staff{Roster: roster, Shift: shift}
-		parts.Checker, parts.OnDuty = shift.Checker(door), shift.OnDuty
+		parts.OnDuty = shift.OnDuty
 	}
-	if lane, err = terminal.NewLane(c.lane(anchors, surface), parts); err != nil {
-		return configError{err}
+	var made []station
+	var owners slotOwners
+	for i, l := range c.lanes() {
+		reader, err := l.openReader()
+		if err != nil {
+			return err
+		}
+		defer closing(reader.Close)
+		log := log.With("lane", l.label())
+		parts.Reader, parts.Gate, parts.Checker = owners.reader(l.label(), reader), doors[i], doors[i]
+		if members != nil {
+			parts.Checker = shift.Checker(doors[i])
+		}
+		parts.Incidents = func(i terminal.Incident) { logIncident(log, i) }
+		parts.Observe = func(d terminal.Decision) {
+			events.add(d)
+			logDecision(log, d)
+		}
+		lane, err := terminal.NewLane(c.lane(l, anchors, surface), parts)
+		if err != nil {
+			return configError{err}
+		}
+		made = append(made, station{l, lane, reader, log})
 	}
+	lanes = made
 
 	if record.Fresh() {
 		log.Warn("new journal: entries recorded before are not known here")
@@ -150,7 +171,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return configError{err}
 	}
-	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "gate", c.Gate.Name, "methods", c.Methods)
+	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "lanes", len(lanes), "methods", c.Methods)
 	if c.TapUse.FirstUse {
 		log.Warn("first use is on", "note", firstUseWarning)
 	}
@@ -158,16 +179,16 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		log.Info("key custody", "medium", s)
 	}
 
-	// What runs beside the lane ends before the parts are closed.
+	// What runs beside the lanes ends before the parts are closed.
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, api.Parts{Lane: lane, Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, lane.Time)}, reader)
+	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, now)})
 	if err != nil {
 		return err
 	}
-	// The lane ends after what staff asks: nothing opens a gate that was shut.
+	// The lanes end after what staff asks: nothing opens a gate that was shut.
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	wg.Go(func() {
@@ -175,11 +196,13 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		<-beside.Done()
 		end()
 	})
-	wg.Go(func() { watchReaders(beside, log, reader, c.Reader.Slots) })
-	wg.Go(func() { watchList(beside, log, store, record, clock) })
-	wg.Go(func() { c.deleteOld(beside, log, record, lane.Time) })
+	for _, l := range lanes {
+		wg.Go(func() { watchReaders(beside, l.log, l.reader, l.Reader.Slots) })
+	}
+	wg.Go(func() { watchList(beside, log, store, record, now) })
+	wg.Go(func() { c.deleteOld(beside, log, record, now) })
 	wg.Go(func() {
-		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, lane.Time))
+		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, now))
 	})
 	if source != nil {
 		wg.Go(func() {
@@ -194,9 +217,26 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 			})
 		})
 	}
-	err = lane.Run(serving)
+	err = serveLanes(serving, end, lanes)
 	log.Info("stopped")
 	return err
+}
+
+// serveLanes serves all lanes until ctx ends. One that cannot work any more ends the
+// others: whoever supervises the agent starts all of them again.
+func serveLanes(ctx context.Context, end func(), lanes []station) error {
+	failed := make([]error, len(lanes))
+	var wg sync.WaitGroup
+	for i, l := range lanes {
+		wg.Go(func() {
+			defer end()
+			if err := l.Run(ctx); err != nil {
+				failed[i] = fmt.Errorf("lane %s: %w", l.label(), err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed...)
 }
 
 // logDecision tells the operator what happened, without a card identifier.

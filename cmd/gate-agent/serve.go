@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/staff"
 )
@@ -32,18 +31,22 @@ const lookForReaders = 2 * time.Second
 
 // serveAPI answers staff at the socket until ctx ends. That it fails is told,
 // and does not shut the gate.
-func (c *config) serveAPI(ctx context.Context, log *slog.Logger, parts api.Parts, reader *pcsc.Lane) (serve func(), err error) {
+func (c *config) serveAPI(ctx context.Context, log *slog.Logger, lanes []station, parts api.Parts) (serve func(), err error) {
 	socket, err := api.Listen(c.socketPath())
 	if err != nil {
 		return nil, configError{err}
 	}
-	parts.Gate, parts.Terminal, parts.Direction = c.Gate.Name, c.Terminal, c.Gate.Direction
-	parts.Version, parts.Now = version(), time.Now
-	parts.Readers = func(ctx context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(ctx, lookForReaders)
-		defer cancel()
-		now := describeReaders(ctx, reader, c.Reader.Slots)
-		return now.text, now.ready
+	parts.Terminal, parts.Version, parts.Now = c.Terminal, version(), time.Now
+	for _, l := range lanes {
+		parts.Lanes = append(parts.Lanes, api.Lane{
+			Gate: l.Gate.Name, Direction: l.Gate.Direction, Mode: l.Gate.Mode, Desk: l.Lane,
+			Readers: func(ctx context.Context) (string, bool) {
+				ctx, cancel := context.WithTimeout(ctx, lookForReaders)
+				defer cancel()
+				now := describeReaders(ctx, l.reader, l.Reader.Slots)
+				return now.text, now.ready
+			},
+		})
 	}
 	server := api.New(parts)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)

@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,8 +20,8 @@ func statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status --config FILE [--json]",
-		Short: "Ask the running agent how it and its gate are",
-		Long: `Status asks the running agent how it and its gate are: what the lamps show and why,
+		Short: "Ask the running agent how it and its lanes are",
+		Long: `Status asks the running agent how it and its lanes are: what the lamps show and why,
 list, clock, reader, who is on duty. It needs no passcode. ゲートの状態を表示します。`,
 		Example: "  gate-agent status --config /etc/gate-agent/config.toml",
 		Args:    cli.Args(cobra.NoArgs),
@@ -32,7 +35,7 @@ list, clock, reader, who is on duty. It needs no passcode. ゲートの状態を
 		if asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
 		}
-		return printLines(cmd.OutOrStdout(), describeStatus(s))
+		return errors.Join(printLanes(cmd.OutOrStdout(), s.Lanes), printLines(cmd.OutOrStdout(), describeStatus(s)))
 	})
 	return cmd
 }
@@ -45,22 +48,30 @@ var signalWords = map[string]words.Text{
 	"emergency":    {EN: "emergency: the gate stands open", JA: "非常開放中"},
 }
 
+// printLanes prints a row for each lane, and a line for each that is not ready.
+func printLanes(w io.Writer, lanes []api.LaneStatus) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "LANE\tMODE\tSHOWS\tREADER")
+	var notes [][2]string
+	for _, l := range lanes {
+		shows := l.Signal
+		if w, ok := signalWords[l.Signal]; ok {
+			shows = w.EN + " / " + w.JA
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", shown(l.Lane), l.Mode, shows, shown(l.Reader.Detail))
+		for _, r := range l.Why {
+			said := words.Reason(r)
+			notes = append(notes, [2]string{"because", fmt.Sprintf("%s: %s: %s %s", l.Lane, r, said.EN, said.JA)})
+		}
+		if len(l.Halts) > 0 {
+			notes = append(notes, [2]string{"halted by", fmt.Sprintf("%s: %s", l.Lane, strings.Join(l.Halts, ", "))})
+		}
+	}
+	return errors.Join(t.Flush(), printLines(w, notes))
+}
+
 func describeStatus(s api.Status) [][2]string {
-	shows := s.Signal
-	if w, ok := signalWords[s.Signal]; ok {
-		shows = w.EN + " / " + w.JA
-	}
-	lines := [][2]string{
-		{"gate", fmt.Sprintf("%s (%s), terminal %s", s.Gate, s.Direction, s.Terminal)},
-		{"shows", shows},
-	}
-	for _, r := range s.Why {
-		said := words.Reason(r)
-		lines = append(lines, [2]string{"because", fmt.Sprintf("%s: %s %s", r, said.EN, said.JA)})
-	}
-	if len(s.Halts) > 0 {
-		lines = append(lines, [2]string{"halted by", strings.Join(s.Halts, ", ")})
-	}
+	lines := [][2]string{{"terminal", s.Terminal}}
 	if l := s.List; l == nil {
 		lines = append(lines, [2]string{"list", noList})
 	} else {
@@ -81,7 +92,7 @@ func describeStatus(s api.Status) [][2]string {
 		record = s.Journal.Detail
 	}
 	return append(lines,
-		[2]string{"clock", clock}, [2]string{"reader", s.Reader.Detail}, [2]string{"on duty", onDuty},
+		[2]string{"clock", clock}, [2]string{"on duty", onDuty},
 		[2]string{"journal", record},
 		[2]string{"agent", fmt.Sprintf("%s, running for %v", s.Version, age(s.UptimeS))})
 }

@@ -250,6 +250,7 @@ type recorded struct {
 	CardID      string                `json:"card_id"`
 	HolderCheck terminal.CheckOutcome `json:"holder_check"`
 	Gate        string                `json:"gate"`
+	Direction   string
 	People      uint32
 	State       string
 	Staff, Role string

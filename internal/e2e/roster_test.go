@@ -87,8 +87,11 @@ func TestStaffWorksAtTheGate(t *testing.T) {
 	a := start(t, s, r)
 
 	st := s.status(t)
-	if st.Gate != "gate-1" || st.Signal != "ready" || len(st.Why) > 0 || len(st.Halts) > 0 || st.List == nil || st.List.Seq != 1 ||
-		!st.Clock.Trusted || !st.Reader.Up || !st.Staff || st.OnDuty != nil || st.Journal != (api.JournalStatus{}) {
+	if len(st.Lanes) != 1 {
+		t.Fatalf("status %+v", st)
+	}
+	if l := st.Lanes[0]; l.Gate != "gate-1" || l.Signal != "ready" || len(l.Why) > 0 || len(l.Halts) > 0 || !l.Reader.Up || st.List == nil || st.List.Seq != 1 ||
+		!st.Clock.Trusted || !st.Staff || st.OnDuty != nil || st.Journal != (api.JournalStatus{}) {
 		t.Errorf("status %+v", st)
 	}
 
@@ -106,7 +109,7 @@ func TestStaffWorksAtTheGate(t *testing.T) {
 
 	// Out of order, no card is read.
 	does[api.InMode](t, s, 0, "kei", "out-of-order", "on", "--reason", "glass on the floor")
-	if st := s.status(t); st.Signal != "out_of_order" || fmt.Sprint(st.Halts) != "[staff]" || st.OnDuty == nil || st.OnDuty.Name != "kei" {
+	if st := s.status(t); st.Lanes[0].Signal != "out_of_order" || fmt.Sprint(st.Lanes[0].Halts) != "[staff]" || st.OnDuty == nil || st.OnDuty.Name != "kei" {
 		t.Errorf("status %+v", st)
 	}
 	waiting := r.insert(theTown(t).alice(t), how{})

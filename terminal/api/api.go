@@ -19,14 +19,31 @@ import (
 	"github.com/gate-agent/gate-agent/terminal"
 )
 
-// A Lane is what staff can do at a gate. *terminal.Lane is one.
-type Lane interface {
+// A Lane is one of the lanes of the agent.
+type Lane struct {
+	Gate      string
+	Direction terminal.Direction
+	Mode      terminal.Mode
+
+	Desk    Desk
+	Readers func(ctx context.Context) (names string, up bool)
+}
+
+// Label names a lane among those of its agent: "gate-1/exit". A gate has one lane
+// in a direction.
+func Label(gate string, d terminal.Direction) string { return gate + "/" + d.String() }
+
+func (l Lane) label() string { return Label(l.Gate, l.Direction) }
+
+// A Desk is what staff can do at a lane. *terminal.Lane is one.
+type Desk interface {
 	Idle() (terminal.Signal, []terminal.Reason)
 	Halted() []string
 	Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error)
 	AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, looked bool) (terminal.Decision, error)
 	SetOutOfOrder(ctx context.Context, by terminal.Staff, note string, on bool) error
 	AcceptClock(ctx context.Context, by terminal.Staff, note string) error
+	ClockAccepted(ctx context.Context)
 	Expect(e terminal.Expectation) error
 	GiveToken(ctx context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error)
 	TokenLeaves(ctx context.Context, by terminal.Staff, token uint32) (terminal.Decision, error)
@@ -60,13 +77,11 @@ type Shift interface {
 
 // Parts are what a server works with.
 type Parts struct {
-	Gate, Terminal, Version string
-	Direction               terminal.Direction
+	Terminal, Version string
 
-	Lane    Lane
+	Lanes   []Lane // at least one; all have the same journal and list
 	Journal Journal
 	List    terminal.List
-	Readers func(ctx context.Context) (names string, up bool)
 
 	// Staff is nil where no roster is configured: then nothing can be changed.
 	Staff *Staff
@@ -130,6 +145,11 @@ func act[R request](s *server, do func(context.Context, terminal.Staff, R) (any,
 		if err := asked.check(); err != nil {
 			return nil, err
 		}
+		if at, ok := any(asked).(interface{ where() string }); ok {
+			if _, err := s.desk(at.where()); err != nil {
+				return nil, err
+			}
+		}
 		by, err := s.identify(asked.who())
 		if err != nil {
 			return nil, err
@@ -156,20 +176,55 @@ func (s *server) annul(ctx context.Context, by terminal.Staff, r Annulment) (any
 	return Annulled{r.Reservation, r.Passed}, err
 }
 
+// desk finds the lane of a request. It need not be named where there is one.
+func (s *server) desk(label string) (Desk, error) {
+	if label == "" && len(s.Lanes) == 1 {
+		return s.Lanes[0].Desk, nil
+	}
+	var labels []string
+	for _, l := range s.Lanes {
+		if l.label() == label {
+			return l.Desk, nil
+		}
+		labels = append(labels, l.label())
+	}
+	return nil, malformed("lane is %q, want one of %q", label, labels)
+}
+
+// clock is the same for all lanes, and accepted once.
 func (s *server) clock(ctx context.Context, by terminal.Staff, c Clock) (any, error) {
-	return ClockAccepted{s.Now().UTC()}, s.Lane.AcceptClock(ctx, by, c.Reason)
+	accepted := ClockAccepted{s.Now().UTC()}
+	if err := s.Lanes[0].Desk.AcceptClock(ctx, by, c.Reason); err != nil {
+		return nil, err
+	}
+	for _, l := range s.Lanes[1:] {
+		l.Desk.ClockAccepted(ctx)
+	}
+	return accepted, nil
 }
 
 func (s *server) override(ctx context.Context, by terminal.Staff, r Override) (any, error) {
-	return decided(s.Lane.Override(ctx, by, r.Reason, r.People))
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	return decided(desk.Override(ctx, by, r.Reason, r.People))
 }
 
 func (s *server) admit(ctx context.Context, by terminal.Staff, r Admission) (any, error) {
-	return decided(s.Lane.AdmitOrder(ctx, by, r.Reason, r.Order, r.Looked))
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	return decided(desk.AdmitOrder(ctx, by, r.Reason, r.Order, r.Looked))
 }
 
 func (s *server) mode(ctx context.Context, by terminal.Staff, r Mode) (any, error) {
-	return InMode{r.OutOfOrder}, s.Lane.SetOutOfOrder(ctx, by, r.Reason, r.OutOfOrder)
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	return InMode{r.OutOfOrder}, desk.SetOutOfOrder(ctx, by, r.Reason, r.OutOfOrder)
 }
 
 func (s *server) shift(ctx context.Context, by terminal.Staff, r ShiftChange) (any, error) {

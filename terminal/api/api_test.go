@@ -55,10 +55,9 @@ func newRig(t *testing.T, change func(*Parts)) *rig {
 		t.Fatal(err)
 	}
 	parts := Parts{
-		Gate: "gate-1", Terminal: "gate-1-left", Version: "v1", Lane: r, Journal: r, List: r,
-		Readers: func(context.Context) (string, bool) { return "Reader 1", true },
-		Staff:   &Staff{members, staff.NewShift(r, time.Now)},
-		Now:     func() time.Time { return r.clock },
+		Terminal: "gate-1-left", Version: "v1", Lanes: []Lane{r.lane(terminal.Entry)}, Journal: r, List: r,
+		Staff: &Staff{members, staff.NewShift(r, time.Now)},
+		Now:   func() time.Time { return r.clock },
 	}
 	if change != nil {
 		change(&parts)
@@ -83,6 +82,28 @@ func newRig(t *testing.T, change func(*Parts)) *rig {
 	return r
 }
 
+// lane is a lane of the rig's gate.
+func (r *rig) lane(d terminal.Direction) Lane {
+	return Lane{
+		Gate: "gate-1", Direction: d, Mode: terminal.Venue, Desk: desk{r, d},
+		Readers: func(context.Context) (string, bool) { return "Reader 1", true },
+	}
+}
+
+// A desk notes what is asked of one lane.
+type desk struct {
+	*rig
+	direction terminal.Direction
+}
+
+// note is that of the rig; what is done at an exit says so.
+func (r desk) note(format string, a ...any) error {
+	if r.direction == terminal.Exit {
+		format = "exit: " + format
+	}
+	return r.rig.note(format, a...)
+}
+
 func (r *rig) note(format string, a ...any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,14 +113,14 @@ func (r *rig) note(format string, a ...any) error {
 	return r.fails
 }
 
-func (r *rig) Idle() (terminal.Signal, []terminal.Reason) {
+func (r desk) Idle() (terminal.Signal, []terminal.Reason) {
 	if r.halted {
 		return terminal.ShowOutOfOrder, nil
 	}
 	return terminal.ShowCaution, []terminal.Reason{terminal.DataStale}
 }
 
-func (r *rig) Halted() []string {
+func (r desk) Halted() []string {
 	if r.halted {
 		return []string{"staff"}
 	}
@@ -114,7 +135,7 @@ func (r *rig) turn(ctx context.Context) error {
 	return nil
 }
 
-func (r *rig) Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error) {
+func (r desk) Override(ctx context.Context, by terminal.Staff, note string, people uint32) (terminal.Decision, error) {
 	d := terminal.Decision{Verdict: terminal.Admit, Reason: terminal.Override, People: people, Reservation: 7}
 	if err := errors.Join(by.May(terminal.Supervisor), r.turn(ctx)); err != nil {
 		return d, err
@@ -122,7 +143,7 @@ func (r *rig) Override(ctx context.Context, by terminal.Staff, note string, peop
 	return d, r.note("override %d by %s: %s", people, by.Name, note)
 }
 
-func (r *rig) AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, _ bool) (terminal.Decision, error) {
+func (r desk) AdmitOrder(ctx context.Context, by terminal.Staff, note, order string, _ bool) (terminal.Decision, error) {
 	if err := by.May(terminal.Supervisor); err != nil {
 		return terminal.Decision{}, err
 	}
@@ -138,27 +159,27 @@ func (r *rig) AdmitOrder(ctx context.Context, by terminal.Staff, note, order str
 	return d, r.note("admit by %s: %s", by.Name, note)
 }
 
-func (r *rig) SetOutOfOrder(_ context.Context, by terminal.Staff, note string, on bool) error {
+func (r desk) SetOutOfOrder(_ context.Context, by terminal.Staff, note string, on bool) error {
 	return errors.Join(by.May(terminal.Steward), r.note("out of order %v by %s: %s", on, by.Name, note))
 }
 
-func (r *rig) Expect(e terminal.Expectation) error {
+func (r desk) Expect(e terminal.Expectation) error {
 	if r.fails == nil && time.Until(e.Until) > Expects {
 		r.t.Errorf("expected until %v", e.Until)
 	}
 	return r.note("expects birth date %v, token %d by %s", !e.BirthDate.IsZero(), e.Token, e.By.Name)
 }
 
-func (r *rig) TokenLeaves(_ context.Context, by terminal.Staff, token uint32) (terminal.Decision, error) {
+func (r desk) TokenLeaves(_ context.Context, by terminal.Staff, token uint32) (terminal.Decision, error) {
 	if token == 404 {
 		return terminal.Decision{}, terminal.ErrToken
 	}
 	return terminal.Decision{Verdict: terminal.Admit, Reason: terminal.Leaving, Reservation: 13}, errors.Join(by.May(terminal.Steward), r.note("number %d leaves, says %s", token, by.Name))
 }
 
-func (r *rig) Clock() (time.Time, bool) { return r.clock, true }
+func (r desk) Clock() (time.Time, bool) { return r.clock, true }
 
-func (r *rig) GiveToken(_ context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error) {
+func (r desk) GiveToken(_ context.Context, by terminal.Staff, note string) (terminal.Decision, uint32, error) {
 	return terminal.Decision{Reservation: 11}, 3, r.note("token by %s: %s", by.Name, note)
 }
 
@@ -169,9 +190,11 @@ func (r *rig) History(_ context.Context, entitlement string) (h terminal.History
 	return h, nil
 }
 
-func (r *rig) AcceptClock(_ context.Context, by terminal.Staff, note string) error {
+func (r desk) AcceptClock(_ context.Context, by terminal.Staff, note string) error {
 	return errors.Join(by.May(terminal.Supervisor), r.note("clock accepted by %s: %s", by.Name, note))
 }
+
+func (r desk) ClockAccepted(context.Context) { _ = r.note("clock taken over") }
 
 func (r *rig) SettleBy(_ context.Context, n terminal.Reservation, _ uint32, by terminal.Staff, note string) error {
 	if n == 404 {
@@ -246,18 +269,18 @@ func refused(t *testing.T, err error, kind string, status int) *Problem {
 func TestWhatStaffCanDo(t *testing.T) {
 	r := newRig(t, nil)
 	ctx := t.Context()
-	d, err := r.client.Override(ctx, Override{3, why("mori")})
+	d, err := r.client.Override(ctx, Override{3, Where{}, why("mori")})
 	if err != nil || d.Verdict != terminal.Admit || d.Reason != terminal.Override || d.People != 3 || d.Reservation != 7 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	d, err = r.client.Admit(ctx, Admission{"A1", false, why("mori")})
+	d, err = r.client.Admit(ctx, Admission{"A1", false, Where{}, why("mori")})
 	if err != nil || d.Verdict != terminal.Admit || d.People != 2 || d.Reservation != 9 || d.Message != "wheelchair" {
 		t.Errorf("%+v, %v", d, err)
 	}
 	if a, err := r.client.Annul(ctx, Annulment{7, 0, why("kei")}); err != nil || a.Reservation != 7 {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if m, err := r.client.SetMode(ctx, Mode{true, why("kei")}); err != nil || !m.OutOfOrder {
+	if m, err := r.client.SetMode(ctx, Mode{true, Where{}, why("kei")}); err != nil || !m.OutOfOrder {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if s, err := r.client.ChangeShift(ctx, ShiftChange{true, Who{"kei", passcode}}); err != nil || *s.OnDuty != (Person{"kei", terminal.Steward}) {
@@ -279,22 +302,22 @@ func TestWhatStaffCanDo(t *testing.T) {
 func TestDenialIsAnAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	r.denies = terminal.AlreadyUsed
-	d, err := r.client.Admit(t.Context(), Admission{"A1", false, why("mori")})
+	d, err := r.client.Admit(t.Context(), Admission{"A1", false, Where{}, why("mori")})
 	if err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.AlreadyUsed || d.People != 0 || len(d.Others) != 1 || d.Others[0] != (Refusal{"b", terminal.InvalidTime}) {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if d, err = r.client.Admit(t.Context(), Admission{"NONE", false, why("mori")}); err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.NotListed {
+	if d, err = r.client.Admit(t.Context(), Admission{"NONE", false, Where{}, why("mori")}); err != nil || d.Verdict != terminal.Deny || d.Reason != terminal.NotListed {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
 
 func TestStewardLetsNobodyIn(t *testing.T) {
 	r := newRig(t, nil)
-	_, err := r.client.Override(t.Context(), Override{1, why("kei")})
+	_, err := r.client.Override(t.Context(), Override{1, Where{}, why("kei")})
 	if p := refused(t, err, "role", http.StatusForbidden); !p.Refused() || !strings.Contains(p.Detail, "it takes a supervisor") {
 		t.Errorf("%+v", p)
 	}
-	_, err = r.client.Admit(t.Context(), Admission{"A1", false, why("kei")})
+	_, err = r.client.Admit(t.Context(), Admission{"A1", false, Where{}, why("kei")})
 	refused(t, err, "role", http.StatusForbidden)
 	r.nothing()
 }
@@ -304,7 +327,7 @@ func TestWrongPasscodeIsRefusedAndSlowedDown(t *testing.T) {
 	guess := func() error {
 		w := why("mori")
 		w.Passcode = "a guess"
-		_, err := r.client.Override(t.Context(), Override{1, w})
+		_, err := r.client.Override(t.Context(), Override{1, Where{}, w})
 		return err
 	}
 	for range staff.FreeTries {
@@ -314,7 +337,7 @@ func TestWrongPasscodeIsRefusedAndSlowedDown(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// The right one has to wait as well.
-	body := fmt.Sprintf(`{"people":1,"staff":"mori","passcode":%q,"reason":"x"}`, passcode)
+	body := fmt.Sprintf(`{"lane":"","people":1,"staff":"mori","passcode":%q,"reason":"x"}`, passcode)
 	if status, _, header := r.post("/v1/overrides", "application/json", body); status != http.StatusTooManyRequests || header.Get("Retry-After") != "30" {
 		t.Errorf("status %d, Retry-After %q", status, header.Get("Retry-After"))
 	}
@@ -348,25 +371,28 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 	for _, c := range []struct{ path, body, want string }{
 		{"/v1/overrides", ``, "want one JSON object"},
 		{"/v1/overrides", `[]`, "want one JSON object"},
-		{"/v1/overrides", `{"people":1,` + who, "the object does not end"},
-		{"/v1/overrides", `{"people":1,` + who + `}{}`, "something comes behind"},
-		{"/v1/overrides", `{"people":1,` + who + `,"force":true}`, `unknown member "force"`},
+		{"/v1/overrides", `{"lane":"","people":1,` + who, "the object does not end"},
+		{"/v1/overrides", `{"lane":"","people":1,` + who + `}{}`, "something comes behind"},
+		{"/v1/overrides", `{"lane":"","people":1,` + who + `,"force":true}`, `unknown member "force"`},
 		{"/v1/overrides", `{"People":1,` + who + `}`, `unknown member "People"`},
-		{"/v1/overrides", `{"people":1,"people":2,` + who + `}`, `"people" comes twice`},
-		{"/v1/overrides", `{` + who + `}`, `"people" is missing`},
-		{"/v1/overrides", `{"people":null,` + who + `}`, `"people" is null`},
-		{"/v1/overrides", `{"people":"1",` + who + `}`, `"people" is a string`},
-		{"/v1/overrides", `{"people":-1,` + who + `}`, `"people" is a number, want uint32`},
-		{"/v1/overrides", `{"people":1.5,` + who + `}`, `"people" is a number, want uint32`},
-		{"/v1/overrides", `{"people":0,` + who + `}`, "people is 0, want 1 to 100"},
-		{"/v1/overrides", `{"people":101,` + who + `}`, "people is 101, want 1 to 100"},
-		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `"}`, `"reason" is missing`},
-		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":" "}`, "say why"},
-		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":"` + long + `"}`, "reason has 301 bytes"},
-		{"/v1/overrides", `{"people":1,"staff":"mori","passcode":"` + passcode + `","reason":"a\u001b[2J"}`, "cannot be printed"},
-		{"/v1/admissions", `{"order":"A B","looked":false,` + who + `}`, "order: an order number has letters"},
-		{"/v1/mode", `{` + who + `}`, `"out_of_order" is missing`},
-		{"/v1/mode", `{"out_of_order":null,` + who + `}`, `"out_of_order" is null`},
+		{"/v1/overrides", `{"lane":"","people":1,"people":2,` + who + `}`, `"people" comes twice`},
+		{"/v1/overrides", `{"lane":"",` + who + `}`, `"people" is missing`},
+		{"/v1/overrides", `{"lane":"","people":null,` + who + `}`, `"people" is null`},
+		{"/v1/overrides", `{"lane":"","people":"1",` + who + `}`, `"people" is a string`},
+		{"/v1/overrides", `{"lane":"","people":-1,` + who + `}`, `"people" is a number, want uint32`},
+		{"/v1/overrides", `{"lane":"","people":1.5,` + who + `}`, `"people" is a number, want uint32`},
+		{"/v1/overrides", `{"lane":"","people":0,` + who + `}`, "people is 0, want 1 to 100"},
+		{"/v1/overrides", `{"lane":"","people":101,` + who + `}`, "people is 101, want 1 to 100"},
+		{"/v1/overrides", `{"lane":"","people":1,"staff":"mori","passcode":"` + passcode + `"}`, `"reason" is missing`},
+		{"/v1/overrides", `{"lane":"","people":1,"staff":"mori","passcode":"` + passcode + `","reason":" "}`, "say why"},
+		{"/v1/overrides", `{"lane":"","people":1,"staff":"mori","passcode":"` + passcode + `","reason":"` + long + `"}`, "reason has 301 bytes"},
+		{"/v1/overrides", `{"lane":"","people":1,"staff":"mori","passcode":"` + passcode + `","reason":"a\u001b[2J"}`, "cannot be printed"},
+		{"/v1/admissions", `{"lane":"","order":"A B","looked":false,` + who + `}`, "order: an order number has letters"},
+		{"/v1/mode", `{"lane":"",` + who + `}`, `"out_of_order" is missing`},
+		{"/v1/mode", `{"lane":"","out_of_order":null,` + who + `}`, `"out_of_order" is null`},
+		{"/v1/overrides", `{"people":1,` + who + `}`, `"lane" is missing`},
+		{"/v1/overrides", `{"lane":"gate-1","people":1,` + who + `}`, `lane is "gate-1", want one of ["gate-1/entry"]`},
+		{"/v1/clock", `{"lane":"",` + who + `}`, `unknown member "lane"`},
 		{"/v1/shift", `{"begin":true,` + who + `}`, `unknown member "reason"`},
 		{"/v1/annulments", `{"reservation":-1,"passed":0,` + who + `}`, `"reservation" is a number, want uint64`},
 	} {
@@ -374,7 +400,7 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 			t.Errorf("%s %.60s: status %d, %+v; want %q", c.path, c.body, status, p, c.want)
 		}
 	}
-	good := `{"people":1,` + who + `}`
+	good := `{"lane":"","people":1,` + who + `}`
 	if status, _, _ := r.post("/v1/overrides", "text/plain", good); status != http.StatusBadRequest {
 		t.Errorf("text/plain: status %d", status)
 	}
@@ -407,9 +433,9 @@ func TestFaultsHaveTheReasonOfTheGate(t *testing.T) {
 	r := newRig(t, nil)
 	r.fails = errors.New("disk full")
 	for name, err := range map[string]error{
-		"override": second(r.client.Override(t.Context(), Override{1, why("mori")})),
+		"override": second(r.client.Override(t.Context(), Override{1, Where{}, why("mori")})),
 		"annul":    second(r.client.Annul(t.Context(), Annulment{7, 0, why("kei")})),
-		"mode":     second(r.client.SetMode(t.Context(), Mode{true, why("kei")})),
+		"mode":     second(r.client.SetMode(t.Context(), Mode{true, Where{}, why("kei")})),
 		"shift":    second(r.client.ChangeShift(t.Context(), ShiftChange{true, Who{"kei", passcode}})),
 	} {
 		if p := refused(t, err, "fault", http.StatusServiceUnavailable); p.Reason != terminal.OutOfOrder || p.Refused() || !strings.Contains(p.Detail, "disk full") {
@@ -432,14 +458,15 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Gate != "gate-1" || s.Terminal != "gate-1-left" || s.Direction != "entry" || s.Signal != "caution" || len(s.Why) != 1 || s.Why[0] != terminal.DataStale ||
-		len(s.Halts) != 0 || s.List.Epoch != 1 || s.List.Seq != 2 || s.List.AgeS != 3600 || s.List.LeftS != 3600 || s.List.RevocationAsOf != nil ||
-		!s.Clock.Trusted || !s.Clock.Now.Equal(r.clock) || !s.Clock.Latest.Equal(r.clock.Add(-time.Minute)) || !s.Reader.Up || s.Reader.Detail != "Reader 1" ||
+	l := s.Lanes[0]
+	if l.Lane != "gate-1/entry" || l.Gate != "gate-1" || l.Direction != "entry" || l.Mode != terminal.Venue || l.Signal != "caution" || len(l.Why) != 1 || l.Why[0] != terminal.DataStale ||
+		len(l.Halts) != 0 || !l.Reader.Up || l.Reader.Detail != "Reader 1" || len(s.Lanes) != 1 || s.Terminal != "gate-1-left" || s.List.Epoch != 1 || s.List.Seq != 2 || s.List.AgeS != 3600 || s.List.LeftS != 3600 || s.List.RevocationAsOf != nil ||
+		!s.Clock.Trusted || !s.Clock.Now.Equal(r.clock) || !s.Clock.Latest.Equal(r.clock.Add(-time.Minute)) ||
 		!s.Staff || *s.OnDuty != (Person{"mori", terminal.Supervisor}) || s.Journal != (JournalStatus{Open: 1, InDoubt: 2}) || s.Version != "v1" {
 		t.Errorf("%+v", s)
 	}
 	r.halted, r.list = true, errors.New("no list")
-	if s, err = r.client.Status(t.Context()); err != nil || s.Signal != "out_of_order" || len(s.Halts) != 1 || s.List != nil {
+	if s, err = r.client.Status(t.Context()); err != nil || s.Lanes[0].Signal != "out_of_order" || len(s.Lanes[0].Halts) != 1 || s.List != nil {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -451,7 +478,7 @@ func TestAgentThatStopsWaitsForNoTurn(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	other := newStopped(t, ctx, r)
 	asked := make(chan error, 1)
-	go func() { asked <- second(other.Override(t.Context(), Override{1, why("mori")})) }()
+	go func() { asked <- second(other.Override(t.Context(), Override{1, Where{}, why("mori")})) }()
 	time.Sleep(300 * time.Millisecond)
 	began := time.Now()
 	stop()
@@ -478,7 +505,7 @@ func newStopped(t *testing.T, ctx context.Context, r *rig) *Client {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	server := New(Parts{Lane: r, Journal: r, List: r, Staff: &Staff{members, staff.NewShift(r, time.Now)}, Now: time.Now})
+	server := New(Parts{Lanes: []Lane{r.lane(terminal.Entry)}, Journal: r, List: r, Staff: &Staff{members, staff.NewShift(r, time.Now)}, Now: time.Now})
 	go func() { served <- Serve(ctx, server, l) }()
 	t.Cleanup(func() {
 		if err := <-served; err != nil {
@@ -499,8 +526,8 @@ func TestPasscodeIsNotPrinted(t *testing.T) {
 
 // Whatever is sent, what is taken has every member once.
 func FuzzDecode(f *testing.F) {
-	f.Add(`{"people":1,"staff":"mori","passcode":"x","reason":"x"}`)
-	f.Add(`{"people":1,"people":1,"staff":"mori","passcode":"x","reason":"x"}`)
+	f.Add(`{"lane":"","people":1,"staff":"mori","passcode":"x","reason":"x"}`)
+	f.Add(`{"lane":"","people":1,"people":1,"staff":"mori","passcode":"x","reason":"x"}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		r, err := http.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 		if err != nil {
@@ -512,7 +539,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		all, err := members([]byte(body))
-		if err != nil || len(all) != 4 {
+		if err != nil || len(all) != 5 {
 			t.Errorf("%q is taken: %v", body, err)
 		}
 	})

@@ -55,7 +55,7 @@ func (c *Client) Admit(ctx context.Context, a Admission) (d Decision, err error)
 	return d, c.ask(ctx, http.MethodPost, "/v1/admissions", a, &d)
 }
 
-// SetMode takes the gate out of order, or back into it.
+// SetMode takes a lane out of order, or back into it.
 func (c *Client) SetMode(ctx context.Context, m Mode) (now InMode, err error) {
 	return now, c.ask(ctx, http.MethodPost, "/v1/mode", m, &now)
 }

@@ -24,6 +24,13 @@ type Passcode string
 // Format implements fmt.Formatter.
 func (Passcode) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "XX") }
 
+// Where says at which lane: by its label, or "" where the agent has one lane.
+type Where struct {
+	Lane string `json:"lane"`
+}
+
+func (w Where) where() string { return w.Lane }
+
 // Why is who asks, and why, in their words, which go into the journal.
 type Why struct {
 	Reason string `json:"reason"`
@@ -42,17 +49,20 @@ type (
 	// An Override lets people in without a card and without a ticket.
 	Override struct {
 		People uint32 `json:"people"`
+		Where
 		Why
 	}
 	// An Admission lets somebody in by the number of their order.
 	Admission struct {
 		Order  string `json:"order"`
 		Looked bool   `json:"looked"` // at what the ticket wants staff to look at
+		Where
 		Why
 	}
-	// A Mode takes the gate out of order, or back into it.
+	// A Mode takes a lane out of order, or back into it.
 	Mode struct {
 		OutOfOrder bool `json:"out_of_order"`
+		Where
 		Why
 	}
 	// A Clock says that the terminal's clock is right as it is.
@@ -160,22 +170,29 @@ func person(s terminal.Staff) *Person {
 	return &Person{s.Name, s.Role}
 }
 
-// Status is how the agent and its gate are.
+// Status is how the agent and its lanes are.
 type Status struct {
-	Terminal  string            `json:"terminal"`
+	Terminal string        `json:"terminal"`
+	Lanes    []LaneStatus  `json:"lanes"` // in the order of the configuration
+	List     *ListStatus   `json:"list"`  // null: none in force
+	Clock    ClockStatus   `json:"clock"`
+	Staff    bool          `json:"staff"`   // a roster is configured
+	OnDuty   *Person       `json:"on_duty"` // null: nobody
+	Journal  JournalStatus `json:"journal"`
+	Version  string        `json:"version"`
+	UptimeS  int64         `json:"uptime_s"`
+}
+
+// LaneStatus is how one lane is.
+type LaneStatus struct {
+	Lane      string            `json:"lane"` // its label
 	Gate      string            `json:"gate"`
 	Direction string            `json:"direction"` // entry or exit
-	Signal    string            `json:"signal"`    // what the lamps show while nobody is served
-	Why       []terminal.Reason `json:"why"`       // it is not ready
-	Halts     []string          `json:"halts"`     // alarm, staff, sensor
-	List      *ListStatus       `json:"list"`      // null: none in force
-	Clock     ClockStatus       `json:"clock"`
+	Mode      terminal.Mode     `json:"mode"`
+	Signal    string            `json:"signal"` // what the lamps show while nobody is served
+	Why       []terminal.Reason `json:"why"`    // it is not ready
+	Halts     []string          `json:"halts"`  // alarm, staff, sensor
 	Reader    ReaderStatus      `json:"reader"`
-	Staff     bool              `json:"staff"`   // a roster is configured
-	OnDuty    *Person           `json:"on_duty"` // null: nobody
-	Journal   JournalStatus     `json:"journal"`
-	Version   string            `json:"version"`
-	UptimeS   int64             `json:"uptime_s"`
 }
 
 // ListStatus is the list in force. Ages are whole seconds.

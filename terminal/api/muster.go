@@ -24,17 +24,22 @@ func (BirthDate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "XX") }
 
 type (
 	// A NewToken counts somebody without a card. Its reason may be empty.
-	NewToken struct{ Why }
+	NewToken struct {
+		Where
+		Why
+	}
 	// An Expectation says something of whoever comes next; "" and 0 say nothing.
 	Expectation struct {
 		BirthDate BirthDate `json:"birth_date"`
 		Token     uint32    `json:"token"`
+		Where
 		Who
 	}
 
 	// A Departure counts out somebody who has only a number.
 	Departure struct {
 		Token uint32 `json:"token"`
+		Where
 		Who
 	}
 
@@ -70,12 +75,20 @@ func (e Expectation) check() error {
 }
 
 func (s *server) token(ctx context.Context, by terminal.Staff, r NewToken) (any, error) {
-	d, token, err := s.Lane.GiveToken(ctx, by, r.Reason)
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	d, token, err := desk.GiveToken(ctx, by, r.Reason)
 	return Token{token, uint64(d.Reservation)}, err
 }
 
 func (s *server) depart(ctx context.Context, by terminal.Staff, r Departure) (any, error) {
-	d, err := s.Lane.TokenLeaves(ctx, by, r.Token)
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
+	d, err := desk.TokenLeaves(ctx, by, r.Token)
 	if errors.Is(err, terminal.ErrToken) {
 		return nil, &Problem{kind: noToken, Detail: "nobody inside has it: gate-agent muster report has those who are"}
 	}
@@ -83,6 +96,10 @@ func (s *server) depart(ctx context.Context, by terminal.Staff, r Departure) (an
 }
 
 func (s *server) expect(ctx context.Context, by terminal.Staff, r Expectation) (any, error) {
+	desk, err := s.desk(r.Lane)
+	if err != nil {
+		return nil, err
+	}
 	if r.Token > 0 {
 		h, err := s.Journal.History(ctx, terminal.TokenEntitlement(r.Token))
 		if err != nil {
@@ -94,5 +111,5 @@ func (s *server) expect(ctx context.Context, by terminal.Staff, r Expectation) (
 	}
 	e := terminal.Expectation{Token: r.Token, By: by, Until: time.Now().Add(Expects)}
 	e.BirthDate, _ = cardauth.ParseBirthDate(string(r.BirthDate)) // it was checked
-	return Expected{e.Until.UTC()}, s.Lane.Expect(e)
+	return Expected{e.Until.UTC()}, desk.Expect(e)
 }

@@ -17,11 +17,11 @@ func TestWhatStaffCanDoAtAShelter(t *testing.T) {
 	r := newRig(t, nil)
 	ctx, who := t.Context(), Who{"kei", passcode}
 	for _, note := range []string{"", "card under the rubble"} {
-		if got, err := r.client.GiveToken(ctx, NewToken{Why{note, who}}); err != nil || got != (Token{3, 11}) {
+		if got, err := r.client.GiveToken(ctx, NewToken{Where{}, Why{note, who}}); err != nil || got != (Token{3, 11}) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
-	for _, e := range []Expectation{{born, 0, who}, {"", 3, who}, {born, 3, who}} {
+	for _, e := range []Expectation{{born, 0, Where{}, who}, {"", 3, Where{}, who}, {born, 3, Where{}, who}} {
 		if got, err := r.client.Expect(ctx, e); err != nil || got.Until.IsZero() {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -38,17 +38,17 @@ func TestWhatStaffCanDoAtAShelter(t *testing.T) {
 func TestExpectationThatMakesNoSenseIsRefused(t *testing.T) {
 	r := newRig(t, nil)
 	who := Who{"kei", passcode}
-	_, err := r.client.Expect(t.Context(), Expectation{"", 4, who})
+	_, err := r.client.Expect(t.Context(), Expectation{"", 4, Where{}, who})
 	refused(t, err, "token", http.StatusConflict)
-	_, err = r.client.Expect(t.Context(), Expectation{"", 0, who})
+	_, err = r.client.Expect(t.Context(), Expectation{"", 0, Where{}, who})
 	refused(t, err, "malformed", http.StatusBadRequest)
-	_, err = r.client.GiveToken(t.Context(), NewToken{Why{strings.Repeat("x", MaxReason+1), who}})
+	_, err = r.client.GiveToken(t.Context(), NewToken{Where{}, Why{strings.Repeat("x", MaxReason+1), who}})
 	refused(t, err, "malformed", http.StatusBadRequest)
 	r.nothing()
 	r.fails = fmt.Errorf("%w: gate.mode is venue", terminal.ErrMode)
-	_, err = r.client.Expect(t.Context(), Expectation{"", 3, who})
+	_, err = r.client.Expect(t.Context(), Expectation{"", 3, Where{}, who})
 	refused(t, err, "mode", http.StatusConflict)
-	_, err = r.client.GiveToken(t.Context(), NewToken{Why{"", who}})
+	_, err = r.client.GiveToken(t.Context(), NewToken{Where{}, Why{"", who}})
 	refused(t, err, "mode", http.StatusConflict)
 }
 
@@ -56,16 +56,16 @@ func TestExpectationThatMakesNoSenseIsRefused(t *testing.T) {
 func TestBirthDateIsNeverAnswered(t *testing.T) {
 	r := newRig(t, nil)
 	for _, body := range []string{
-		`{"birth_date":"19850732","token":0,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"19850720x","token":0,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":19850720,"token":0,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":["19850720"],"token":0,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"19850720","token":-1,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"","token":19850720,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"","token":"19850720","staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"","token":1985072000000000,"staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"19850720","staff":"kei","passcode":"` + passcode + `"}`,
-		`{"birth_date":"19850720","token":0,"staff":"kei","passcode":"another"}`,
+		`{"lane":"","birth_date":"19850732","token":0,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"19850720x","token":0,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":19850720,"token":0,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":["19850720"],"token":0,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"19850720","token":-1,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"","token":19850720,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"","token":"19850720","staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"","token":1985072000000000,"staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"19850720","staff":"kei","passcode":"` + passcode + `"}`,
+		`{"lane":"","birth_date":"19850720","token":0,"staff":"kei","passcode":"another"}`,
 	} {
 		status, p, _ := r.post("/v1/muster/expectations", "application/json", body)
 		if text := p.Error(); status == http.StatusOK || strings.Contains(text, "198507") {

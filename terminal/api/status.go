@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -16,11 +17,9 @@ var signals = map[terminal.Signal]string{
 
 func (s *server) status(r *http.Request) (any, error) {
 	now, latest := s.Now(), s.Journal.Latest()
-	shows, why := s.Lane.Idle()
-	st := Status{
-		Terminal: s.Terminal, Gate: s.Gate, Direction: s.Direction.String(),
-		Signal: signals[shows], Why: append([]terminal.Reason{}, why...), Halts: s.Lane.Halted(),
-		Staff: s.Staff != nil, Version: s.Version, UptimeS: int64(time.Since(s.started).Seconds()),
+	st := Status{Terminal: s.Terminal, Staff: s.Staff != nil, Version: s.Version, UptimeS: int64(time.Since(s.started).Seconds())}
+	for _, l := range s.Lanes {
+		st.Lanes = append(st.Lanes, l.status(r.Context()))
 	}
 	if s.Staff != nil {
 		st.OnDuty = person(s.Staff.OnDuty())
@@ -29,15 +28,24 @@ func (s *server) status(r *http.Request) (any, error) {
 		st.List = listStatus(view.Manifest(), now)
 		view.Release()
 	}
-	shown, trusted := s.Lane.Clock()
+	shown, trusted := s.Lanes[0].Desk.Clock()
 	st.Clock = ClockStatus{Now: shown.UTC(), Trusted: trusted, Latest: known(latest)}
-	st.Reader.Detail, st.Reader.Up = s.Readers(r.Context())
 	// Whatever is broken: somebody asks because it is.
 	var err error
 	if st.Journal.Open, st.Journal.InDoubt, err = s.Journal.Unsettled(r.Context()); err != nil {
 		st.Journal.Detail = err.Error()
 	}
 	return st, nil
+}
+
+func (l Lane) status(ctx context.Context) LaneStatus {
+	shows, why := l.Desk.Idle()
+	st := LaneStatus{
+		Lane: l.label(), Gate: l.Gate, Direction: l.Direction.String(), Mode: l.Mode,
+		Signal: signals[shows], Why: append([]terminal.Reason{}, why...), Halts: l.Desk.Halted(),
+	}
+	st.Reader.Detail, st.Reader.Up = l.Readers(ctx)
+	return st
 }
 
 func listStatus(m whitelist.Manifest, now time.Time) *ListStatus {

@@ -9,18 +9,23 @@ import (
 	"periph.io/x/host/v3"
 )
 
-// A board gives out pins, each once.
-type board struct{ given map[gpio.PinIO]string }
+// A Board gives out pins, each once, to all gates that are on it.
+type Board struct {
+	given map[gpio.PinIO]string // by which key
+	under string                // what the keys of the gate that takes pins begin with
+}
 
-func openBoard() (*board, error) {
+// OpenBoard finds the pins of this machine.
+func OpenBoard() (*Board, error) {
 	if _, err := host.Init(); err != nil {
 		return nil, fmt.Errorf("looking for the pins of this board: %w", err)
 	}
-	return &board{given: map[gpio.PinIO]string{}}, nil
+	return &Board{given: map[gpio.PinIO]string{}}, nil
 }
 
 // pin finds a pin. One that goes by several names is still one.
-func (b *board) pin(p namedPin) (gpio.PinIO, error) {
+func (b *Board) pin(p namedPin) (gpio.PinIO, error) {
+	p.key = b.under + p.key
 	found := gpioreg.ByName(p.name)
 	if found == nil { // and no error, not even on a board without pins
 		return nil, fmt.Errorf("%s: no pin %q: %s", p.key, p.name, names())
@@ -60,7 +65,7 @@ func Rest(c Config) error {
 	if err := c.Relay.check(); err != nil {
 		return err
 	}
-	b, err := openBoard()
+	b, err := OpenBoard()
 	if err != nil {
 		return err
 	}
@@ -71,19 +76,19 @@ func Rest(c Config) error {
 // relay finds the relay's pin and brings it to rest in one call, so that a
 // driver which can give an output its level beforehand does. That of Raspberry
 // Pis can; periph's gpioioctl makes the pin an output at low level first.
-func (b *board) relay(c RelayConfig) (gpio.PinOut, error) {
+func (b *Board) relay(c RelayConfig) (gpio.PinOut, error) {
 	pin, err := b.pin(namedPin{"gate.relay.pin", c.Pin})
 	if err != nil {
 		return nil, err
 	}
 	if err := pin.Out(!c.Active.level()); err != nil {
-		return nil, fmt.Errorf("gate.relay.pin: bringing the relay to rest: %w", err)
+		return nil, fmt.Errorf("%sgate.relay.pin: bringing the relay to rest: %w", b.under, err)
 	}
 	return pin, nil
 }
 
 // output finds a pin and turns off what it drives.
-func (b *board) output(p namedPin, a Active) (*output, error) {
+func (b *Board) output(p namedPin, a Active) (*output, error) {
 	pin, err := b.pin(p)
 	if err != nil {
 		return nil, err
@@ -93,14 +98,14 @@ func (b *board) output(p namedPin, a Active) (*output, error) {
 }
 
 // input finds a pin and begins to watch it.
-func (b *board) input(p namedPin, c InputConfig) (in *input, active bool, err error) {
+func (b *Board) input(p namedPin, c InputConfig) (in *input, active bool, err error) {
 	pin, err := b.pin(p)
 	if err != nil {
 		return nil, false, err
 	}
 	in = &input{pin: pin, active: c.Active.level(), pull: c.Pull.pull(), debounce: c.Debounce.Duration}
 	if active, err = in.start(); err != nil {
-		return nil, false, fmt.Errorf("%s: %w", p.key, err)
+		return nil, false, fmt.Errorf("%s%s: %w", b.under, p.key, err)
 	}
 	return in, active, nil
 }

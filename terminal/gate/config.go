@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"time"
@@ -263,6 +264,17 @@ func within(d Duration, key string, least, most time.Duration) error {
 
 // A namedPin is a pin and the key that names it.
 type namedPin struct{ key, name string }
+
+// Pins yields the pins that are named, each with its key.
+func (c Config) Pins() iter.Seq2[string, string] {
+	return func(yield func(key, pin string) bool) {
+		for _, p := range c.pins() {
+			if p.name != "" && !yield(p.key, p.name) {
+				return
+			}
+		}
+	}
+}
 
 // pins are all keys for pins, the relay's first, with or without a name.
 func (c Config) pins() []namedPin {

@@ -34,13 +34,23 @@ func NewGPIO(c Config, fault func(error)) (*GPIO, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	if fault == nil {
-		fault = func(error) {}
-	}
-	b, err := openBoard()
+	b, err := OpenBoard()
 	if err != nil {
 		return nil, err
 	}
+	return b.NewGPIO("", c, fault)
+}
+
+// NewGPIO is NewGPIO for one of several gates on a board. What its keys begin
+// with in the configuration is under.
+func (b *Board) NewGPIO(under string, c Config, fault func(error)) (*GPIO, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	if fault == nil {
+		fault = func(error) {}
+	}
+	b.under = under
 	pin, err := b.relay(c.Relay)
 	if err != nil {
 		return nil, err
@@ -83,7 +93,7 @@ type watch struct {
 
 // inputs takes the sensor, the alarm and the keys into use, as far as they are
 // configured.
-func (g *GPIO) inputs(b *board, c Config) (all []watch, err error) {
+func (g *GPIO) inputs(b *Board, c Config) (all []watch, err error) {
 	add := func(p namedPin, in InputConfig, debounce time.Duration, wire func(w *watch)) {
 		if p.name == "" || err != nil {
 			return
@@ -118,7 +128,7 @@ func (g *GPIO) inputs(b *board, c Config) (all []watch, err error) {
 }
 
 // newPanel takes lamps and buzzer into use, as far as they are configured.
-func newPanel(b *board, c Config, fault func(error)) (*panel, error) {
+func newPanel(b *Board, c Config, fault func(error)) (*panel, error) {
 	p := &panel{row: c.Lamps.Style == EMV4, buzzer: c.Buzzer.Pin != "", fault: fault, wake: make(chan struct{}, 1), began: time.Now()}
 	p.shown.show(terminal.ShowOutOfOrder, p.began)
 	var names []namedPin

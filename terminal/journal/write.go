@@ -130,10 +130,14 @@ func (j *Journal) settle(ctx context.Context, doing string, e *Event) error {
 
 // Incident writes what happened at the gate without a card.
 func (j *Journal) Incident(ctx context.Context, i terminal.Incident) error {
-	return j.append(ctx, "recording an incident", &Event{
+	e := &Event{
 		Kind: KindIncident, At: instant(i.At), Gate: i.Gate, Reason: i.Reason, State: i.State,
 		Staff: i.Staff.Name, Role: i.Staff.Role, Note: i.Note,
-	}, nil)
+	}
+	if i.Direction == terminal.Exit {
+		e.Direction = terminal.Exit.String()
+	}
+	return j.append(ctx, "recording an incident", e, nil)
 }
 
 // Started writes that the agent of a terminal started, for a scope; version is
