@@ -120,3 +120,29 @@ func TestEmergencyOutlastsAHungTap(t *testing.T) {
 		}
 	})
 }
+
+// The alarm is over, and the reader still hangs.
+func TestHungReaderIsOutOfOrderAfterTheAlarmToo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := newDoorway(t, methods(jpki.TapUse))
+		hung, release := make(chan struct{}), make(chan struct{})
+		d.field.Insert(slotA, bend(d.alice(t), func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
+			if n == 2 {
+				close(hung)
+				<-release
+			}
+			return nil, nil, false
+		}))
+		<-hung
+		d.gate.Alarm(true)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		d.gate.Alarm(false)
+		synctest.Wait()
+		if got := d.gate.Signal(); got != terminal.ShowOutOfOrder {
+			t.Errorf("the reader hangs, and the lamps show %v", got)
+		}
+		close(release)
+		d.decision(t)
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -41,6 +42,9 @@ type lamp struct {
 	why   []Reason
 
 	lasting Signal // what the gate goes back to by itself
+
+	looks, newest uint64      // begun, and the last of them that counts
+	hung          atomic.Bool // a tap does not come back
 }
 
 // Idle is what the lamps show while nobody is served, and why it is not ready.
@@ -53,8 +57,17 @@ func (l *Lane) Idle() (Signal, []Reason) {
 // look finds out what the lamps have to show while nobody is served, shows it
 // when it has changed, and tells of conditions that begin and end.
 func (l *Lane) look(ctx context.Context) {
+	l.lamp.mu.Lock()
+	l.lamp.looks++
+	mine := l.lamp.looks
+	l.lamp.mu.Unlock()
 	shows, why, causes := l.condition()
 	l.lamp.mu.Lock()
+	if mine < l.lamp.newest { // what was found out since is newer
+		l.lamp.mu.Unlock()
+		return
+	}
+	l.lamp.newest = mine
 	was := l.lamp.why
 	changed := !l.lamp.lit || shows != l.lamp.shows
 	l.lamp.lit, l.lamp.shows, l.lamp.why = true, shows, why
@@ -100,7 +113,7 @@ func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
 	switch on := l.halts.get(); {
 	case on&HaltAlarm != 0:
 		return ShowEmergency, nil, nil
-	case on != 0:
+	case on != 0, l.lamp.hung.Load():
 		return ShowOutOfOrder, nil, nil
 	}
 	view, err := l.List.Current()

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -189,4 +190,39 @@ func TestRecordOfTheJumpDoesNotMakeItRight(t *testing.T) {
 	if d := r.tap(t, alice); d.Reason != terminal.ClockUntrusted {
 		t.Errorf("%v %s", d.Verdict, d.Reason)
 	}
+}
+
+// A slowList keeps the first who looks at it waiting.
+type slowList struct {
+	terminal.List
+	in, goOn chan struct{}
+}
+
+func (l *slowList) Current() (whitelist.View, error) {
+	if l.in != nil {
+		in := l.in
+		l.in = nil
+		close(in)
+		<-l.goOn
+	}
+	return l.List.Current()
+}
+
+// The lamps are looked after while staff takes the lane out of order: what was
+// found out before does not overwrite what is true since.
+func TestLampsShowWhatIsNewest(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := &slowList{in: make(chan struct{}), goOn: make(chan struct{})}
+		in := s.in
+		d := newDoorway(t, func(_ *rig, _ *terminal.Config, p *terminal.Parts) { s.List, p.List = p.List, s })
+		<-in // the first look of Run has seen no halt, and reads the list
+		if err := d.lane.SetOutOfOrder(t.Context(), steward, "wet floor", true); err != nil {
+			t.Fatal(err)
+		}
+		close(s.goOn)
+		synctest.Wait()
+		if got := d.gate.Signal(); got != terminal.ShowOutOfOrder {
+			t.Errorf("out of order, and the lamps show %v", got)
+		}
+	})
 }

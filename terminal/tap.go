@@ -60,9 +60,11 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card, turn time.Time) {
 	}
 	l.publish(ctx, d)
 	if hung {
-		l.light(ShowOutOfOrder)
+		l.lamp.hung.Store(true)
+		l.look(ctx)
 		<-done // a reader has one card at a time
-		l.show()
+		l.lamp.hung.Store(false)
+		l.look(ctx)
 		// Not told yet: every signature counts, and so does a refused birth date.
 		if t.decision.TerminalSignatures > 0 || t.decision.BirthDateRefused {
 			l.report(ctx, t.decision)

@@ -98,7 +98,7 @@ func (f *Field) Next(ctx context.Context) (nfc.Card, error) {
 				s.taken = true
 				c := &card{field: f, slot: s, stay: s.stay}
 				f.mu.Unlock()
-				c.medium.PowerOn()
+				c.powerOn()
 				return c, nil
 			}
 		}
@@ -138,6 +138,15 @@ func (s *stay) end() {
 	s.cancel()
 	if !s.busy {
 		s.medium.PowerOff()
+	}
+}
+
+// powerOn powers the medium, unless it went meanwhile.
+func (s *stay) powerOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		s.medium.PowerOn()
 	}
 }
 

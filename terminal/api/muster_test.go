@@ -26,9 +26,15 @@ func TestWhatStaffCanDoAtAShelter(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
+	if got, err := r.client.TokenLeaves(ctx, Departure{3, Where{}, who}); err != nil || got != (Token{3, 13}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err := r.client.TokenLeaves(ctx, Departure{404, Where{}, who})
+	refused(t, err, "token", http.StatusConflict)
 	want := []string{
 		"token by kei: ", "token by kei: card under the rubble",
 		"expects birth date true, token 0 by kei", "expects birth date false, token 3 by kei", "expects birth date true, token 3 by kei",
+		"number 3 leaves, says kei",
 	}
 	if fmt.Sprint(r.done) != fmt.Sprint(want) {
 		t.Errorf("done: %q", r.done)
