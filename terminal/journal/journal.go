@@ -161,15 +161,26 @@ func (j *Journal) BirthDateRefused(ctx context.Context, cardID string) (bool, er
 	return refused, nil
 }
 
+// lockPatience is how long another process may still hold the lock.
+const lockPatience = 300 * time.Millisecond
+
 // lock takes the lock that keeps a second agent out. It lies beside the
 // database: closing a descriptor of the database itself would drop the locks
 // that SQLite holds on it (POSIX fcntl locks).
+//
+// It waits a moment for a process that is about to end, or about to become
+// another program: what a process forks holds its locks until it executes.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = fmt.Errorf("%w (it holds %s)", ErrInUse, path)
 		}
