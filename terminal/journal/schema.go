@@ -115,7 +115,7 @@ CREATE TABLE folded (
 const sumsOf = `SELECT seq >> 16, count(*), sum(seq * state), sum(people) FROM passages WHERE seq BETWEEN ? << 16 AND (? << 16) + 65535 GROUP BY 1`
 
 // lastBlock is greater than that of any passage.
-const lastBlock = 1 << 46
+const lastBlock int64 = 1 << 46
 
 // refusalSchema is an index that SQLite keeps by itself, of the few events that
 // hold a refused birth date. A journal made before there was one gets it when
