@@ -83,19 +83,26 @@ func TestOverrideCountsNobodyInAnAlarm(t *testing.T) {
 	})
 }
 
+// hang presents a card whose reader hangs until release is closed, and returns
+// when it does.
+func (d *doorway) hang(t testing.TB) (release chan<- struct{}) {
+	hung, until := make(chan struct{}), make(chan struct{})
+	d.field.Insert(slotA, bend(d.alice(t), func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
+		if n == 2 {
+			close(hung)
+			<-until
+		}
+		return nil, nil, false
+	}))
+	<-hung
+	return until
+}
+
 // A reader that hangs when the alarm comes has no word about the lamps.
 func TestEmergencyOutlastsAHungTap(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := newDoorway(t, methods(jpki.TapUse))
-		hung, release := make(chan struct{}), make(chan struct{})
-		d.field.Insert(slotA, bend(d.alice(t), func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
-			if n == 2 {
-				close(hung)
-				<-release
-			}
-			return nil, nil, false
-		}))
-		<-hung
+		release := d.hang(t)
 		d.gate.Alarm(true)
 		for range 10 { // past the deadline, and the grace after it
 			time.Sleep(time.Second)
@@ -125,15 +132,7 @@ func TestEmergencyOutlastsAHungTap(t *testing.T) {
 func TestHungReaderIsOutOfOrderAfterTheAlarmToo(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := newDoorway(t, methods(jpki.TapUse))
-		hung, release := make(chan struct{}), make(chan struct{})
-		d.field.Insert(slotA, bend(d.alice(t), func(_ context.Context, n int, _ []byte) ([]byte, error, bool) {
-			if n == 2 {
-				close(hung)
-				<-release
-			}
-			return nil, nil, false
-		}))
-		<-hung
+		release := d.hang(t)
 		d.gate.Alarm(true)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()

@@ -92,31 +92,27 @@ func admit(f Facts, i int, t *trail) Ruling {
 	e, h, p := f.Row.Entitlements[i], f.Histories[i], f.Place
 	r := Ruling{Entitlement: e.ID, Until: e.NotAfter, Zone: p.zone.Name, Seen: h.Last, Message: e.Message}
 	t.entitlement(e.ID)
-	deny := func(reason Reason) Ruling {
-		r.Reason = reason
-		return r
-	}
 
 	status := OK
 	if e.Status != 0 {
 		status = ofStatus(e.Status)
 	}
 	if t.check("status", status == OK, "%v", max(e.Status, whitelist.Active)) {
-		return deny(status)
+		return r.denied(status)
 	}
 	postponed := p.venue.Postponed || p.products[e.Product].Postponed
 	if t.check("postponed", !postponed, "the event is postponed: %t", postponed) {
-		return deny(InvalidTime)
+		return r.denied(InvalidTime)
 	}
 	from, to := f.window(e)
 	inTime := (from.IsZero() || f.Instant.Unix() >= from.Unix()) && (to.IsZero() || f.Instant.Unix() <= to.Unix())
 	if t.check("time", inTime, "valid %s to %s, tolerance included; now %s", p.stamp(from), p.stamp(to), p.stamp(f.Instant)) {
-		return deny(InvalidTime)
+		return r.denied(InvalidTime)
 	}
 	here := len(e.Gates) == 0 && len(e.Zones) == 0 ||
 		slices.Contains(e.Gates, p.gate.Name) || p.zone.Name != "" && slices.Contains(e.Zones, p.zone.Name)
 	if t.check("place", here, "gate %s, zone %q; opens gates %q, zones %q", p.gate.Name, p.zone.Name, e.Gates, e.Zones) {
-		return deny(WrongGate)
+		return r.denied(WrongGate)
 	}
 
 	c := p.count(e, h, f.Instant, true)
@@ -124,7 +120,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 	pass, err := p.rules.Evaluate(facts)
 	if t.rules(p.rules, facts, pass, err) {
 		r.Problem = err
-		return deny(RulesDeny)
+		return r.denied(RulesDeny)
 	}
 
 	people, reentry, reason := enters(e, c, p.zone)
@@ -146,7 +142,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 		}
 	}
 	r.People, r.Reentry, r.Reason = people, reentry, OK
-	if party := max(1, e.Party); c.Used > 0 && reentry < people && c.Used%party != 0 {
+	if party := e.Size(); c.Used > 0 && reentry < people && c.Used%party != 0 {
 		r.Reason = Party
 	}
 	if reason != OK { // staff is to look, and is told what at
@@ -171,7 +167,7 @@ func enters(e whitelist.Entitlement, c Count, zone whitelist.Zone) (people, reen
 	if people, reentry, reason = room(e, c); people == 0 || zone.AntiPassback == whitelist.AntiPassbackOff {
 		return people, reentry, reason
 	}
-	outside := less(max(1, e.Party), c.Inside)
+	outside := minus(e.Size(), c.Inside)
 	switch {
 	case outside >= people:
 		return people, reentry, reason
@@ -188,7 +184,7 @@ func (p *Place) ruleFacts(e whitelist.Entitlement, c Count, at time.Time) rules.
 	return rules.Facts{
 		Now: at, Location: p.location, DayStarts: p.venue.DayStarts,
 		Product: e.Product, Variation: e.Variation, Gate: p.gate.ID,
-		Inside: c.Inside >= max(1, e.Party), Entries: c.Entries,
+		Inside: c.Inside >= e.Size(), Entries: c.Entries,
 		From: p.venue.From, To: p.venue.To, Admission: p.venue.Admission,
 	}
 }

@@ -12,27 +12,9 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// places keeps the place of a lane in the venue of the list in force.
-type places struct {
-	mu    sync.Mutex
-	of    [32]byte // RowsSHA256 of the list, with its number
-	epoch uint64
-	seq   uint64
-	place *Place
-	err   error
-}
-
-// place is where the lane stands in the venue of a list.
-func (l *Lane) place(m whitelist.Manifest) (*Place, error) {
-	p := &l.places
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.place == nil && p.err == nil || p.of != m.RowsSHA256 || p.epoch != m.Epoch || p.seq != m.Seq {
-		p.of, p.epoch, p.seq = m.RowsSHA256, m.Epoch, m.Seq
-		p.place, p.err = NewPlace(m.Venue, l.GateName)
-	}
-	return p.place, p.err
-}
+// lampEvery is how often a lane looks whether list and clock can be relied on, and
+// tries again to write what it could not.
+const lampEvery = 5 * time.Second
 
 // A lamp is what a lane shows while nobody is served.
 type lamp struct {

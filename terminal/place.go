@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -61,4 +62,26 @@ func NewPlace(v whitelist.Venue, gate string) (*Place, error) {
 func (p *Place) day(t time.Time) int64 {
 	f := rules.Facts{Location: p.location, DayStarts: p.venue.DayStarts}
 	return f.Day(t).Unix() / (24 * 60 * 60)
+}
+
+// places keeps the place of a lane in the venue of the list in force.
+type places struct {
+	mu    sync.Mutex
+	of    [32]byte // RowsSHA256 of the list, with its number
+	epoch uint64
+	seq   uint64
+	place *Place
+	err   error
+}
+
+// place is where the lane stands in the venue of a list.
+func (l *Lane) place(m whitelist.Manifest) (*Place, error) {
+	p := &l.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.place == nil && p.err == nil || p.of != m.RowsSHA256 || p.epoch != m.Epoch || p.seq != m.Seq {
+		p.of, p.epoch, p.seq = m.RowsSHA256, m.Epoch, m.Seq
+		p.place, p.err = NewPlace(m.Venue, l.GateName)
+	}
+	return p.place, p.err
 }

@@ -23,7 +23,7 @@ type Count struct {
 // other way round. Who is going out now has not: it would earn them another entry.
 func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, worst bool) Count {
 	var c Count
-	party := max(1, e.Party)
+	party := e.Size()
 	today := p.day(at)
 	var in stay
 	var entered uint32
@@ -54,7 +54,7 @@ func (p *Place) count(e whitelist.Entitlement, h History, at time.Time, worst bo
 		c.Used += people - reentry
 		if isToday {
 			c.UsedToday += people - reentry
-			c.Away = less(c.Away, reentry)
+			c.Away = minus(c.Away, reentry)
 		}
 		in.come(s.At, people, party)
 	}
@@ -113,7 +113,7 @@ func (s stay) people(at time.Time, forgets time.Duration) (n uint32) {
 //	after_exit  whoever went out today comes back; nobody else while the party is inside
 //	always      those who came in today come back, as often as they like
 func room(e whitelist.Entitlement, c Count) (people, reentry uint32, reason Reason) {
-	party := max(1, e.Party)
+	party := e.Size()
 	ask := party
 	if e.Alone {
 		ask = 1
@@ -123,7 +123,7 @@ func room(e whitelist.Entitlement, c Count) (people, reentry uint32, reason Reas
 	switch e.ReEntry {
 	case whitelist.ReEntryAfterExit:
 		reentry = min(ask, c.Away)
-		unused = min(unused, less(party, c.Inside+reentry))
+		unused = min(unused, minus(party, c.Inside+reentry))
 	case whitelist.ReEntryAlways:
 		reentry = min(ask, c.UsedToday)
 	}
@@ -146,5 +146,5 @@ func left(uses, party, used uint32) uint32 {
 	return uint32(min(math.MaxUint32, max(0, int64(uses)*int64(party)-int64(used))))
 }
 
-// less is a - b, and 0 where b is greater.
-func less(a, b uint32) uint32 { return a - min(a, b) }
+// minus is a - b, and 0 where b is greater.
+func minus(a, b uint32) uint32 { return a - min(a, b) }

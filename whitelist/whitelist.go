@@ -201,6 +201,9 @@ type Entitlement struct {
 	Message   string
 }
 
+// Size is how many people one use is for, at least 1.
+func (e Entitlement) Size() uint32 { return max(1, e.Party) }
+
 // ReEntry says when somebody may come in again without using up another use.
 type ReEntry uint8
 

@@ -5,20 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/terminal/journal"
@@ -287,21 +284,4 @@ func (c *config) custody() ([]string, error) {
 const maxFile = 1 << 20
 
 // readFile reads a small regular file.
-func readFile(path string) ([]byte, error) {
-	// O_NONBLOCK: a pipe in the place of the file must not hang the start.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Size() > maxFile:
-		return nil, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), maxFile)
-	}
-	return io.ReadAll(io.LimitReader(f, maxFile))
-}
+func readFile(path string) ([]byte, error) { return smallfile.Read(path, maxFile, 0) }

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/terminal/staff"
 )
 
@@ -31,20 +30,11 @@ func readPasscode(ctx context.Context, file string, stdin io.Reader, prompts ...
 	case "-":
 		return passcodeLine("standard input", stdin)
 	}
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hang
+	text, err := smallfile.Read(file, staff.MaxPasscode+2, 0o077)
 	if err != nil {
 		return nil, cli.UsageError(fmt.Sprintf("--%s: %v", passcodeFlag, err))
 	}
-	defer f.Close() // only read
-	switch info, err := f.Stat(); {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, cli.UsageError(fmt.Sprintf("--%s: %s is not a regular file", passcodeFlag, file))
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, cli.UsageError(fmt.Sprintf("--%s: others can get at %s (mode %04o): run chmod 0600 %[2]s", passcodeFlag, file, info.Mode().Perm()))
-	}
-	return passcodeLine(file, f)
+	return passcodeLine(file, bytes.NewReader(text))
 }
 
 // passcodeLine reads the one line that there is.

@@ -9,16 +9,13 @@ package staff
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/terminal"
 )
@@ -50,24 +47,7 @@ type member struct {
 // passcode can be guessed with, and says who may open the gate. now is the clock
 // by which wrong tries wait; nil means time.Now.
 func Load(path string, now func() time.Time) (*Roster, error) {
-	// O_NONBLOCK: a pipe in the place of the file must not hang the start.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o027 != 0:
-		return nil, fmt.Errorf("%s can be read or written by others (mode %04o): run chmod 0600 %[1]s", path, info.Mode().Perm())
-	case info.Size() > maxFile:
-		return nil, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), maxFile)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	text, err := smallfile.Read(path, maxFile, 0o027)
 	if err != nil {
 		return nil, err
 	}
