@@ -246,19 +246,20 @@ func (d *Daemon) start(ctx context.Context) error {
 	return nil
 }
 
-// ready waits until the daemon answers on its socket, which it opens after
-// the readers.
+// ready waits until the daemon answers on its socket and has said so. It opens
+// the readers before; what it says arrives through a pipe, on a busy machine
+// after the socket answers, so its last word stands for all words before it.
 func (r *run) ready(ctx context.Context, socket string) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			conn.Close()
-			if strings.Contains(r.log.String(), "Could not initialize connection") {
+		if log := r.log.String(); strings.Contains(log, "daemon ready.") {
+			if strings.Contains(log, "Could not initialize connection") {
 				return errPortTaken
 			}
-			return nil
+			if conn, err := net.Dial("unix", socket); err == nil {
+				return conn.Close()
+			}
 		}
 		select {
 		case <-tick.C:
@@ -341,7 +342,15 @@ func (d *Daemon) Kill() {
 // ports and readers. Cards have to be put in again.
 func (d *Daemon) Restart(ctx context.Context) error {
 	d.Kill()
-	if err := d.start(ctx); err != nil {
+	err := d.start(ctx)
+	// Another daemon that looks for a free port holds each for a moment.
+	for range portTries {
+		if !errors.Is(err, errPortTaken) {
+			break
+		}
+		err = d.start(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("restarting private pcscd: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -81,6 +82,27 @@ func TestRestartKeepsSocketAndPorts(t *testing.T) {
 	if after := [...]string{d.Env(), d.SlotAddr(0), d.SlotAddr(1)}; after != before {
 		t.Errorf("before %v, after %v", before, after)
 	}
+}
+
+func TestTakenPortIsNoticed(t *testing.T) {
+	d := start(t, Options{})
+	d.Kill()
+	taken, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", d.ports[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := d.start(t.Context()); !errors.Is(err, errPortTaken) {
+			t.Fatalf("error %v, want %v", err, errPortTaken)
+		}
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	readers(t, d)
 }
 
 func TestStopLeavesNothingBehind(t *testing.T) {
