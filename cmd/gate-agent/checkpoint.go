@@ -24,7 +24,7 @@ func journalCheckpointCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint --config FILE --out FILE [--json]",
 		Short: "Sign the head of the journal, to be kept elsewhere",
-		Long: `Checkpoint has the head of the hash chain signed by identity.key: by the running
+		Long: `Checkpoint has the head of the hash chain signed by journal.checkpoint_key: by the running
 agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 --checkpoint" tells by it whether the journal was cut or made anew.
 記録の現在の状態に署名します。ファイルは別の場所に保管してください。`,
@@ -34,9 +34,12 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 	cmd.Flags().StringVar(&out, "out", "", "file to write the checkpoint to; it must not exist")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	sign := withJournal(func(cmd *cobra.Command, c *config, r *journal.Reader) (err error) {
-		identity, err := c.openIdentity()
+		key, err := c.openCheckpointKey()
 		if err != nil {
 			return err
+		}
+		if key == nil {
+			return configError{errors.New("journal.checkpoint_key is missing: name the key that signs checkpoints (docs/journal.md)")}
 		}
 		keys, _, err := c.checkpointKeys(nil)
 		if err != nil {
@@ -49,7 +52,7 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 		defer func() { err = errors.Join(err, file.Discard()) }()
 		msg, err := c.client().Checkpoint(cmd.Context())
 		if errors.Is(err, api.ErrNotRunning) {
-			msg, err = c.signStopped(cmd.Context(), identity)
+			msg, err = c.signStopped(cmd.Context(), key)
 		}
 		if err != nil {
 			return problemError(err)
@@ -80,13 +83,13 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 }
 
 // signStopped signs where no agent has the journal.
-func (c *config) signStopped(ctx context.Context, identity crypto.Signer) (msg []byte, err error) {
+func (c *config) signStopped(ctx context.Context, key crypto.Signer) (msg []byte, err error) {
 	record, err := c.openJournal(nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	return c.checkpoints(record, identity, time.Now)(ctx)
+	return c.checkpoints(record, key, time.Now)(ctx)
 }
 
 func describeCheckpoint(c journal.Checkpoint) checkpoint {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
@@ -78,6 +79,8 @@ type config struct {
 		Keep        duration `toml:"keep"`         // 0 is for ever
 		KeepEndless duration `toml:"keep_endless"` // since somebody last passed; 0 is for ever
 		Checkpoint  duration `toml:"checkpoint"`   // 0 is never
+
+		CheckpointKey string `toml:"checkpoint_key"` // key URI; "" where none are signed
 	} `toml:"journal"`
 
 	Card struct {
@@ -85,6 +88,7 @@ type config struct {
 	} `toml:"card"`
 
 	folder string // of the file
+	keys   *keyring
 }
 
 // builtinKeys, in the place of a key file, says that the operator has confirmed
@@ -188,12 +192,8 @@ func (c *config) check() error {
 			return fmt.Errorf("tap_use.first_use needs anchors.surface_keys: name a key file, or %q for the figures that are known in public, once you have confirmed them", builtinKeys)
 		}
 	}
-	for _, k := range []struct{ key, uri string }{
-		{"scope_key.wrapper", c.ScopeKey.Wrapper}, {"external_auth.key", c.ExternalAuth.Key}, {"identity.key", c.Identity.Key},
-	} {
-		if err := wholePaths(k.uri); err != nil {
-			return fmt.Errorf("%s: %w", k.key, err)
-		}
+	if err := c.checkKeys(); err != nil {
+		return err
 	}
 	if err := c.checkRecord(); err != nil {
 		return err
@@ -217,19 +217,20 @@ func (c *config) lane(l laneConfig, anchors anchor.Set, surface []cardauth.CVAut
 	}
 }
 
-// wholePaths checks the paths in a key URI, if there is one. A relative path
+// wholePaths checks the paths in a key URI. A relative path
 // would be one from wherever the agent was started, not from the file's folder
 // as everywhere else in the configuration.
 func wholePaths(uri string) error {
-	if uri == "" {
-		return nil
-	}
 	u, err := keystore.ParseURI(uri)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"path", "key-source"} {
-		if p := u.Get(name); p != "" && !filepath.IsAbs(p) {
+	for _, name := range []string{"path", "key-source", "pin-source", "module-path", "device"} {
+		p := strings.TrimPrefix(u.Get(name), "file:")
+		if strings.HasPrefix(p, "credential:") {
+			continue
+		}
+		if p != "" && !filepath.IsAbs(p) {
 			return fmt.Errorf("%s=%s is a relative path: in a key URI write the whole path", name, p)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 // keyTypes says of which type a key for a purpose is.
 var keyTypes = map[keystore.Purpose]keystore.KeyType{
 	keystore.Identity:     keystore.Ed25519,
+	keystore.Checkpoint:   keystore.Ed25519,
 	keystore.ExternalAuth: keystore.RSA2048, // what a card-verifiable certificate holds
 }
 
@@ -59,7 +60,7 @@ never replaced.
 				return err
 			}
 		}
-		public, err := keystore.GenerateSealedSigner(a[0], p, keyTypes[p])
+		public, err := new(keystore.Store).Generate(cmd.Context(), a[0], p, keyTypes[p])
 		if err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func keyPublicCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		signer, err := keystore.OpenSigner(a[0], p)
+		signer, err := new(keystore.Store).OpenSigner(cmd.Context(), a[0], p)
 		if err != nil {
 			return configError{err}
 		}
@@ -94,7 +95,7 @@ func keyPublicCommand() *cobra.Command {
 func keyPurpose(name string) (keystore.Purpose, error) {
 	p := keystore.Purpose(name)
 	if _, ok := keyTypes[p]; !ok {
-		all := []keystore.Purpose{keystore.Identity, keystore.ExternalAuth}
+		all := []keystore.Purpose{keystore.Identity, keystore.Checkpoint, keystore.ExternalAuth}
 		slices.Sort(all)
 		return "", cli.UsageError(fmt.Sprintf("--purpose %q: want one of %q", name, all))
 	}

@@ -61,6 +61,7 @@ func withConfig(f func(cmd *cobra.Command, c *config, args []string) error) func
 		if err != nil {
 			return err
 		}
-		return f(cmd, c, args)
+		c.keys = newKeyring(cmd.Context())
+		return errors.Join(f(cmd, c, args), c.keys.close())
 	}
 }

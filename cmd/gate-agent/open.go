@@ -26,11 +26,12 @@ import (
 // What a configuration names, opened one by one. Each error names the key of
 // the configuration that it concerns.
 
-func (c *config) openScopeKey() (cardid.ScopeKey, error) {
-	wrapper, err := keystore.OpenWrapper(c.ScopeKey.Wrapper)
+func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
+	wrapper, err := c.keys.store.OpenWrapper(c.keys.ctx, c.ScopeKey.Wrapper)
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.wrapper: %w", err)}
 	}
+	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	blob, err := readFile(c.path(c.ScopeKey.File))
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file: %w", err)}
@@ -39,8 +40,7 @@ func (c *config) openScopeKey() (cardid.ScopeKey, error) {
 	if err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w (is it wrapped for scope %q and this wrapper?)", c.ScopeKey.File, err, c.Scope)}
 	}
-	key, err := cardid.NewScopeKey(secret)
-	if err != nil {
+	if key, err = cardid.NewScopeKey(secret); err != nil {
 		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w", c.ScopeKey.File, err)}
 	}
 	return key, nil
@@ -224,9 +224,9 @@ func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
 	if !slices.Contains(c.Methods, jpki.ExternalAuth) {
 		return nil, nil
 	}
-	signer, err := keystore.OpenSigner(c.ExternalAuth.Key, keystore.ExternalAuth)
+	signer, err := c.keys.signer("external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth)
 	if err != nil {
-		return nil, configError{fmt.Errorf("external_auth.key: %w", err)}
+		return nil, err
 	}
 	var certificates []cardauth.CVCertificate
 	for _, name := range c.ExternalAuth.Certificates {
@@ -252,29 +252,29 @@ func (c *config) openIdentity() (crypto.Signer, error) {
 	if c.Identity.Key == "" {
 		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs (docs/registration.md, docs/journal.md)")}
 	}
-	signer, err := keystore.OpenSigner(c.Identity.Key, keystore.Identity)
-	if err != nil {
-		return nil, configError{fmt.Errorf("identity.key: %w", err)}
+	return c.keys.signer("identity.key", c.Identity.Key, keystore.Identity)
+}
+
+// openCheckpointKey opens the key that signs checkpoints, nil where none is configured.
+func (c *config) openCheckpointKey() (crypto.Signer, error) {
+	if c.Journal.CheckpointKey == "" {
+		return nil, nil
 	}
-	return signer, nil
+	return c.keys.signer("journal.checkpoint_key", c.Journal.CheckpointKey, keystore.Checkpoint)
 }
 
 // custody says, for each key medium in use, what it protects against.
 func (c *config) custody() ([]string, error) {
-	uris := []string{c.ScopeKey.Wrapper}
-	if slices.Contains(c.Methods, jpki.ExternalAuth) {
-		uris = append(uris, c.ExternalAuth.Key)
-	}
-	if c.Identity.Key != "" {
-		uris = append(uris, c.Identity.Key)
-	}
 	var said []string
 	var failed error
-	for _, uri := range uris {
-		s, err := keystore.Custody(uri)
+	for _, k := range c.keyPlaces() {
+		if k.uri == "" || k.purpose == keystore.ExternalAuth && !slices.Contains(c.Methods, jpki.ExternalAuth) {
+			continue
+		}
+		custody, err := keystore.CustodyOf(k.uri)
 		failed = errors.Join(failed, err)
-		if !slices.Contains(said, s) {
-			said = append(said, s)
+		if !slices.Contains(said, custody.Text) {
+			said = append(said, custody.Text)
 		}
 	}
 	return said, failed

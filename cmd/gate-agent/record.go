@@ -45,8 +45,8 @@ func (c *config) describeRecord() string {
 		}
 	}
 	switch {
-	case c.Identity.Key == "":
-		return kept + "; no checkpoints: identity.key names no key to sign them with"
+	case c.Journal.CheckpointKey == "":
+		return kept + "; no checkpoints: journal.checkpoint_key names no key to sign them with"
 	case c.Journal.Checkpoint.Duration == 0:
 		return kept + "; checkpoints are signed when somebody asks for one"
 	}
@@ -94,21 +94,13 @@ func (c *config) over(now time.Time) journal.Over {
 	}
 }
 
-// openSigner opens the key that signs checkpoints, nil where none is configured.
-func (c *config) openSigner() (crypto.Signer, error) {
-	if c.Identity.Key == "" {
-		return nil, nil
-	}
-	return c.openIdentity()
-}
-
 // checkpoints signs the head of the journal; it is nil without a key.
-func (c *config) checkpoints(record *journal.Journal, identity crypto.Signer, clock func() time.Time) func(context.Context) ([]byte, error) {
-	if identity == nil {
+func (c *config) checkpoints(record *journal.Journal, key crypto.Signer, clock func() time.Time) func(context.Context) ([]byte, error) {
+	if key == nil {
 		return nil
 	}
 	return func(ctx context.Context) ([]byte, error) {
-		return record.Checkpoint(ctx, clock(), identity, c.Terminal, c.Scope)
+		return record.Checkpoint(ctx, clock(), key, c.Terminal, c.Scope)
 	}
 }
 

@@ -109,7 +109,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	defer closing(record.Close)
-	identity, err := c.openSigner()
+	checkpointKey, err := c.openCheckpointKey()
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, identity, now)})
+	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, checkpointKey, now)})
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	wg.Go(func() { watchList(beside, log, store, record, now) })
 	wg.Go(func() { c.deleteOld(beside, log, record, now) })
 	wg.Go(func() {
-		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, identity, now))
+		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})
 	if source != nil {
 		wg.Go(func() {

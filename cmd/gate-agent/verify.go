@@ -101,7 +101,7 @@ func (c *config) checkpointKeys(files []string) (keys sign1.Keys, n int, err err
 		public = append(public, key)
 	}
 	if len(files) == 0 {
-		signer, err := c.openSigner()
+		signer, err := c.openCheckpointKey()
 		if err != nil {
 			return keys, 0, fmt.Errorf("%w (or name the public key with --key)", err)
 		}

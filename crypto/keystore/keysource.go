@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,18 +13,9 @@ import (
 
 const maxKeySource = 4 << 10 // bytes
 
-// readKeySource reads the secret that seals a file: 1 to 4096 bytes, of which
-// one trailing newline does not count.
+// readKeySource reads the secret that seals a file: 1 to 4096 bytes.
 func readKeySource(path string) ([]byte, error) {
-	secret, err := readPrivate("key source", path, maxKeySource, ErrKeySource)
-	if err != nil {
-		return nil, err
-	}
-	secret = bytes.TrimSuffix(secret, []byte("\n"))
-	if len(secret) == 0 {
-		return nil, fmt.Errorf("%w: %s is empty", ErrKeySource, path)
-	}
-	return secret, nil
+	return readSecret("key source", path, maxKeySource)
 }
 
 // readPrivate reads a file of at most that many bytes. It must be closed to

@@ -2,59 +2,41 @@
 // secrets, wherever they are kept, behind one URI.
 //
 // A private key comes out as a crypto.Signer and never as bytes. A key is for
-// one purpose: the purpose is bound to the stored key, and opening it for
-// another one fails.
+// one purpose, and a medium that disappears and returns is opened anew without
+// anybody's help. A PIN that a medium has called wrong is never sent to it a
+// second time.
 //
 // The URI follows the shape of RFC 7512 (the PKCS #11 URI scheme): a scheme
-// names the medium, attributes say where on it. The only medium of today is a
-// file that is sealed under a second file:
+// names the medium, attributes say where on it:
 //
 //	sealed:path=/var/lib/gate-agent/ea.pem;key-source=/run/credentials/gate-agent/seal
+//	pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=gate-1;object=external-auth?pin-source=/run/credentials/gate-agent/pin
+//	scard:reader=SAM 00 00;aid=D392F000260100000001;key=17?pin-source=/run/credentials/gate-agent/pin
+//	tpm:device=/dev/tpmrm0;handle=81000010
 //
-// docs/keystore.md describes the file. What a medium protects against differs
-// much; [Custody] says it in a sentence that a program prints when it starts.
+// docs/keystore.md describes them, docs/keys.md compares them. What a medium
+// protects against differs much; [CustodyOf] says it in a sentence that a program
+// prints when it starts.
 package keystore
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
-)
 
-// Errors that callers act on. Each is wrapped with the file it concerns; none
-// ever carries secret bytes.
-var (
-	// ErrWrongSecret says that a stored key or a wrapped secret does not open.
-	// An authenticated cipher cannot tell a wrong secret from a changed
-	// ciphertext or a changed header, so both are meant.
-	ErrWrongSecret = errors.New("wrong secret, or the content was changed")
-
-	// ErrDamaged says that a file or a wrapped secret has not the form that
-	// this package writes; no secret was tried on it.
-	ErrDamaged = errors.New("not in the form this program writes, or damaged")
-
-	// ErrWrongPurpose says that the key exists and is for something else.
-	ErrWrongPurpose = errors.New("key is for another purpose")
-
-	// ErrWrongKeyType says that the key is of a kind that the caller cannot
-	// use: a wrapping secret where a signing key is needed, or the reverse.
-	ErrWrongKeyType = errors.New("key is of the wrong type")
-
-	// ErrKeySource says that the key-source file may not be used: others can
-	// read it, it is empty, or it is too large.
-	ErrKeySource = errors.New("key source refused")
-
-	// ErrSealedFile says the same of the sealed file itself.
-	ErrSealedFile = errors.New("sealed file refused")
+	"github.com/gate-agent/gate-agent/nfc"
 )
 
 // A Purpose is what a key is for: 1 to 32 of a–z, 0–9 and hyphen. A key for
-// one purpose does not open for another.
+// one purpose does not open for another, where the medium keeps the purpose
+// with the key (sealed:).
 type Purpose string
 
 const (
 	ExternalAuth Purpose = "external-auth" // the terminal proves itself to a card
 	Identity     Purpose = "identity"      // signs what the terminal reports, such as a registration
+	Checkpoint   Purpose = "checkpoint"    // signs heads of the terminal's journal
 	List         Purpose = "list"          // signs lists
 	Wrap         Purpose = "wrap"          // wraps small secrets; only for OpenWrapper
 )
@@ -82,52 +64,244 @@ type Wrapper interface {
 	// belongs to another wrapper or label or was changed, ErrDamaged when it
 	// has not the form of a blob.
 	Unwrap(blob []byte, label string) ([]byte, error)
+
+	// Close lets the medium go.
+	Close() error
+}
+
+// A Store opens keys. The zero value serves every medium but scard:. Its methods
+// may be called from several goroutines; it must not be copied after its first use.
+type Store struct {
+	// Card powers and connects the card in a reader, exclusively. nil: this
+	// program has no readers.
+	Card func(ctx context.Context, reader string) (Card, error)
+
+	// RetryPIN sends a PIN also to a medium that has seen a wrong one since the
+	// last right one, once. It is for a person who has corrected the pin-source,
+	// never for a program that starts by itself: started again and again it
+	// would lock the token.
+	RetryPIN bool
+}
+
+// A Card is a powered card that holds a key. Release removes power from it.
+type Card interface {
+	nfc.Transmitter
+	Release() error
+}
+
+// A medium is where keys are kept: one for each scheme of a URI. What not every
+// medium has is asked for by the interfaces below.
+type medium interface {
+	// open opens the private key at u for a purpose. PINs are asked of pins.
+	open(ctx context.Context, u URI, p Purpose, pins *pinSource) (session, error)
+}
+
+type (
+	wrapMedium interface {
+		openWrapper(ctx context.Context, u URI, pins *pinSource) (Wrapper, error)
+		generateWrapper(ctx context.Context, u URI, pins *pinSource) error
+	}
+	generator interface {
+		generate(ctx context.Context, u URI, p Purpose, t KeyType, pins *pinSource) (crypto.PublicKey, error)
+	}
+	importer interface {
+		importKey(ctx context.Context, u URI, p Purpose, key crypto.Signer, pins *pinSource) error
+	}
+	lister interface {
+		list(ctx context.Context, u URI, pins *pinSource) ([]Entry, error)
+	}
+	destroyer interface {
+		// destroy removes the key of that public half, or the wrapping secret
+		// when public is nil.
+		destroy(ctx context.Context, u URI, p Purpose, public crypto.PublicKey, pins *pinSource) error
+	}
+)
+
+// A session is one life of a private key on its medium, for one goroutine at a
+// time. An error of sign or alive, other than ErrCannot and ErrWrongKeyType, ends it:
+// it is closed, and another one is opened.
+type session interface {
+	Public() crypto.PublicKey
+	sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
+
+	// alive tells whether the medium is still there with the key usable,
+	// without spending anything.
+	alive(ctx context.Context) error
+
+	// exportable tries to take the private key out of the medium, by every way
+	// that its interface has, and reports whether it could. No secret is kept.
+	exportable(ctx context.Context) (bool, error)
+
+	close() error
+}
+
+// An Entry is a key that a medium holds.
+type Entry struct {
+	URI     string           // opens it
+	Label   string           // what the medium calls it, "" when nothing
+	Purpose Purpose          // "" where the medium does not keep it
+	Type    string           // a KeyType, or what else it is
+	Public  crypto.PublicKey // nil: not to be had without the PIN, or not at all
+}
+
+// Close lets go what several keys share. The keys are closed before.
+func (s *Store) Close() error { return nil }
+
+func (s *Store) medium(u URI) medium {
+	switch u.scheme {
+	case "sealed":
+		return sealedMedium{}
+	}
+	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
+}
+
+// as asks a medium for what not every one has.
+func as[T any](m medium, u URI, doing string) (T, error) {
+	t, ok := m.(T)
+	if !ok {
+		return t, fmt.Errorf("%s %s: %w", doing, u, ErrCannot)
+	}
+	return t, nil
 }
 
 // OpenSigner opens the private key at uri for a purpose. It is for the start
 // of a program: opening a sealed key takes about 19 MiB and, on a small ARM
-// board, a good part of a second.
-func OpenSigner(uri string, p Purpose) (crypto.Signer, error) {
-	u, err := ParseURI(uri)
+// board, a good part of a second. Close the key.
+func (s *Store) OpenSigner(ctx context.Context, uri string, p Purpose) (*Key, error) {
+	k, err := s.Signer(uri, p)
 	if err != nil {
 		return nil, err
 	}
-	if p == Wrap {
-		return nil, fmt.Errorf("opening signing key %s: purpose %q: %w", u, p, ErrWrongPurpose)
+	if err := k.Check(ctx); err != nil {
+		return nil, errors.Join(err, k.Close())
 	}
-	key, err := openSealedSigner(u, p)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s key %s: %w", p, u, err)
-	}
-	return key, nil
+	return k, nil
 }
 
 // OpenWrapper opens the wrapping secret at uri. It costs as much as OpenSigner.
-func OpenWrapper(uri string) (Wrapper, error) {
+func (s *Store) OpenWrapper(ctx context.Context, uri string) (Wrapper, error) {
 	u, err := ParseURI(uri)
 	if err != nil {
 		return nil, err
 	}
-	w, err := openSealedWrapper(u)
+	m, err := as[wrapMedium](s.medium(u), u, "opening wrapping secret")
+	if err != nil {
+		return nil, err
+	}
+	w, err := m.openWrapper(ctx, u, s.pins(u))
 	if err != nil {
 		return nil, fmt.Errorf("opening wrapping secret %s: %w", u, err)
 	}
 	return w, nil
 }
 
-// Custody says in one sentence what somebody needs to use the key at uri
-// elsewhere: whether a copy of this machine's disk is enough.
-func Custody(uri string) (string, error) {
+// Generate makes a private key for a purpose on the medium itself, and returns
+// its public half. A key that is there is never replaced.
+func (s *Store) Generate(ctx context.Context, uri string, p Purpose, t KeyType) (crypto.PublicKey, error) {
+	u, err := s.making(uri, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.check(); err != nil || t == secret32 {
+		return nil, fmt.Errorf("%w: cannot make a signing key of type %q", ErrWrongKeyType, string(t))
+	}
+	m, err := as[generator](s.medium(u), u, "making key")
+	if err != nil {
+		return nil, err
+	}
+	public, err := m.generate(ctx, u, p, t, s.pins(u))
+	if err != nil {
+		return nil, fmt.Errorf("making %s key %s: %w", p, u, err)
+	}
+	return public, nil
+}
+
+// Import puts a private key that exists already on a medium. A key that was
+// once outside its medium is one that somebody may have copied.
+func (s *Store) Import(ctx context.Context, uri string, p Purpose, key crypto.Signer) error {
+	u, err := s.making(uri, p)
+	if err != nil {
+		return err
+	}
+	if _, err := typeOf(key); err != nil {
+		return fmt.Errorf("importing %s key: %w", p, err)
+	}
+	m, err := as[importer](s.medium(u), u, "importing key")
+	if err != nil {
+		return err
+	}
+	if err := m.importKey(ctx, u, p, key, s.pins(u)); err != nil {
+		return fmt.Errorf("importing %s key %s: %w", p, u, err)
+	}
+	return nil
+}
+
+// making parses the URI of a signing key that is to be made.
+func (s *Store) making(uri string, p Purpose) (URI, error) {
 	u, err := ParseURI(uri)
 	if err != nil {
-		return "", err
+		return u, err
 	}
-	inMemory, err := onMemoryFS(u.Get("key-source"))
+	if err := p.check(); err != nil {
+		return u, err
+	}
+	if p == Wrap {
+		return u, fmt.Errorf("making signing key %s: purpose %q: %w", u, p, ErrWrongPurpose)
+	}
+	return u, nil
+}
+
+// GenerateWrapper makes a wrapping secret. One that is there is never replaced.
+func (s *Store) GenerateWrapper(ctx context.Context, uri string) error {
+	u, err := ParseURI(uri)
 	if err != nil {
-		return "", fmt.Errorf("looking where the key source of %s lies: %w", u, err)
+		return err
 	}
-	if inMemory {
-		return "sealed: key source in memory; a copied disk opens it only together with whatever puts the key source there", nil
+	m, err := as[wrapMedium](s.medium(u), u, "making wrapping secret")
+	if err != nil {
+		return err
 	}
-	return "sealed: key source on disk; a copied disk opens it", nil
+	if err := m.generateWrapper(ctx, u, s.pins(u)); err != nil {
+		return fmt.Errorf("making wrapping secret %s: %w", u, err)
+	}
+	return nil
+}
+
+// List lists the keys of the medium that uri names; what uri says of one key is
+// not looked at, and may be missing.
+func (s *Store) List(ctx context.Context, uri string) ([]Entry, error) {
+	u, err := parseMedium(uri)
+	if err != nil {
+		return nil, err
+	}
+	m, err := as[lister](s.medium(u), u, "listing the keys of")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := m.list(ctx, u, s.pins(u))
+	if err != nil {
+		return nil, fmt.Errorf("listing the keys of %s: %w", u, err)
+	}
+	return entries, nil
+}
+
+// Destroy removes a private key, or with purpose Wrap a wrapping secret, for
+// ever. public must be the public half of the key, so that nobody destroys
+// another one than was meant; it is nil for a wrapping secret.
+func (s *Store) Destroy(ctx context.Context, uri string, p Purpose, public crypto.PublicKey) error {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return err
+	}
+	if (p == Wrap) != (public == nil) {
+		return fmt.Errorf("destroying %s: a signing key has a public half, a wrapping secret has none", u)
+	}
+	m, err := as[destroyer](s.medium(u), u, "destroying")
+	if err != nil {
+		return err
+	}
+	if err := m.destroy(ctx, u, p, public, s.pins(u)); err != nil {
+		return fmt.Errorf("destroying %s key %s: %w", p, u, err)
+	}
+	return nil
 }

@@ -34,14 +34,14 @@ func sealedURI(dir, key, source string) string {
 
 func TestSealedKeysSign(t *testing.T) {
 	digest := sha256.Sum256([]byte("message"))
-	for _, typ := range []KeyType{RSA2048, Ed25519, P256} {
+	for _, typ := range []KeyType{RSA2048, Ed25519, P256, P384} {
 		t.Run(string(typ), func(t *testing.T) {
 			_, uri := store(t)
-			want, err := GenerateSealedSigner(uri, ExternalAuth, typ)
+			want, err := new(Store).Generate(t.Context(), uri, ExternalAuth, typ)
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := OpenSigner(uri, ExternalAuth)
+			key, err := new(Store).OpenSigner(t.Context(), uri, ExternalAuth)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +69,7 @@ func TestSealedKeysSign(t *testing.T) {
 
 func TestSealedFileIsClosedToOthers(t *testing.T) {
 	dir, uri := store(t)
-	if err := GenerateSealedWrapper(uri); err != nil {
+	if err := new(Store).GenerateWrapper(t.Context(), uri); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -88,17 +88,17 @@ func TestSealedFileIsClosedToOthers(t *testing.T) {
 
 func TestKeyIsNeverReplaced(t *testing.T) {
 	dir, uri := store(t)
-	first, err := GenerateSealedSigner(uri, List, Ed25519)
+	first, err := new(Store).Generate(t.Context(), uri, List, Ed25519)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := GenerateSealedSigner(uri, List, Ed25519); !errors.Is(err, os.ErrExist) {
+	if _, err := new(Store).Generate(t.Context(), uri, List, Ed25519); !errors.Is(err, os.ErrExist) {
 		t.Fatalf("second key at the same place: %v, want ErrExist", err)
 	}
 	if err := GenerateKeySource(filepath.Join(dir, "source")); !errors.Is(err, os.ErrExist) {
 		t.Fatalf("second key source at the same place: %v, want ErrExist", err)
 	}
-	key, err := OpenSigner(uri, List)
+	key, err := new(Store).OpenSigner(t.Context(), uri, List)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,29 +109,29 @@ func TestKeyIsNeverReplaced(t *testing.T) {
 
 func TestKeyForAnotherPurposeDoesNotOpen(t *testing.T) {
 	_, uri := store(t)
-	if _, err := GenerateSealedSigner(uri, List, Ed25519); err != nil {
+	if _, err := new(Store).Generate(t.Context(), uri, List, Ed25519); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenSigner(uri, ExternalAuth); !errors.Is(err, ErrWrongPurpose) {
+	if _, err := new(Store).OpenSigner(t.Context(), uri, ExternalAuth); !errors.Is(err, ErrWrongPurpose) {
 		t.Errorf("list key as terminal key: %v, want ErrWrongPurpose", err)
 	}
-	if _, err := OpenWrapper(uri); !errors.Is(err, ErrWrongPurpose) {
+	if _, err := new(Store).OpenWrapper(t.Context(), uri); !errors.Is(err, ErrWrongPurpose) {
 		t.Errorf("list key as wrapper: %v, want ErrWrongPurpose", err)
 	}
 }
 
 func TestWrappingSecretIsNoSigningKey(t *testing.T) {
 	_, uri := store(t)
-	if err := GenerateSealedWrapper(uri); err != nil {
+	if err := new(Store).GenerateWrapper(t.Context(), uri); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []Purpose{ExternalAuth, Wrap} {
-		if _, err := OpenSigner(uri, p); !errors.Is(err, ErrWrongPurpose) {
+		if _, err := new(Store).OpenSigner(t.Context(), uri, p); !errors.Is(err, ErrWrongPurpose) {
 			t.Errorf("wrapping secret as %s key: %v, want ErrWrongPurpose", p, err)
 		}
 	}
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
-	if err := SealSigner(uri+"2", Wrap, key); !errors.Is(err, ErrWrongPurpose) {
+	if err := new(Store).Import(t.Context(), uri+"2", Wrap, key); !errors.Is(err, ErrWrongPurpose) {
 		t.Errorf("signing key sealed for wrapping: %v, want ErrWrongPurpose", err)
 	}
 }
@@ -164,9 +164,9 @@ func TestWrongKeyTypeInsideIsRefused(t *testing.T) {
 			}
 			var err error
 			if tc.purpose == Wrap {
-				_, err = OpenWrapper(uri)
+				_, err = new(Store).OpenWrapper(t.Context(), uri)
 			} else {
-				_, err = OpenSigner(uri, tc.purpose)
+				_, err = new(Store).OpenSigner(t.Context(), uri, tc.purpose)
 			}
 			if !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
@@ -181,12 +181,12 @@ func TestOnlyKnownKeyTypesAreSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []crypto.Signer{big, p384} {
-		if err := SealSigner(uri, List, key); !errors.Is(err, ErrWrongKeyType) {
+	for _, key := range []crypto.Signer{big, p521} {
+		if err := new(Store).Import(t.Context(), uri, List, key); !errors.Is(err, ErrWrongKeyType) {
 			t.Errorf("%T: %v, want ErrWrongKeyType", key, err)
 		}
 	}
@@ -194,14 +194,14 @@ func TestOnlyKnownKeyTypesAreSealed(t *testing.T) {
 
 func TestWrongSecretIsNamedAndNotShown(t *testing.T) {
 	dir, uri := store(t)
-	if _, err := GenerateSealedSigner(uri, List, Ed25519); err != nil {
+	if _, err := new(Store).Generate(t.Context(), uri, List, Ed25519); err != nil {
 		t.Fatal(err)
 	}
 	const other = "correct horse battery staple"
 	if err := os.WriteFile(filepath.Join(dir, "other"), []byte(other), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := OpenSigner(sealedURI(dir, "key.pem", "other"), List)
+	_, err := new(Store).OpenSigner(t.Context(), sealedURI(dir, "key.pem", "other"), List)
 	if !errors.Is(err, ErrWrongSecret) {
 		t.Fatalf("got %v, want ErrWrongSecret", err)
 	}
@@ -212,7 +212,7 @@ func TestWrongSecretIsNamedAndNotShown(t *testing.T) {
 
 func TestEveryHeaderIsAuthenticated(t *testing.T) {
 	dir, uri := store(t)
-	if _, err := GenerateSealedSigner(uri, List, Ed25519); err != nil {
+	if _, err := new(Store).Generate(t.Context(), uri, List, Ed25519); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "key.pem")
@@ -234,7 +234,7 @@ func TestEveryHeaderIsAuthenticated(t *testing.T) {
 			if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := OpenSigner(uri, Purpose(block.Headers[hPurpose])); !errors.Is(err, ErrWrongSecret) {
+			if _, err := new(Store).OpenSigner(t.Context(), uri, Purpose(block.Headers[hPurpose])); !errors.Is(err, ErrWrongSecret) {
 				t.Errorf("edited %s: %v, want ErrWrongSecret", header, err)
 			}
 		})
@@ -348,10 +348,10 @@ func TestSystemdCredentialIsAKeySource(t *testing.T) {
 
 func TestWrappedSecretIsBoundToItsLabel(t *testing.T) {
 	_, uri := store(t)
-	if err := GenerateSealedWrapper(uri); err != nil {
+	if err := new(Store).GenerateWrapper(t.Context(), uri); err != nil {
 		t.Fatal(err)
 	}
-	w, err := OpenWrapper(uri)
+	w, err := new(Store).OpenWrapper(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func TestWrappedSecretIsBoundToItsLabel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w2, err := OpenWrapper(uri) // as after a restart
+	w2, err := new(Store).OpenWrapper(t.Context(), uri) // as after a restart
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,21 +398,18 @@ func TestWrappedSecretIsBoundToItsLabel(t *testing.T) {
 func TestSecretsAreNotPrinted(t *testing.T) {
 	_, plain, _ := ed25519.GenerateKey(rand.Reader)
 	_, uri := store(t)
-	if err := SealSigner(uri, List, plain); err != nil {
+	if err := new(Store).Import(t.Context(), uri, List, plain); err != nil {
 		t.Fatal(err)
 	}
-	key, err := OpenSigner(uri, List)
+	key, err := new(Store).OpenSigner(t.Context(), uri, List)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := key.(ed25519.PrivateKey); ok {
-		t.Error("the signer is the bare private key")
-	}
 	_, wuri := store(t)
-	if err := GenerateSealedWrapper(wuri); err != nil {
+	if err := new(Store).GenerateWrapper(t.Context(), wuri); err != nil {
 		t.Fatal(err)
 	}
-	w, err := OpenWrapper(wuri)
+	w, err := new(Store).OpenWrapper(t.Context(), wuri)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,9 +434,9 @@ func TestCustodyTellsDiskFromMemory(t *testing.T) {
 	if err := GenerateKeySource(filepath.Join(memory, "source")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Custody("sealed:path=/key.pem;key-source=" + memory + "/source")
-	if err != nil || !strings.Contains(got, "only together with") {
-		t.Errorf("key source in memory: %q, %v", got, err)
+	got, err := CustodyOf("sealed:path=/key.pem;key-source=" + memory + "/source")
+	if err != nil || got.DiskOpens || !strings.Contains(got.Text, "only together with") {
+		t.Errorf("key source in memory: %v, %v", got, err)
 	}
 	here, err := filepath.Abs("keystore.go")
 	if err != nil {
@@ -448,9 +445,9 @@ func TestCustodyTellsDiskFromMemory(t *testing.T) {
 	if ok, _ := onMemoryFS(here); ok {
 		t.Skip("the source tree lies in memory")
 	}
-	got, err = Custody("sealed:path=/key.pem;key-source=" + here)
-	if err != nil || !strings.HasSuffix(got, "a copied disk opens it") {
-		t.Errorf("key source on disk: %q, %v", got, err)
+	got, err = CustodyOf("sealed:path=/key.pem;key-source=" + here)
+	if err != nil || !got.DiskOpens || !strings.HasSuffix(got.Text, "a copied disk opens it") {
+		t.Errorf("key source on disk: %v, %v", got, err)
 	}
 }
 
@@ -472,7 +469,7 @@ func FuzzParseSealed(f *testing.F) {
 func TestSealedFileThatOthersReadIsRefused(t *testing.T) {
 	dir, _ := store(t)
 	uri := sealedURI(dir, "key", "source")
-	if _, err := GenerateSealedSigner(uri, ExternalAuth, P256); err != nil {
+	if _, err := new(Store).Generate(t.Context(), uri, ExternalAuth, P256); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "key")
@@ -480,7 +477,7 @@ func TestSealedFileThatOthersReadIsRefused(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenSigner(uri, ExternalAuth); !errors.Is(err, ErrSealedFile) || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+		if _, err := new(Store).OpenSigner(t.Context(), uri, ExternalAuth); !errors.Is(err, ErrSealedFile) || !strings.Contains(err.Error(), "chmod 0600 "+path) {
 			t.Errorf("mode %o: %v, want ErrSealedFile with the chmod to run", mode, err)
 		}
 	}

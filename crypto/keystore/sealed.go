@@ -1,181 +1,194 @@
 package keystore
 
 import (
-	"bytes"
+	"context"
+	"crypto"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"strconv"
-
-	"golang.org/x/crypto/argon2"
-	"golang.org/x/crypto/chacha20poly1305"
+	"os"
+	"path/filepath"
 )
 
-const (
-	pemType       = "GATE-AGENT SEALED KEY"
-	sealedVersion = "1"
-	saltSize      = 16
-	maxSealed     = 16 << 10 // bytes of a sealed file
-)
-
-// kdf holds the parameters of argon2id (RFC 9106 §3.1).
-type kdf struct {
-	memory  uint32 // KiB
-	passes  uint32
-	threads uint8
-}
-
-// defaultKDF is the least that OWASP's password storage guidance names. More
-// would buy nothing: the key source is meant to be 32 random bytes, which
-// nobody guesses, and a small ARM board has to pay for it at every start. It
-// slows down somebody who guesses at a key source that a person made up.
-func defaultKDF() kdf { return kdf{memory: 19456, passes: 2, threads: 1} }
-
-// check bounds what a file may ask for. The header is read before anything
-// about it can be authenticated: an upper bound keeps a changed file from
-// exhausting the machine, a lower one keeps it from weakening the seal.
-func (k kdf) check() error {
-	switch {
-	case k.memory < 19456 || k.memory > 256<<10:
-		return fmt.Errorf("argon2id memory of %d KiB, want 19456 to 262144", k.memory)
-	case k.passes < 2 || k.passes > 10:
-		return fmt.Errorf("argon2id with %d passes, want 2 to 10", k.passes)
-	case k.threads < 1 || k.threads > 4:
-		return fmt.Errorf("argon2id with %d threads, want 1 to 4", k.threads)
+// GenerateKeySource makes a key-source file of mode 0600: 32 random bytes as
+// one line of base64. A file that exists is left alone and is an error.
+func GenerateKeySource(path string) error {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	defer clear(secret)
+	line := base64.StdEncoding.AppendEncode(nil, secret)
+	defer clear(line)
+	if err := writeNew(path, append(line, '\n')); err != nil {
+		return fmt.Errorf("making key source: %w", err)
 	}
 	return nil
 }
 
-// A sealed file is one PEM block (RFC 1421 headers as encoding/pem writes
-// them). Its body is XChaCha20-Poly1305 under an argon2id key; its associated
-// data is the text of the file up to and with the empty line that ends the
-// headers, so every header is authenticated.
-type sealed struct {
-	purpose Purpose
-	keyType KeyType
-	kdf     kdf
-	salt    []byte // 16 bytes
-	nonce   []byte // 24 bytes
-	box     []byte // ciphertext and tag
-}
+// sealedMedium keeps keys in files that are sealed under another file.
+type sealedMedium struct{}
 
-// Header names, in the alphabetical order in which encoding/pem writes them.
-const (
-	hKey     = "Key"
-	hMemory  = "Kdf-Memory-KiB"
-	hPasses  = "Kdf-Passes"
-	hThreads = "Kdf-Threads"
-	hNonce   = "Nonce"
-	hPurpose = "Purpose"
-	hSalt    = "Salt"
-	hVersion = "Version"
-)
-
-func (s *sealed) encode() []byte {
-	return pem.EncodeToMemory(&pem.Block{
-		Type: pemType,
-		Headers: map[string]string{
-			hKey:     string(s.keyType),
-			hMemory:  strconv.FormatUint(uint64(s.kdf.memory), 10),
-			hPasses:  strconv.FormatUint(uint64(s.kdf.passes), 10),
-			hThreads: strconv.FormatUint(uint64(s.kdf.threads), 10),
-			hNonce:   base64.StdEncoding.EncodeToString(s.nonce),
-			hPurpose: string(s.purpose),
-			hSalt:    base64.StdEncoding.EncodeToString(s.salt),
-			hVersion: sealedVersion,
-		},
-		Bytes: s.box,
-	})
-}
-
-// head is the associated data.
-func (s *sealed) head() []byte {
-	text := s.encode()
-	return text[:bytes.Index(text, []byte("\n\n"))+2]
-}
-
-// parseSealed accepts exactly what encode writes: encoding what it returns
-// gives the same bytes, so nothing in a file stands outside the seal.
-func parseSealed(text []byte) (*sealed, error) {
-	damaged := func(format string, a ...any) (*sealed, error) {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, fmt.Errorf(format, a...))
-	}
-	if len(text) > maxSealed {
-		return damaged("larger than %d bytes", maxSealed)
-	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != pemType {
-		return damaged("no PEM block %q", pemType)
-	}
-	h := block.Headers
-	if v := h[hVersion]; v != sealedVersion {
-		return damaged("version %q, this program reads version %s", v, sealedVersion)
-	}
-	s := &sealed{purpose: Purpose(h[hPurpose]), keyType: KeyType(h[hKey]), box: block.Bytes}
-	if err := s.purpose.check(); err != nil {
-		return damaged("%w", err)
-	}
-	if err := s.keyType.check(); err != nil {
-		return damaged("%w", err)
-	}
-	var n [3]uint64
-	for i, name := range []string{hMemory, hPasses, hThreads} {
-		var err error
-		if n[i], err = strconv.ParseUint(h[name], 10, 32); err != nil {
-			return damaged("header %s is not a number", name)
-		}
-	}
-	s.kdf = kdf{uint32(n[0]), uint32(n[1]), uint8(min(n[2], 255))}
-	if err := s.kdf.check(); err != nil {
-		return damaged("%w", err)
-	}
-	var err error
-	if s.salt, err = base64.StdEncoding.DecodeString(h[hSalt]); err != nil || len(s.salt) != saltSize {
-		return damaged("header %s is not %d bytes", hSalt, saltSize)
-	}
-	if s.nonce, err = base64.StdEncoding.DecodeString(h[hNonce]); err != nil || len(s.nonce) != chacha20poly1305.NonceSizeX {
-		return damaged("header %s is not %d bytes", hNonce, chacha20poly1305.NonceSizeX)
-	}
-	if !bytes.Equal(s.encode(), text) {
-		return damaged("something stands beside the sealed block, or it is written in another way")
-	}
-	return s, nil
-}
-
-// seal encrypts plain under secret with fresh salt and nonce.
-func seal(plain, secret []byte, p Purpose, t KeyType, k kdf) *sealed {
-	s := &sealed{
-		purpose: p, keyType: t, kdf: k,
-		salt:  make([]byte, saltSize),
-		nonce: make([]byte, chacha20poly1305.NonceSizeX),
-	}
-	rand.Read(s.salt)
-	rand.Read(s.nonce)
-	key := s.deriveKey(secret)
-	defer clear(key)
-	aead, err := chacha20poly1305.NewX(key)
-	if err != nil {
-		panic(err) // the key has the right size
-	}
-	s.box = aead.Seal(nil, s.nonce, plain, s.head())
-	return s
-}
-
-func (s *sealed) open(secret []byte) ([]byte, error) {
-	key := s.deriveKey(secret)
-	defer clear(key)
-	aead, err := chacha20poly1305.NewX(key)
+func (m sealedMedium) generate(ctx context.Context, u URI, p Purpose, t KeyType, pins *pinSource) (crypto.PublicKey, error) {
+	key, err := generateKey(t)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := aead.Open(nil, s.nonce, s.box, s.head())
-	if err != nil {
-		return nil, ErrWrongSecret
-	}
-	return plain, nil
+	return key.Public(), m.importKey(ctx, u, p, key, pins)
 }
 
-func (s *sealed) deriveKey(secret []byte) []byte {
-	return argon2.IDKey(secret, s.salt, s.kdf.passes, s.kdf.memory, s.kdf.threads, chacha20poly1305.KeySize)
+func (sealedMedium) importKey(_ context.Context, u URI, p Purpose, key crypto.Signer, _ *pinSource) error {
+	t, err := typeOf(key)
+	if err != nil {
+		return err
+	}
+	plain, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	return writeSealed(u, plain, p, t)
+}
+
+func (sealedMedium) generateWrapper(_ context.Context, u URI, _ *pinSource) error {
+	plain := make([]byte, 32)
+	rand.Read(plain)
+	defer clear(plain)
+	return writeSealed(u, plain, Wrap, secret32)
+}
+
+// destroy overwrites the file and removes it. Storage that moves what is
+// rewritten (flash) may keep the old blocks: they are worth nothing without the
+// key source.
+func (m sealedMedium) destroy(ctx context.Context, u URI, p Purpose, public crypto.PublicKey, pins *pinSource) (err error) {
+	if p == Wrap {
+		if _, _, err := openSealed(u, Wrap); err != nil {
+			return err
+		}
+	} else {
+		s, err := m.open(ctx, u, p, pins)
+		if err != nil {
+			return err
+		}
+		if !equal(public, s.Public()) {
+			return ErrWrongKey
+		}
+	}
+	path := u.Get("path")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, maxSealed))
+	if err := errors.Join(err, f.Sync(), f.Close(), os.Remove(path)); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// openSealed opens the file that u names and checks that it is for p.
+func openSealed(u URI, p Purpose) (t KeyType, plain []byte, err error) {
+	// Sealed as it is: who can read it can guess at its key source for ever.
+	text, err := readPrivate("sealed file", u.Get("path"), maxSealed, ErrSealedFile)
+	if err != nil {
+		return "", nil, err
+	}
+	s, err := parseSealed(text)
+	if err != nil {
+		return "", nil, err
+	}
+	// Before the secret is tried: the header says it already, and once the
+	// seal opens the header is known to be true.
+	if s.purpose != p {
+		return "", nil, fmt.Errorf("%w: it is for %q, not for %q", ErrWrongPurpose, string(s.purpose), string(p))
+	}
+	if (s.keyType == secret32) != (p == Wrap) {
+		return "", nil, fmt.Errorf("%w: %s for purpose %q", ErrWrongKeyType, s.keyType, string(p))
+	}
+	secret, err := readKeySource(u.Get("key-source"))
+	if err != nil {
+		return "", nil, err
+	}
+	defer clear(secret)
+	plain, err = s.open(secret)
+	return s.keyType, plain, err
+}
+
+func (sealedMedium) open(_ context.Context, u URI, p Purpose, _ *pinSource) (session, error) {
+	want, plain, err := openSealed(u, p)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	// x509 checks the key: primes against modulus, point against scalar.
+	parsed, err := x509.ParsePKCS8PrivateKey(plain)
+	if err != nil {
+		// The parser's text may quote what it read.
+		return nil, fmt.Errorf("%w: no valid PKCS #8 key inside", ErrDamaged)
+	}
+	key, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%w: %T inside", ErrWrongKeyType, parsed)
+	}
+	if got, err := typeOf(key); err != nil {
+		return nil, err
+	} else if got != want {
+		return nil, fmt.Errorf("%w: %s inside, header says %s", ErrDamaged, got, want)
+	}
+	return sealedKey{key}, nil
+}
+
+// A sealedKey is in the memory of this process once it is open.
+type sealedKey struct{ crypto.Signer }
+
+func (k sealedKey) sign(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.Sign(rand.Reader, digest, opts)
+}
+
+func (sealedKey) alive(context.Context) error { return nil }
+
+// exportable: opening it has exported it.
+func (sealedKey) exportable(context.Context) (bool, error) { return true, nil }
+
+func (sealedKey) close() error { return nil }
+
+func writeSealed(u URI, plain []byte, p Purpose, t KeyType) error {
+	secret, err := readKeySource(u.Get("key-source"))
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	err = writeNew(u.Get("path"), seal(plain, secret, p, t, defaultKDF()).encode())
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	return err
+}
+
+// writeNew writes a file of mode 0600 that appears whole or not at all, and
+// survives a power cut once writeNew returns. It never replaces one: a key
+// that is overwritten is gone. Hence link, which fails where rename replaces.
+func writeNew(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".keystore-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

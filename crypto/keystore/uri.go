@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,29 +26,112 @@ const maxURI = 4096
 //	             "'" / "(" / ")" / "*" / "+" / "," / "=" / "/" )
 type URI struct {
 	scheme string
-	path   []attr
-	query  []attr
+	attrs  []attr // as attributes orders them
 }
 
-type attr struct{ name, value string }
+type attr struct {
+	name, value string
+	query       bool
+}
 
-// attributes is what a scheme takes before and after the question mark; all
-// are required. A further medium adds a case here and in OpenSigner.
-func attributes(scheme string) (path, query []string, ok bool) {
+// An attribute is what a scheme takes.
+type attribute struct {
+	name     string
+	query    bool // stands after the question mark
+	required bool
+	key      bool // tells one key of a medium from the others
+	check    func(value string) error
+}
+
+// attributes are those of a scheme, in the order in which String writes them.
+func attributes(scheme string) (_ []attribute, example string) {
 	switch scheme {
 	case "sealed":
-		return []string{"path", "key-source"}, nil, true
+		return []attribute{
+			{name: "path", required: true, key: true},
+			{name: "key-source", required: true},
+		}, "sealed:path=FILE;key-source=FILE"
+	case "pkcs11":
+		return []attribute{
+			{name: "module-path", required: true},
+			{name: "token"}, {name: "serial"},
+			{name: "id", key: true, check: isHex(1, 64)}, {name: "object", key: true},
+			{name: "pin-source", query: true},
+		}, "pkcs11:module-path=FILE;token=LABEL;object=LABEL?pin-source=FILE"
+	case "scard":
+		return []attribute{
+			{name: "reader", required: true},
+			{name: "aid", required: true, check: isHex(5, 16)},
+			{name: "key", required: true, key: true, check: isHex(1, 1)},
+			{name: "pin-source", query: true, required: true},
+		}, "scard:reader=NAME;aid=HEX;key=HEX?pin-source=FILE"
+	case "tpm":
+		return []attribute{
+			{name: "device", required: true},
+			{name: "handle", required: true, key: true, check: isPersistent},
+			{name: "pin-source", query: true},
+		}, "tpm:device=/dev/tpmrm0;handle=81000010"
 	}
-	return nil, nil, false
+	return nil, ""
+}
+
+// isHex wants that many bytes in hexadecimal.
+func isHex(least, most int) func(string) error {
+	return func(v string) error {
+		if b, err := hex.DecodeString(v); err != nil || len(b) < least || len(b) > most {
+			if least == most {
+				return fmt.Errorf("want %d hexadecimal digits", 2*least)
+			}
+			return fmt.Errorf("want %d to %d bytes in hexadecimal", least, most)
+		}
+		return nil
+	}
+}
+
+// isPersistent wants a handle of the range in which a TPM keeps objects of the
+// owner over power cuts (TCG Registry of Reserved TPM 2.0 Handles and Localities,
+// §2.3.1).
+func isPersistent(v string) error {
+	n, err := strconv.ParseUint(v, 16, 32)
+	if err != nil || len(v) != 8 || n < 0x81000000 || n > 0x817FFFFF {
+		return errors.New("want the handle of a persistent object of the owner, 81000000 to 817FFFFF")
+	}
+	return nil
 }
 
 // ParseURI parses a key URI of at most 4096 bytes. An attribute that the
 // scheme does not know, has twice or lacks is an error that names it.
 func ParseURI(s string) (URI, error) {
+	u, err := parseMedium(s)
+	if err != nil {
+		return URI{}, err
+	}
+	all, example := attributes(u.scheme)
+	named := false
+	for _, a := range all {
+		if a.key && u.Get(a.name) != "" {
+			named = true
+		} else if a.key && a.required {
+			return URI{}, fmt.Errorf("key URI: attribute %q is missing (want %s)", a.name, example)
+		}
+	}
+	if !named { // PKCS #11 has two ways to name a key
+		return URI{}, fmt.Errorf("key URI: it names no key: give id or object (want %s)", example)
+	}
+	return u, nil
+}
+
+// parseMedium is ParseURI for a URI that need not name one key.
+func parseMedium(s string) (URI, error) {
+	scheme, _, _ := strings.Cut(s, ":")
 	u, err := parseURI(s)
 	if err != nil {
+		_, example := attributes(scheme)
+		if example == "" {
+			example = "sealed:, pkcs11:, scard: or tpm:"
+		}
 		// The text is not repeated: somebody may have put a PIN into it.
-		return URI{}, fmt.Errorf("key URI: %w (want sealed:path=FILE;key-source=FILE)", err)
+		return URI{}, fmt.Errorf("key URI: %w (want %s)", err, example)
 	}
 	return u, nil
 }
@@ -60,47 +144,86 @@ func parseURI(s string) (URI, error) {
 	if !ok {
 		return URI{}, errors.New("has no scheme")
 	}
-	pathNames, queryNames, ok := attributes(scheme)
-	if !ok {
+	all, _ := attributes(scheme)
+	if all == nil {
 		return URI{}, errors.New("unknown scheme")
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
-	u := URI{scheme: scheme}
-	var err error
-	if u.path, err = parseAttrs(path, ";", pathNames); err != nil {
+	values := make(map[string]string)
+	if err := parseAttrs(path, ";", all, false, values); err != nil {
 		return URI{}, err
 	}
-	if !hasQuery && len(queryNames) == 0 {
-		return u, nil
+	if hasQuery {
+		if err := parseAttrs(query, "&", all, true, values); err != nil {
+			return URI{}, err
+		}
 	}
-	u.query, err = parseAttrs(query, "&", queryNames)
-	return u, err
+	u := URI{scheme: scheme}
+	for _, a := range all {
+		value, has := values[a.name]
+		if !has {
+			if a.required && !a.key {
+				return URI{}, fmt.Errorf("attribute %q is missing", a.name)
+			}
+			continue
+		}
+		u.attrs = append(u.attrs, attr{a.name, value, a.query})
+	}
+	if scheme == "pkcs11" && values["token"] == "" && values["serial"] == "" {
+		return URI{}, errors.New("it names no token: give token or serial")
+	}
+	return u, nil
 }
 
-func parseAttrs(s, sep string, names []string) ([]attr, error) {
-	var attrs []attr
+func parseAttrs(s, sep string, all []attribute, query bool, values map[string]string) error {
 	for part := range strings.SplitSeq(s, sep) {
 		name, raw, ok := strings.Cut(part, "=")
-		switch {
-		case !ok:
-			return nil, errors.New("attribute without =")
-		case !slices.Contains(names, name):
-			return nil, fmt.Errorf("unknown attribute %q", name)
-		case slices.ContainsFunc(attrs, func(a attr) bool { return a.name == name }):
-			return nil, fmt.Errorf("attribute %q twice", name)
+		if !ok {
+			return errors.New("attribute without =")
+		}
+		i := slices.IndexFunc(all, func(a attribute) bool { return a.name == name })
+		if i < 0 {
+			return fmt.Errorf("unknown attribute %q", known(name))
+		}
+		switch _, twice := values[name]; {
+		case twice:
+			return fmt.Errorf("attribute %q twice", name)
+		case all[i].query && !query:
+			return fmt.Errorf("attribute %q belongs behind a question mark", name)
+		case query && !all[i].query:
+			return fmt.Errorf("attribute %q belongs before the question mark", name)
 		}
 		value, err := unescape(raw)
+		if err == nil && name == "id" {
+			value = hexID(raw, value)
+		}
+		if err == nil && all[i].check != nil {
+			err = all[i].check(value)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("attribute %q: %w", name, err)
+			return fmt.Errorf("attribute %q: %w", name, err)
 		}
-		attrs = append(attrs, attr{name, value})
+		values[name] = value
 	}
-	for _, name := range names {
-		if !slices.ContainsFunc(attrs, func(a attr) bool { return a.name == name }) {
-			return nil, fmt.Errorf("attribute %q is missing", name)
-		}
+	return nil
+}
+
+// known keeps an error from repeating what is no name: somebody may have put a
+// PIN where it does not belong.
+func known(name string) string {
+	if len(name) > 20 || strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && r != '-' }) {
+		return "…"
 	}
-	return attrs, nil
+	return name
+}
+
+// hexID writes a CKA_ID in hexadecimal: it may stand in the URI as hexadecimal
+// digits, or as RFC 7512 has it, percent-encoded.
+func hexID(raw, decoded string) string {
+	if strings.Contains(raw, "%") {
+		return hex.EncodeToString([]byte(decoded))
+	}
+	return strings.ToLower(decoded)
 }
 
 // plain reports whether a byte stands for itself in a value.
@@ -143,7 +266,7 @@ func (u URI) Scheme() string { return u.scheme }
 // Get is the decoded value of an attribute, "" when the URI has none of that
 // name.
 func (u URI) Get(name string) string {
-	for _, a := range slices.Concat(u.path, u.query) {
+	for _, a := range u.attrs {
 		if a.name == name {
 			return a.value
 		}
@@ -151,30 +274,42 @@ func (u URI) Get(name string) string {
 	return ""
 }
 
+// With is the same URI with another value of an attribute that its scheme has.
+func (u URI) With(name, value string) URI {
+	all, _ := attributes(u.scheme)
+	w := URI{scheme: u.scheme}
+	for _, a := range all {
+		v := u.Get(a.name)
+		if a.name == name {
+			v = value
+		}
+		if v != "" {
+			w.attrs = append(w.attrs, attr{a.name, v, a.query})
+		}
+	}
+	return w
+}
+
 // String encodes the URI; ParseURI gives the same URI back.
 func (u URI) String() string {
 	var b strings.Builder
-	b.WriteString(u.scheme + ":")
-	writeAttrs(&b, ";", u.path)
-	if len(u.query) > 0 {
-		b.WriteByte('?')
-		writeAttrs(&b, "&", u.query)
-	}
-	return b.String()
-}
-
-func writeAttrs(b *strings.Builder, sep string, attrs []attr) {
-	for i, a := range attrs {
-		if i > 0 {
-			b.WriteString(sep)
+	b.WriteString(u.scheme)
+	sep, query := ":", false
+	for _, a := range u.attrs {
+		if a.query && !query {
+			sep, query = "?", true
 		}
-		b.WriteString(a.name + "=")
+		b.WriteString(sep + a.name + "=")
 		for _, c := range []byte(a.value) {
 			if plain(c) {
 				b.WriteByte(c)
 			} else {
-				fmt.Fprintf(b, "%%%02X", c)
+				fmt.Fprintf(&b, "%%%02X", c)
 			}
 		}
+		if sep = ";"; query {
+			sep = "&"
+		}
 	}
+	return b.String()
 }

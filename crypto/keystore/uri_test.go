@@ -26,7 +26,22 @@ func TestURINamesWhatIsWrong(t *testing.T) {
 		"sealed:path=鍵;key-source=b":            "must be percent-encoded",
 		"sealed:path=a;key-source=b?":           "without =",
 		"sealed:path=a;key-source=b?pin=1":      `unknown attribute "pin"`,
-		"sealed:path=a;key-source=" + strings.Repeat("b", maxURI): "longer than",
+
+		"pkcs11:module-path=/m.so;object=k":                               "give token or serial",
+		"pkcs11:module-path=/m.so;token=t":                                "give id or object",
+		"pkcs11:module-path=/m.so;token=t;object=k;pin-source=/p":         "behind a question mark",
+		"pkcs11:module-path=/m.so;token=t;object=k?pin-value=1234":        `unknown attribute "pin-value"`,
+		"pkcs11:module-path=/m.so;token=t;id=1":                           "in hexadecimal",
+		"pkcs11:module-path=/m.so;token=t;object=k?pin-source=/p&token=u": `"token" twice`,
+		"pkcs11:module-path=/m.so;token=t?id=01":                          "before the question mark",
+		"scard:reader=r;aid=D392F000260100000001;key=17":                  `"pin-source" is missing`,
+		"scard:reader=r;aid=D392F0;key=17?pin-source=/p":                  "5 to 16 bytes",
+		"scard:reader=r;aid=D392F000260100000001;key=0017?pin-source=/p":  "want 2 hexadecimal digits",
+		"tpm:device=/dev/tpmrm0;handle=80000001":                          "persistent object",
+		"tpm:device=/dev/tpmrm0;handle=0x81000001":                        "persistent object",
+		"tpm:device=/dev/tpmrm0":                                          `"handle" is missing`,
+		"sealed:1234=a;key-source=b":                                      `unknown attribute "…"`,
+		"sealed:path=a;key-source=" + strings.Repeat("b", maxURI):         "longer than",
 	} {
 		if _, err := ParseURI(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, want an error with %q", in, err, want)
@@ -44,11 +59,35 @@ func TestURIDecodesItsValues(t *testing.T) {
 	}
 }
 
+func TestIDIsHexadecimalOrPercentEncoded(t *testing.T) {
+	for raw, want := range map[string]string{"01": "01", "%01": "01", "AbCd": "abcd", "%30%31": "3031"} {
+		u, err := ParseURI("pkcs11:module-path=/m.so;token=t;id=" + raw)
+		if err != nil || u.Get("id") != want {
+			t.Errorf("id=%s: %q, %v, want %q", raw, u.Get("id"), err, want)
+		}
+	}
+}
+
+func TestErrorsOfAURIDoNotRepeatAPIN(t *testing.T) {
+	const pin = "canary-7351"
+	for _, uri := range []string{
+		pin, "pkcs11:" + pin, "pkcs11:module-path=/m.so;token=t;object=k?" + pin + "=x",
+		"pkcs11:module-path=/m.so;token=t;id=" + pin, "scard:reader=r;aid=" + pin + ";key=17?pin-source=/p", "pkcs11:module-path=/m.so;pin-value=" + pin,
+	} {
+		if _, err := ParseURI(uri); err == nil || strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "7351") {
+			t.Errorf("%s: %v", uri, err)
+		}
+	}
+}
+
 // Property: what parses encodes to a URI that parses to the same.
 func FuzzParseURI(f *testing.F) {
 	f.Add("sealed:path=/a;key-source=/b")
 	f.Add("sealed:key-source=%e9%8d%b5;path=k%20%2F.pem")
 	f.Add("sealed:path=a;key-source=b?x=y&z=%00")
+	f.Add("pkcs11:module-path=/m.so;token=gate%201;id=%01;object=k?pin-source=/run/pin")
+	f.Add("scard:reader=SAM%2000%2000;aid=D392F000260100000001;key=17?pin-source=/run/pin")
+	f.Add("tpm:device=/dev/tpmrm0;handle=81000010")
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := ParseURI(s)
 		if err != nil {

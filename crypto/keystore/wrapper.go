@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"crypto/cipher"
 	"crypto/rand"
 	"errors"
@@ -23,7 +24,7 @@ const (
 //	associated data = "gate-agent wrapped secret v1" ‖ 00 ‖ label
 type aeadWrapper struct{ aead cipher.AEAD }
 
-func openSealedWrapper(u URI) (Wrapper, error) {
+func (sealedMedium) openWrapper(_ context.Context, u URI, _ *pinSource) (Wrapper, error) {
 	_, plain, err := openSealed(u, Wrap)
 	if err != nil {
 		return nil, err
@@ -65,7 +66,9 @@ func (w aeadWrapper) Unwrap(blob []byte, label string) ([]byte, error) {
 	return secret, nil
 }
 
-// Format, as for signer: fmt would look into the cipher otherwise.
+func (aeadWrapper) Close() error { return nil }
+
+// Format, as for Key: fmt would look into the cipher otherwise.
 func (w aeadWrapper) Format(f fmt.State, _ rune) { io.WriteString(f, "keystore: wrapping secret") }
 
 func checkLabel(label string) error {

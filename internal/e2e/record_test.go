@@ -162,7 +162,7 @@ func TestRecordIsCountedExportedAndSigned(t *testing.T) {
 	}
 
 	// Another key; none; what is no checkpoint.
-	if v := reads[verified](t, s, "journal", "verify", "--key", s.path("identity.pub.pem")); v.Keys != 1 || v.Checkpoints < 3 {
+	if v := reads[verified](t, s, "journal", "verify", "--key", s.path("checkpoint.pub.pem")); v.Keys != 1 || v.Checkpoints < 3 {
 		t.Errorf("%+v", v)
 	}
 	if _, stderr, code = s.run(t, "journal", "verify", "--key", s.path("list.pub.pem")); code != 4 || !strings.Contains(stderr, "was identity.key replaced? Name the public keys of before and of now with --key") {

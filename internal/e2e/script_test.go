@@ -92,7 +92,7 @@ func furnish(w town, dir string) error {
 		other = &p.Image.Application(vcard.AIDJPKI()).Keys[0]
 	}
 	uri := fmt.Sprintf("sealed:path=%s/other.key;key-source=%s/key-source", terminal, terminal)
-	return keystore.SealSigner(uri, keystore.ExternalAuth, other.Private.Signer)
+	return new(keystore.Store).Import(context.Background(), uri, keystore.ExternalAuth, other.Private.Signer)
 }
 
 func exitsWith(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -40,19 +41,24 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	uri := func(name string) string {
 		return fmt.Sprintf("sealed:path=%s;key-source=%s", in(name), in("key-source"))
 	}
+	ctx, store := context.Background(), new(keystore.Store)
 	if err := keystore.GenerateKeySource(in("key-source")); err != nil {
 		return "", err
 	}
-	if err := keystore.SealSigner(uri("external-auth.key"), keystore.ExternalAuth, w.TerminalKey); err != nil {
+	if err := store.Import(ctx, uri("external-auth.key"), keystore.ExternalAuth, w.TerminalKey); err != nil {
 		return "", err
 	}
-	if err := keystore.SealSigner(uri("identity.key"), keystore.Identity, w.IdentityKey); err != nil {
+	if err := store.Import(ctx, uri("identity.key"), keystore.Identity, w.IdentityKey); err != nil {
 		return "", err
 	}
-	if err := keystore.GenerateSealedWrapper(uri("wrap.key")); err != nil {
+	checkpointPublic, err := store.Generate(ctx, uri("checkpoint.key"), keystore.Checkpoint, keystore.Ed25519)
+	if err != nil {
 		return "", err
 	}
-	wrapper, err := keystore.OpenWrapper(uri("wrap.key"))
+	if err := store.GenerateWrapper(ctx, uri("wrap.key")); err != nil {
+		return "", err
+	}
+	wrapper, err := store.OpenWrapper(ctx, uri("wrap.key"))
 	if err != nil {
 		return "", err
 	}
@@ -68,16 +74,20 @@ func (w *World) Install(dir string, methods string, list []byte) (config string,
 	if err != nil {
 		return "", err
 	}
+	checkpointKey, err := sign1.MarshalPublicKey(checkpointPublic)
+	if err != nil {
+		return "", err
+	}
 	var ca []byte
 	for _, anchor := range w.Anchors() {
 		ca = append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anchor.Raw})...)
 	}
-	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.HasPrefix(methods, `["`+string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"))
+	text := fmt.Sprintf(configText, Scope, Terminal, methods, Gate, uri("wrap.key"), strings.HasPrefix(methods, `["`+string(jpki.TapUse)), uri("external-auth.key"), uri("identity.key"), uri("checkpoint.key"))
 	for _, f := range []struct {
 		name    string
 		content []byte
 	}{
-		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"identity.pub.pem", identityKey}, {"ca.pem", ca}, {"list.cose", list},
+		{"scope.key", scopeKey}, {"list.pub.pem", listKey}, {"identity.pub.pem", identityKey}, {"checkpoint.pub.pem", checkpointKey}, {"ca.pem", ca}, {"list.cose", list},
 		{"surface-keys.json", w.surfaceKeys()}, {"intermediate.cvc", w.TerminalCertificates[0]}, {"terminal.cvc", w.TerminalCertificates[1]},
 		{"config.toml", []byte(text)},
 	} {
@@ -120,6 +130,9 @@ certificates = ["intermediate.cvc", "terminal.cvc"]
 
 [identity]
 key = %q
+
+[journal]
+checkpoint_key = %q
 `
 
 // A Site is the state of a terminal in process: a real list store and a real

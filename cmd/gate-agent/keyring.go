@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/pcsc"
+)
+
+// A keyring opens the keys that a configuration names, for one command, and closes
+// them at its end.
+type keyring struct {
+	ctx   context.Context
+	store keystore.Store
+	keys  []namedKey
+}
+
+// A namedKey is a key and the place of the configuration that names it.
+type namedKey struct {
+	name string
+	*keystore.Key
+}
+
+func newKeyring(ctx context.Context) *keyring {
+	return &keyring{ctx: ctx, store: keystore.Store{Card: connectCard}}
+}
+
+// signer opens a key. The error names its place in the configuration.
+func (r *keyring) signer(name, uri string, p keystore.Purpose) (*keystore.Key, error) {
+	k, err := r.lost(name, uri, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.Check(r.ctx); err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", name, err)}
+	}
+	return k, r.apart()
+}
+
+// lost is a key that nobody has looked for yet.
+func (r *keyring) lost(name, uri string, p keystore.Purpose) (*keystore.Key, error) {
+	if i := slices.IndexFunc(r.keys, func(k namedKey) bool { return k.name == name }); i >= 0 {
+		return r.keys[i].Key, nil
+	}
+	k, err := r.store.Signer(uri, p)
+	if err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", name, err)}
+	}
+	r.keys = append(r.keys, namedKey{name, k})
+	return k, nil
+}
+
+// apart refuses one key in two places: what is signed for one purpose could be
+// shown for the other.
+func (r *keyring) apart() error {
+	for i, a := range r.keys {
+		for _, b := range r.keys[:i] {
+			if public, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(b.Public()) {
+				return configError{fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", b.name, a.name)}
+			}
+		}
+	}
+	return nil
+}
+
+func (r *keyring) close() (err error) {
+	for _, k := range r.keys {
+		err = errors.Join(err, k.Close())
+	}
+	return errors.Join(err, r.store.Close())
+}
+
+// cardWait is how long a card with a key may take until it is powered, and its
+// reader until it is listed.
+const cardWait = 5 * time.Second
+
+// connectCard powers the card in a reader, and connects to it exclusively.
+func connectCard(ctx context.Context, reader string) (keystore.Card, error) {
+	lane, err := pcsc.Open(pcsc.Options{Readers: []string{reader}, Present: true})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cardWait, fmt.Errorf("%w: no card in reader %q", keystore.ErrAbsent, reader))
+	defer cancel()
+	card, err := lane.Next(ctx)
+	if err != nil {
+		if _, ok := errors.AsType[*nfc.CardError](err); ok {
+			err = fmt.Errorf("%w: %w", keystore.ErrAbsent, err)
+		}
+		return nil, errors.Join(err, lane.Close())
+	}
+	return keyCard{card, lane}, nil
+}
+
+// A keyCard is a card that holds a key, with the lane that is there for it alone.
+type keyCard struct {
+	nfc.Card
+	lane *pcsc.Lane
+}
+
+func (c keyCard) Release() error { return errors.Join(c.Card.Release(), c.lane.Close()) }
+
+// checkKeyReaders wants that no lane looks for people's cards in the reader of a
+// card that holds a key: it would take that card for one of theirs.
+func (c *config) checkKeyReaders() error {
+	for _, k := range c.keyPlaces() {
+		if k.uri == "" {
+			continue
+		}
+		u, err := keystore.ParseURI(k.uri)
+		if err != nil || u.Scheme() != "scard" { // told elsewhere
+			continue
+		}
+		reader := u.Get("reader")
+		for _, l := range c.lanes() {
+			if len(l.Reader.Slots) == 0 {
+				return fmt.Errorf("%s lies on a card in reader %q: name the readers of people's cards in reader.slots, or that card is taken for one of theirs", k.name, reader)
+			}
+			for _, pattern := range l.Reader.Slots {
+				if matched, _ := path.Match(pattern, reader); matched || pattern == reader {
+					return fmt.Errorf("%s lies on a card in reader %q, which reader.slots has for people's cards with %q", k.name, reader, pattern)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// A keyPlace is a key of the configuration that names a URI.
+type keyPlace struct {
+	name, uri string
+	purpose   keystore.Purpose
+}
+
+// keyPlaces are all of them; uri is "" where the configuration has none.
+func (c *config) keyPlaces() []keyPlace {
+	return []keyPlace{
+		{"scope_key.wrapper", c.ScopeKey.Wrapper, keystore.Wrap},
+		{"external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth},
+		{"identity.key", c.Identity.Key, keystore.Identity},
+		{"journal.checkpoint_key", c.Journal.CheckpointKey, keystore.Checkpoint},
+	}
+}
+
+// checkKeys checks what the URIs of keys say.
+func (c *config) checkKeys() error {
+	seen := make(map[string]string)
+	for _, k := range c.keyPlaces() {
+		if k.uri == "" {
+			continue
+		}
+		if err := wholePaths(k.uri); err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
+		}
+		u, _ := keystore.ParseURI(k.uri) // wholePaths has
+		if other, twice := seen[u.String()]; twice {
+			return fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", other, k.name)
+		}
+		seen[u.String()] = k.name
+	}
+	return c.checkKeyReaders()
+}

@@ -1,0 +1,57 @@
+package keystore
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// A Custody says what somebody needs to use a key elsewhere.
+type Custody struct {
+	// Medium is the scheme of the URI.
+	Medium string
+
+	// DiskOpens says that a copy of this machine's disk is enough.
+	DiskOpens bool
+
+	// Text is a sentence for people, which begins with the medium.
+	Text string
+}
+
+// CustodyOf tells it of the key at uri, from the URI and the file system alone:
+// the medium need not be there.
+func CustodyOf(uri string) (Custody, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return Custody{}, err
+	}
+	c := Custody{Medium: u.scheme}
+	switch u.scheme {
+	case "sealed":
+		file, err := secretPath(u.Get("key-source"))
+		if err != nil {
+			return Custody{}, err
+		}
+		inMemory, err := onMemoryFS(file)
+		if err != nil {
+			return Custody{}, fmt.Errorf("looking where the key source of %s lies: %w", u, err)
+		}
+		if c.DiskOpens = !inMemory; c.DiskOpens {
+			c.Text = "sealed: key source on disk; a copied disk opens it"
+		} else {
+			c.Text = "sealed: key source in memory; a copied disk opens it only together with whatever puts the key source there"
+		}
+	case "pkcs11":
+		if strings.HasPrefix(path.Base(u.Get("module-path")), "libsofthsm") {
+			c.DiskOpens = true
+			c.Text = "pkcs11: SoftHSM keeps its tokens in files; a copied disk opens them together with the PIN"
+		} else {
+			c.Text = "pkcs11: in the token; a copied disk does not open it"
+		}
+	case "scard":
+		c.Text = "scard: in the card; a copied disk does not open it"
+	case "tpm":
+		c.Text = "tpm: in this machine's TPM; a copied disk does not open it, this machine does"
+	}
+	return c, nil
+}
