@@ -14,6 +14,10 @@ type Custody struct {
 	// DiskOpens says that a copy of this machine's disk is enough.
 	DiskOpens bool
 
+	// Keeps is the medium's promise that a private key which it made never comes
+	// out of it. Key.Exportable tries it.
+	Keeps bool
+
 	// Text is a sentence for people, which begins with the medium.
 	Text string
 }
@@ -25,7 +29,7 @@ func CustodyOf(uri string) (Custody, error) {
 	if err != nil {
 		return Custody{}, err
 	}
-	c := Custody{Medium: u.scheme}
+	c := Custody{Medium: u.scheme, Keeps: u.scheme != "sealed"}
 	switch u.scheme {
 	case "sealed":
 		file, err := secretPath(u.Get("key-source"))

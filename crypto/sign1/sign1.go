@@ -58,6 +58,7 @@ const (
 	RoleList         Role = "list"         // lists of one scope
 	RoleRegistration Role = "registration" // records of registrations in one scope, by the terminal that read the card
 	RoleCheckpoint   Role = "checkpoint"   // heads of journals in one scope, by the terminal that keeps the journal
+	RoleCeremony     Role = "ceremony"     // transcripts of key ceremonies, by the terminal that held one
 )
 
 // externalAAD separates the roles from each other and from every other use of a key.
