@@ -37,19 +37,34 @@ func (t tty) Close() error { return t.f.Close() }
 // say writes a line. That nobody sees it will show when nobody types.
 func (t tty) say(format string, a ...any) { fmt.Fprintf(t.f, format+"\n", a...) }
 
-// longestLine bounds what a person can type in answer to a question, in bytes.
-const longestLine = 64
+// How long a line is that a person can type in answer to a question, in bytes.
+const (
+	longestSecret = 64
+	longestName   = 256 // 64 characters
+)
 
 // ask reads one line that does not show; of a longer one it returns none of it.
 // What was typed before it asked does not count. The caller overwrites the line.
 func (t tty) ask(ctx context.Context, prompt string) (line []byte, err error) {
-	before, err := t.hide()
+	return t.question(ctx, prompt, longestSecret, false)
+}
+
+// askName is ask for a line that shows, and that is no secret.
+func (t tty) askName(ctx context.Context, prompt string) (string, error) {
+	line, err := t.question(ctx, prompt, longestName, true)
+	return string(line), err
+}
+
+func (t tty) question(ctx context.Context, prompt string, most int, shows bool) (line []byte, err error) {
+	before, err := t.prepare(shows)
 	if err != nil {
 		return nil, fmt.Errorf("hiding what is typed: %w", err)
 	}
 	fmt.Fprint(t.f, prompt)
-	line, err = t.line(ctx)
-	fmt.Fprintln(t.f) // the one that was typed did not show either
+	line, err = t.line(ctx, most)
+	if !shows || err != nil {
+		fmt.Fprintln(t.f) // the one that was typed did not show either
+	}
 	if restored := t.control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, before) }); restored != nil {
 		clear(line)
 		return nil, errors.Join(err, fmt.Errorf("showing what is typed again: %w", restored))
@@ -57,10 +72,10 @@ func (t tty) ask(ctx context.Context, prompt string) (line []byte, err error) {
 	return line, err
 }
 
-// line reads a line, until ctx ends.
-func (t tty) line(ctx context.Context) ([]byte, error) {
+// line reads a line of at most so many bytes, until ctx ends.
+func (t tty) line(ctx context.Context, most int) ([]byte, error) {
 	stop := context.AfterFunc(ctx, func() { _ = t.f.SetReadDeadline(time.Unix(1, 0)) })
-	buf := make([]byte, longestLine+1)
+	buf := make([]byte, most+1)
 	n, err := t.f.Read(buf) // of a terminal in canonical mode a line at a time
 	if !stop() {
 		clear(buf)
@@ -77,17 +92,20 @@ func (t tty) line(ctx context.Context) ([]byte, error) {
 	return line, nil
 }
 
-// hide turns the echo off, forgets what was typed before, and returns how the
-// terminal was.
-func (t tty) hide() (before *unix.Termios, err error) {
+// prepare turns the echo on or off, forgets what was typed before, and returns how
+// the terminal was.
+func (t tty) prepare(echo bool) (before *unix.Termios, err error) {
 	err = t.control(func(fd int) error {
 		if before, err = unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
 			return err
 		}
-		hidden := *before
-		hidden.Lflag = hidden.Lflag&^(unix.ECHO|unix.ECHONL) | unix.ICANON | unix.ISIG
-		hidden.Iflag |= unix.ICRNL
-		return unix.IoctlSetTermios(fd, unix.TCSETSF, &hidden)
+		during := *before
+		during.Lflag = during.Lflag&^(unix.ECHO|unix.ECHONL) | unix.ICANON | unix.ISIG
+		if echo {
+			during.Lflag |= unix.ECHO
+		}
+		during.Iflag |= unix.ICRNL
+		return unix.IoctlSetTermios(fd, unix.TCSETSF, &during)
 	})
 	return before, err
 }

@@ -122,8 +122,9 @@ func instant(ms uint64) time.Time { return time.UnixMilli(int64(min(ms, lastMill
 // small keeps what check refuses a number that check refuses.
 func small(n uint64) int { return int(min(n, 1000)) }
 
-// check enforces what docs/key-ceremony.md says of the form.
-func (t Transcript) check() error {
+// Check checks what is known before anybody comes: where the ceremony is held, and
+// for what.
+func (t Transcript) Check() error {
 	for _, f := range []struct {
 		name, text string
 		most       int
@@ -140,8 +141,15 @@ func (t Transcript) check() error {
 	}
 	switch t.Purpose {
 	case keystore.ExternalAuth, keystore.Identity, keystore.Checkpoint:
-	default:
-		return fmt.Errorf("%w: it is for no purpose of a terminal's key", ErrMalformed)
+		return nil
+	}
+	return fmt.Errorf("%w: it is for no purpose of a terminal's key", ErrMalformed)
+}
+
+// check enforces what docs/key-ceremony.md says of the form.
+func (t Transcript) check() error {
+	if err := t.Check(); err != nil {
+		return err
 	}
 	if _, err := keystore.TypeOf(t.Public); err != nil {
 		return fmt.Errorf("%w: %v", ErrMalformed, err)

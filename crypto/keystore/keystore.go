@@ -270,7 +270,7 @@ func (s *Store) GenerateWrapper(ctx context.Context, uri string) error {
 // List lists the keys of the medium that uri names; what uri says of one key is
 // not looked at, and may be missing.
 func (s *Store) List(ctx context.Context, uri string) ([]Entry, error) {
-	u, err := parseMedium(uri)
+	u, err := ParseMedium(uri)
 	if err != nil {
 		return nil, err
 	}

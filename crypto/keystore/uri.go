@@ -102,7 +102,7 @@ func isPersistent(v string) error {
 // ParseURI parses a key URI of at most 4096 bytes. An attribute that the
 // scheme does not know, has twice or lacks is an error that names it.
 func ParseURI(s string) (URI, error) {
-	u, err := parseMedium(s)
+	u, err := ParseMedium(s)
 	if err != nil {
 		return URI{}, err
 	}
@@ -121,8 +121,8 @@ func ParseURI(s string) (URI, error) {
 	return u, nil
 }
 
-// parseMedium is ParseURI for a URI that need not name one key.
-func parseMedium(s string) (URI, error) {
+// ParseMedium is ParseURI for a URI that need not name one key, as Store.List takes it.
+func ParseMedium(s string) (URI, error) {
 	scheme, _, _ := strings.Cut(s, ":")
 	u, err := parseURI(s)
 	if err != nil {
