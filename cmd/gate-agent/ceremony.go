@@ -21,7 +21,7 @@ type rite struct {
 	store    *keystore.Store
 	uri      string
 	keyType  keystore.KeyType
-	keeps    bool          // the medium promises to keep what it made
+	custody  keystore.Custody
 	identity crypto.Signer // of the terminal
 
 	began time.Time
@@ -154,8 +154,8 @@ func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
 	if r.t.Exportable, err = k.Exportable(ctx); err != nil {
 		return nil, err
 	}
-	if r.t.Exportable && r.keeps {
-		return nil, refusedError{errors.New("the private key could be taken out of the medium, which promises to keep it")}
+	if err := promiseKept(r.t.Exportable, r.custody); err != nil {
+		return nil, err
 	}
 	r.step(ceremony.ExportTried, 0, 0)
 	r.t.Ended = r.now()

@@ -125,7 +125,7 @@ func describeKey(u keystore.URI, p keystore.Purpose, public crypto.PublicKey) (k
 }
 
 // wrapType is what a listing says of a wrapping secret.
-const wrapType = "wrapping secret"
+const wrapType = "wrapping-secret"
 
 // print writes the public half to w, and to errw what a person wants to know of it.
 func (r keyReport) print(w, errw io.Writer, asJSON bool) error {
@@ -133,7 +133,7 @@ func (r keyReport) print(w, errw io.Writer, asJSON bool) error {
 		return json.NewEncoder(w).Encode(r)
 	}
 	if r.Key == "" {
-		fmt.Fprintf(errw, "%s at %s\n", r.Type, r.URI)
+		fmt.Fprintf(errw, "made     %s\n", r.Type)
 	} else {
 		fmt.Fprintf(errw, "KCV      %s (%s, %s)\n", r.Key, r.Purpose, r.Type)
 	}

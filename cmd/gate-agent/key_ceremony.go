@@ -116,7 +116,7 @@ func (c *config) prepareRite(u keystore.URI, p keystore.Purpose, t keystore.KeyT
 		return nil, err
 	}
 	r := &rite{
-		store: &c.keys.store, uri: u.String(), keyType: t, keeps: custody.Keeps, identity: identity,
+		store: &c.keys.store, uri: u.String(), keyType: t, custody: custody, identity: identity,
 		t: ceremony.Transcript{
 			Terminal: c.Terminal, Scope: c.Scope, Hierarchy: c.Mode.String(), Program: version(),
 			Purpose: p, Medium: custody.Medium, Custody: custody.Text,

@@ -56,7 +56,7 @@ configuration of every terminal that could use it.
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s, %s, at %s\n%s\n", r.Type, r.Purpose, r.URI, r.Custody)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s (%s, %s) at %s\n", r.name(), r.Purpose, r.Type, r.URI)
 		if err := r.meant(kcv, again); err != nil {
 			return err
 		}

@@ -103,12 +103,17 @@ pin-source names, and never in a script, or the token is locked in the end.
 		if err := r.print(cmd.OutOrStdout(), plain, custody.Keeps); err != nil {
 			return err
 		}
-		if exportable && custody.Keeps {
-			return refusedError{errors.New("the private key could be taken out of the medium, which promises to keep it: somebody may have a copy. Make another key with gate-agent key generate, and destroy this one")}
-		}
-		return nil
+		return promiseKept(exportable, custody)
 	})
 	return cmd
+}
+
+// promiseKept compares what was tried with what the medium promises.
+func promiseKept(exportable bool, custody keystore.Custody) error {
+	if exportable && custody.Keeps {
+		return refusedError{errors.New("the private key could be taken out of the medium, which promises to keep it: somebody may have a copy. Make another key with gate-agent key generate, and destroy this one")}
+	}
+	return nil
 }
 
 // A testReport is what key test prints. docs/cli.md lists its members.
