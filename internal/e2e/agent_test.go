@@ -114,7 +114,7 @@ var members = []string{
 	"method", "reason", "stages", "terminal_signatures", "verdict",
 }
 
-var stages = []string{"auth", "decide", "detect", "journal", "read", "resolve", "select", "sign", "verify"}
+var stages = []string{"auth", "decide", "detect", "journal", "key", "read", "resolve", "select", "sign", "verify"}
 
 // parse reads one line of the event stream, and holds it to its form.
 func parse(t *testing.T, s site, line []byte) (e terminal.Event, ok bool) {
