@@ -219,6 +219,9 @@ func (c *config) openTerminalKeys(profile jpki.Profile) (*terminalKeys, error) {
 		if err != nil {
 			return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
 		}
+		if _, err := cardauth.ParseCVCertificate(b); err != nil {
+			return nil, configError{fmt.Errorf("external_auth.certificates: %s: %w", name, err)}
+		}
 		certificates = append(certificates, b)
 	}
 	k := &terminalKeys{profile: profile}
