@@ -285,7 +285,7 @@ func (c *config) followRotation(ctx context.Context, log *slog.Logger, k *termin
 		return
 	}
 	inForce := k.at(now())
-	log.Info("external-authentication key in force", "key", inForce.medium.URI().Scheme(), "kcv", kcvOf(inForce.medium))
+	log.Info("external-authentication key in use", "key", inForce.medium.URI().Scheme(), "kcv", kcvOf(inForce.medium))
 	known, said := k.rotating.Load(), ""
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -315,7 +315,7 @@ func (c *config) followRotation(ctx context.Context, log *slog.Logger, k *termin
 		}
 		if is := k.at(now()); is.medium != inForce.medium {
 			inForce = is
-			log.Warn("external-authentication key in force", "key", is.medium.URI().Scheme(), "kcv", kcvOf(is.medium))
+			log.Warn("external-authentication key in use", "key", is.medium.URI().Scheme(), "kcv", kcvOf(is.medium))
 		}
 	}
 }
