@@ -27,6 +27,18 @@ func (s site) successor(t testing.TB, name string) (uri string, flags []string) 
 	t.Helper()
 	uri = fmt.Sprintf("sealed:path=%s;key-source=%s", s.path(name+".key"), s.path("key-source"))
 	text := s.must(t, "key", "new", "--purpose", "external-auth", uri)
+	intermediate, last, err := theTown(t).Authority.TerminalCertificates(publicOf(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uri, []string{
+		"--key", uri, "--certificate", s.write(t, name+"-intermediate.cvc", intermediate), "--certificate", s.write(t, name+"-terminal.cvc", last),
+	}
+}
+
+// publicOf reads the public half of a key as the programs print it.
+func publicOf(t testing.TB, text string) *rsa.PublicKey {
+	t.Helper()
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		t.Fatalf("no public half in %q", text)
@@ -35,13 +47,7 @@ func (s site) successor(t testing.TB, name string) (uri string, flags []string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	intermediate, last, err := theTown(t).Authority.TerminalCertificates(public.(*rsa.PublicKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uri, []string{
-		"--key", uri, "--certificate", s.write(t, name+"-intermediate.cvc", intermediate), "--certificate", s.write(t, name+"-terminal.cvc", last),
-	}
+	return public.(*rsa.PublicKey)
 }
 
 // The terminal's key is replaced while people come, at an instant; it is taken back,
