@@ -147,7 +147,7 @@ func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
 	if err := k.Check(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := tryOnce(k); err != nil {
+	if err := k.Prove(); err != nil {
 		return nil, err
 	}
 	r.step(ceremony.TestSigned, 0, 0)

@@ -59,6 +59,8 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 		"status": reflect.TypeFor[api.Status](), "override": reflect.TypeFor[api.Decision](), "explain": reflect.TypeFor[explanation](),
 		"journal verify": reflect.TypeFor[verified](), "journal checkpoint": reflect.TypeFor[checkpoint](), "journal occupancy": reflect.TypeFor[occupancy](),
 		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](),
+		"key generate": reflect.TypeFor[keyReport](), "key list": reflect.TypeFor[configuredKey](), "key test": reflect.TypeFor[testReport](),
+		"key request": reflect.TypeFor[requestReport](), "key ceremony": reflect.TypeFor[ceremonyReport](),
 	} {
 		_, section, _ := strings.Cut(text, "\n### `"+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n### ")

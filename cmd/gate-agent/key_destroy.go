@@ -127,14 +127,18 @@ func (r keyReport) name() string {
 	return "key " + r.Key
 }
 
-// checkUnnamed wants that the configuration does not name the key, by this URI or
-// another one. A key of the same kind of medium that does not open might be it.
+// checkUnnamed wants that neither the configuration nor a rotation names the key, by
+// this URI or another one. A key of the same kind of medium that does not open might be it.
 func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore.URI, p keystore.Purpose, public crypto.PublicKey) error {
-	for _, place := range c.keyPlaces() {
-		if place.uri == "" {
-			continue
+	places, err := c.usedKeys()
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		other, err := keystore.ParseURI(place.uri)
+		if err != nil {
+			return configError{fmt.Errorf("%s: %w", place.name, err)}
 		}
-		other, _ := keystore.ParseURI(place.uri) // loadConfig has
 		named := withoutSecrets(other) == withoutSecrets(u)
 		if !named && other.Scheme() == u.Scheme() && p != keystore.Wrap && place.purpose != keystore.Wrap {
 			k, err := s.OpenSigner(ctx, place.uri, place.purpose)

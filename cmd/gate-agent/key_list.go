@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ func keyListCommand() *cobra.Command {
 		Short: "List the keys of a medium, or those that a configuration names",
 		Long: `List with --config tells of every key that a configuration names where it lies,
 its key check value (KCV), what its medium protects against, and whether it opens
-now. One that does not is told and is no error: check-config fails over it.
+now; the key of a rotation (key rotate) too. One that does not is told and is no error: check-config fails over it.
 
 With a URI it lists what a medium holds, as far as the medium tells; the URI need not
 name a key. A sealed: key is a file, which ls lists.
@@ -32,7 +33,10 @@ name a key. A sealed: key is a file, which ls lists.
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	ofConfig := withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
-		keys := c.configuredKeys(cmd.Context())
+		keys, err := c.configuredKeys(cmd.Context())
+		if err != nil {
+			return err
+		}
 		if asJSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(keyListing[configuredKey]{keys})
 		}
@@ -93,25 +97,40 @@ type configuredKey struct {
 	Problem   string `json:"problem,omitempty"` // why it does not open
 }
 
+// usedKeys are those that the configuration names, and the one that a rotation puts
+// in the place of another.
+func (c *config) usedKeys() ([]keyPlace, error) {
+	places := slices.DeleteFunc(c.keyPlaces(), func(p keyPlace) bool { return p.uri == "" })
+	r, err := c.readRotation()
+	if r != nil {
+		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth})
+	}
+	return places, err
+}
+
 // configuredKeys opens one key after the other.
-func (c *config) configuredKeys(ctx context.Context) []configuredKey {
+func (c *config) configuredKeys(ctx context.Context) ([]configuredKey, error) {
+	places, err := c.usedKeys()
+	if err != nil {
+		return nil, err
+	}
 	keys := []configuredKey{}
-	for _, place := range c.keyPlaces() {
-		if place.uri == "" {
-			continue
+	for _, place := range places {
+		u, err := keystore.ParseURI(place.uri)
+		if err != nil {
+			return nil, configError{fmt.Errorf("%s: %w", place.name, err)}
 		}
-		u, _ := keystore.ParseURI(place.uri) // loadConfig has
 		k := configuredKey{Place: place.name, URI: u.String(), Purpose: string(place.purpose), Medium: u.Scheme()}
-		err := c.describePlace(ctx, place, u, &k)
+		err = c.describePlace(ctx, place, u, &k)
 		if k.Opens = err == nil; err != nil {
 			k.Problem = err.Error()
 		}
 		keys = append(keys, k)
 	}
-	return keys
+	return keys, nil
 }
 
-func (c *config) describePlace(ctx context.Context, place keyPlace, u keystore.URI, k *configuredKey) error {
+func (c *config) describePlace(ctx context.Context, place keyPlace, u keystore.URI, k *configuredKey) (err error) {
 	custody, err := keystore.CustodyOf(place.uri)
 	k.Custody, k.DiskOpens = custody.Text, custody.DiskOpens
 	if place.purpose == keystore.Wrap {
@@ -122,10 +141,11 @@ func (c *config) describePlace(ctx context.Context, place keyPlace, u keystore.U
 		}
 		return errors.Join(err, openErr)
 	}
-	key, openErr := c.keys.signer(place.name, place.uri, place.purpose)
+	key, openErr := c.keys.store.OpenSigner(ctx, place.uri, place.purpose)
 	if err := errors.Join(err, openErr); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, key.Close()) }()
 	r, err := describeKey(u, place.purpose, key.Public())
 	k.Type, k.Key = r.Type, r.Key
 	return err

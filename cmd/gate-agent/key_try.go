@@ -172,7 +172,7 @@ func trySigning(ctx context.Context, k *keystore.Key, count int, limit time.Dura
 	return took, total, nil
 }
 
-// tryOnce signs one fresh challenge and verifies it.
+// tryOnce signs one fresh challenge, and verifies it outside of the time it took.
 func tryOnce(k *keystore.Key) (took time.Duration, err error) {
 	challenge := make([]byte, 32)
 	rand.Read(challenge)

@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -132,6 +133,25 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 		return nil, k.wrap("signing with", err)
 	}
 	return <-got, nil
+}
+
+// Prove has the key sign fresh random bytes, and verifies the signature with its
+// public half.
+func (k *Key) Prove() error {
+	if why := k.Lost(); why != nil {
+		return k.wrap("signing with", why)
+	}
+	message := make([]byte, 32)
+	rand.Read(message)
+	message = append([]byte("gate-agent/key-test/v1\x00"), message...)
+	signature, err := SignMessage(k, message)
+	if err != nil {
+		return err
+	}
+	if err := VerifyMessage(k.Public(), message, signature); err != nil {
+		return k.wrap("checking a signature of", err)
+	}
+	return nil
 }
 
 // errSlow says that a medium took too long.

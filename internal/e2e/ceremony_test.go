@@ -215,8 +215,8 @@ func TestCeremonyWithoutTheCheckValueLeavesNoKey(t *testing.T) {
 func TestCeremonyThatIsBrokenOffLeavesNoKey(t *testing.T) {
 	t.Parallel()
 	for name, breakOff := range map[string]func(h *hall) error{
-		"^C":     func(h *hall) error { _, err := h.master.WriteString("C5\x03"); return err },
-		"hangup": func(h *hall) error { return h.cmd.Process.Signal(syscall.SIGHUP) },
+		"interrupt": func(h *hall) error { _, err := h.master.WriteString("C5\x03"); return err },
+		"hangup":    func(h *hall) error { return h.cmd.Process.Signal(syscall.SIGHUP) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -22,7 +22,12 @@ type readers struct {
 
 func newReaders(t *testing.T) *readers {
 	t.Helper()
-	d, err := pcscd.Start(t.Context(), pcscd.Options{Slots: 2})
+	return newSlots(t, 2)
+}
+
+func newSlots(t *testing.T, n int) *readers {
+	t.Helper()
+	d, err := pcscd.Start(t.Context(), pcscd.Options{Slots: n})
 	if errors.Is(err, pcscd.ErrNotInstalled) && os.Getenv("CI") != "true" {
 		t.Skip(err) // it names the Debian package
 	}
