@@ -124,8 +124,8 @@ func describeKey(u keystore.URI, p keystore.Purpose, public crypto.PublicKey) (k
 	return r, err
 }
 
-// wrapType is what a listing says of a wrapping secret.
-const wrapType = "wrapping-secret"
+// wrapType is the type of a wrapping secret (docs/keystore.md).
+const wrapType = "secret-32"
 
 // print writes the public half to w, and to errw what a person wants to know of it.
 func (r keyReport) print(w, errw io.Writer, asJSON bool) error {
@@ -133,7 +133,7 @@ func (r keyReport) print(w, errw io.Writer, asJSON bool) error {
 		return json.NewEncoder(w).Encode(r)
 	}
 	if r.Key == "" {
-		fmt.Fprintf(errw, "made     %s\n", r.Type)
+		fmt.Fprintf(errw, "place    %s (%s, %s)\n", r.URI, r.Purpose, r.Type)
 	} else {
 		fmt.Fprintf(errw, "KCV      %s (%s, %s)\n", r.Key, r.Purpose, r.Type)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -122,7 +123,7 @@ func (r keyReport) meant(kcv, again string) error {
 
 func (r keyReport) name() string {
 	if r.Key == "" {
-		return r.Type
+		return "wrapping secret"
 	}
 	return "key " + r.Key
 }
@@ -140,15 +141,14 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 			return configError{fmt.Errorf("%s: %w", place.name, err)}
 		}
 		named := withoutSecrets(other) == withoutSecrets(u)
-		if !named && other.Scheme() == u.Scheme() && p != keystore.Wrap && place.purpose != keystore.Wrap {
-			k, err := s.OpenSigner(ctx, place.uri, place.purpose)
+		if !named && other.Scheme() == u.Scheme() && (place.purpose == keystore.Wrap) == (p == keystore.Wrap) {
+			if p == keystore.Wrap {
+				named, err = sameSecret(ctx, s, u.String(), place.uri)
+			} else {
+				named, err = sameKey(ctx, s, place, public)
+			}
 			if err != nil {
 				return refusedError{fmt.Errorf("nobody can tell whether %s is this key: %w", place.name, err)}
-			}
-			same, ok := public.(interface{ Equal(crypto.PublicKey) bool })
-			named = ok && same.Equal(k.Public())
-			if err := k.Close(); err != nil {
-				return err
 			}
 		}
 		if named {
@@ -156,6 +156,38 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 		}
 	}
 	return nil
+}
+
+// sameKey reports whether a key has that public half.
+func sameKey(ctx context.Context, s *keystore.Store, place keyPlace, public crypto.PublicKey) (bool, error) {
+	k, err := s.OpenSigner(ctx, place.uri, place.purpose)
+	if err != nil {
+		return false, err
+	}
+	other, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && other.Equal(public), k.Close()
+}
+
+// sameSecret reports whether two URIs name one wrapping secret: one opens what the
+// other has wrapped.
+func sameSecret(ctx context.Context, s *keystore.Store, a, b string) (bool, error) {
+	const label = "gate-agent key destroy"
+	w, err := s.OpenWrapper(ctx, a)
+	if err != nil {
+		return false, err
+	}
+	blob, err := w.Wrap([]byte("nothing secret"), label)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return false, err
+	}
+	if w, err = s.OpenWrapper(ctx, b); err != nil {
+		return false, err
+	}
+	_, err = w.Unwrap(blob, label)
+	if errors.Is(err, keystore.ErrWrongSecret) || errors.Is(err, keystore.ErrDamaged) {
+		return false, w.Close()
+	}
+	return err == nil, errors.Join(err, w.Close())
 }
 
 // withoutSecrets is the URI without the files that open the key: those may be
