@@ -206,7 +206,7 @@ func printCeremony(w io.Writer, file string, t ceremony.Transcript, asJSON bool)
 
 // print writes the transcript for a person.
 func (r ceremonyReport) print(w io.Writer) {
-	line := func(name, value string) { fmt.Fprintf(w, "%-11s%s\n", name, shown(value)) }
+	line := func(name, value string) { fmt.Fprintf(w, "%-13s %s\n", name, shown(value)) }
 	clock := func(at time.Time) string { return at.Local().Format("15:04:05.000") }
 	line("transcript", r.File)
 	line("terminal", r.Terminal+", scope "+r.Scope+" ("+r.Hierarchy+"), gate-agent "+r.Program)
