@@ -78,8 +78,11 @@ func (h *hall) end() int {
 		_ = h.cmd.Process.Kill()
 		h.t.Fatal("the ceremony does not end")
 	}
-	keepsSecrets(h.t, h.site, h.screen.String())
-	keepsSecrets(h.t, h.site, h.stdout.String())
+	transcript, _ := os.ReadFile(h.transcript) // there may be none
+	for _, written := range []string{h.screen.String(), h.stdout.String(), string(transcript)} {
+		keepsSecrets(h.t, h.site, written)
+		keepsKeys(h.t, h.site, []byte(written))
+	}
 	return h.cmd.ProcessState.ExitCode()
 }
 
