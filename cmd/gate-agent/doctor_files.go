@@ -115,7 +115,7 @@ func (s *site) filesClosed() finding {
 	})
 	switch {
 	case err != nil:
-		return unchecked(err, "name files that are there, and run this as the agent's user")
+		return unknown(err, "name files that are there, and run this as the agent's user")
 	case open != nil:
 		return bad("run chmod go-rwx on what is secret, go-w on the rest", "open to others: %v", open)
 	}
@@ -125,7 +125,7 @@ func (s *site) filesClosed() finding {
 func (s *site) filesOwned() finding {
 	owner, err := s.owner()
 	if err != nil {
-		return unchecked(err, "run gate-agent list import, which makes the folder")
+		return unknown(err, "run gate-agent list import, which makes the folder")
 	}
 	var foreign error
 	n, err := s.eachGuarded(func(path string, info fs.FileInfo, _ fs.FileMode) error {
@@ -136,7 +136,7 @@ func (s *site) filesOwned() finding {
 	})
 	switch {
 	case err != nil:
-		return unchecked(err, "name files that are there, and run this as the agent's user")
+		return unknown(err, "name files that are there, and run this as the agent's user")
 	case foreign != nil:
 		return bad("run chown", "the agent's user is %d: %v", owner, foreign)
 	}
@@ -147,14 +147,14 @@ func (s *site) socket() finding {
 	path := s.c.socketPath()
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return unchecked(errors.New("no agent is running: there is no socket"), "start the agent")
+		return unknown(errors.New("no agent is running: there is no socket"), "start the agent")
 	}
 	if err != nil {
-		return unchecked(err, "run this as the agent's user")
+		return unknown(err, "run this as the agent's user")
 	}
 	owner, err := s.owner()
 	if err != nil {
-		return unchecked(err, "look at the state folder")
+		return unknown(err, "look at the state folder")
 	}
 	switch uid := int(info.Sys().(*syscall.Stat_t).Uid); {
 	case info.Mode().Type() != fs.ModeSocket:

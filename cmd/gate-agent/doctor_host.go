@@ -17,7 +17,7 @@ import (
 func (s *site) swap() finding {
 	text, err := s.system("proc/swaps")
 	if err != nil {
-		return unchecked(err, "mount /proc")
+		return unknown(err, "mount /proc")
 	}
 	lines := strings.Split(text, "\n")
 	var open error
@@ -60,7 +60,7 @@ func (s *site) process() (p api.Process, because *finding) {
 		err = errors.New("the agent runs in a container, out of sight")
 	}
 	if err != nil {
-		f := unchecked(err, "start the agent, and run this beside it")
+		f := unknown(err, "start the agent, and run this beside it")
 		return p, &f
 	}
 	return p, nil
@@ -79,7 +79,7 @@ func (s *site) coreDumps() finding {
 	limits := fmt.Sprintf("proc/%d/limits", p.PID)
 	text, err := s.system(limits)
 	if err != nil {
-		return unchecked(err, "run this as the agent's user")
+		return unknown(err, "run this as the agent's user")
 	}
 	limit := ""
 	for line := range strings.SplitSeq(text, "\n") {
@@ -89,14 +89,14 @@ func (s *site) coreDumps() finding {
 	}
 	info, err := os.Stat(filepath.Join(s.root, limits))
 	if err != nil {
-		return unchecked(err, "run this as the agent's user")
+		return unknown(err, "run this as the agent's user")
 	}
 	if uid := int(info.Sys().(*syscall.Stat_t).Uid); p.UID != 0 && uid == 0 {
 		return fine("the agent is not dumpable; limit %s", limit)
 	}
 	pattern, err := s.system("proc/sys/kernel/core_pattern")
 	if err != nil {
-		return unchecked(err, "mount /proc")
+		return unknown(err, "mount /proc")
 	}
 	piped := strings.HasPrefix(pattern, "|")
 	if limit == "1" || limit == "0" && !piped {
@@ -111,7 +111,7 @@ func (s *site) coreDumps() finding {
 func (s *site) agentUser() finding {
 	p, err := s.agent()
 	if err != nil {
-		return unchecked(err, "start the agent, and run this beside it")
+		return unknown(err, "start the agent, and run this beside it")
 	}
 	if p.UID == 0 {
 		return bad("run it as a user of its own (User= of its unit)", "the agent runs as root")

@@ -69,7 +69,7 @@ func (s *site) terminalKey() (key *keystore.Key, because *finding) {
 	k := keyPlace{"external_auth.key", s.c.ExternalAuth.Key, keystore.ExternalAuth}
 	key, err := s.c.keys.signer(k.name, k.uri, k.purpose)
 	if err = s.heldByAgent(k, err); err != nil {
-		f := unchecked(err, "see docs/keystore.md")
+		f := unknown(err, "see docs/keystore.md")
 		return nil, &f
 	}
 	return key, nil
@@ -86,7 +86,7 @@ func (s *site) keyKind() finding {
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return unchecked(err, "look at the medium")
+		return unknown(err, "look at the medium")
 	}
 	return fine("RSA-2048, SHA-256 of its public key %x", sha256.Sum256(der))
 }
@@ -101,7 +101,7 @@ func (s *site) keysApart() finding {
 			err = s.heldByAgent(k, key.Check(s.ctx))
 		}
 		if err != nil {
-			return unchecked(err, "see docs/keystore.md")
+			return unknown(err, "see docs/keystore.md")
 		}
 	}
 	if err := s.c.keys.apart(); err != nil {
@@ -124,7 +124,7 @@ func exportable(ctx context.Context, key interface {
 }, medium string) finding {
 	switch can, err := key.Exportable(ctx); {
 	case err != nil:
-		return unchecked(err, "try it with gate-agent key test")
+		return unknown(err, "try it with gate-agent key test")
 	case can:
 		return bad("keep the key on a medium that does not give it out (docs/keys.md)", "external_auth.key is exportable: %s: gave the private key out", medium)
 	}
@@ -137,7 +137,7 @@ func (s *site) custody() finding {
 	for _, k := range s.keysInUse() {
 		custody, err := keystore.CustodyOf(k.uri)
 		if err != nil {
-			return unchecked(fmt.Errorf("%s: %w", k.name, err), "see docs/keystore.md")
+			return unknown(fmt.Errorf("%s: %w", k.name, err), "see docs/keystore.md")
 		}
 		if text != "" {
 			text += "; "
@@ -155,7 +155,7 @@ func (s *site) supervisors() finding {
 	roster, err := s.c.openRoster()
 	switch {
 	case err != nil:
-		return unchecked(err, "see docs/staff.md")
+		return unknown(err, "see docs/staff.md")
 	case roster == nil:
 		return bad(next, "no roster is configured")
 	}

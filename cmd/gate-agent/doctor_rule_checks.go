@@ -24,11 +24,11 @@ func (s *site) production() finding {
 func (s *site) anchors() finding {
 	anchors, err := s.c.openAnchors()
 	if err != nil {
-		return unchecked(err, "see docs/configuration.md, anchors")
+		return unknown(err, "see docs/configuration.md, anchors")
 	}
 	surface, err := s.c.openSurfaceKeys()
 	if err != nil {
-		return unchecked(err, "see docs/configuration.md, anchors.surface_keys")
+		return unknown(err, "see docs/configuration.md, anchors.surface_keys")
 	}
 	n, authorities := len(anchors.Certificates()), len(surface)
 	switch {
@@ -76,7 +76,7 @@ func (s *site) holderCheck() finding {
 func (s *site) listAge() finding {
 	m, err := s.manifest()
 	if err != nil {
-		return unchecked(err, "run gate-agent list import")
+		return unknown(err, "run gate-agent list import")
 	}
 	if old := s.stale(m); old != nil {
 		return bad("bring a newer list (gate-agent list import)", "%s", old[0].what)
@@ -88,7 +88,7 @@ func (s *site) listAge() finding {
 func (s *site) journalWhole() finding {
 	keys, n, err := s.c.checkpointKeys(nil)
 	if err != nil {
-		return unchecked(err, "see docs/keystore.md")
+		return unknown(err, "see docs/keystore.md")
 	}
 	var report journal.Report
 	err = s.read(func(r *journal.Reader) (err error) {
@@ -101,7 +101,7 @@ func (s *site) journalWhole() finding {
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return unchecked(errors.New("there is no journal yet"), "start the agent, which makes it")
+		return unknown(errors.New("there is no journal yet"), "start the agent, which makes it")
 	case err != nil:
 		return bad("keep the files as they are; compare with gate-agent journal verify --checkpoint", "%v", err)
 	}

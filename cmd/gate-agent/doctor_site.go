@@ -85,9 +85,9 @@ func allChecks() map[string]check {
 func (s *site) examine(name string) finding {
 	switch look, known := allChecks()[name]; {
 	case !known:
-		return unchecked(errors.New("this program has no such check"), "update gate-agent")
+		return unknown(errors.New("this program has no such check"), "update gate-agent")
 	case s.c == nil && name != "configuration":
-		return unchecked(errors.New("the configuration cannot be read"), "correct the configuration first")
+		return unknown(errors.New("the configuration cannot be read"), "correct the configuration first")
 	default:
 		f := look(s)
 		f.Evidence = strings.ReplaceAll(f.Evidence, "\n", "; ") // of joined errors
@@ -111,8 +111,8 @@ func bad(next, format string, a ...any) finding {
 	return finding{isFailed, fmt.Sprintf(format, a...), next}
 }
 
-// unchecked is no success: nobody knows.
-func unchecked(why error, next string) finding { return bad(next, "not checked: %v", why) }
+// unknown is no success: nobody knows.
+func unknown(why error, next string) finding { return bad(next, "not checked: %v", why) }
 
 // withMethodA is whether cards are proved with the terminal's key.
 func (s *site) withMethodA() bool { return slices.Contains(s.c.Methods, jpki.ExternalAuth) }

@@ -30,7 +30,7 @@ func (s *site) deadline() finding {
 func (s *site) tapLimit() finding {
 	taps, err := s.taps()
 	if err != nil {
-		return unchecked(err, "let people tap, or gate-sim demo people on a test terminal")
+		return unknown(err, "let people tap, or gate-sim demo people on a test terminal")
 	}
 	if p99 := quantile(taps, 99); p99 > tapLimit {
 		return bad("look for a slow reader, card or disk (gate-agent card trace)", "%s: more than %v", describeTaps(taps), tapLimit)
@@ -41,7 +41,7 @@ func (s *site) tapLimit() finding {
 func (s *site) tapAim() finding {
 	taps, err := s.taps()
 	if err != nil {
-		return unchecked(err, "let people tap")
+		return unknown(err, "let people tap")
 	}
 	if quantile(taps, 50) >= tapAim {
 		return warn("a faster reader, or method tap-use with registered keys (docs/performance.md)", "%s: the median misses the aim of %v", describeTaps(taps), tapAim)

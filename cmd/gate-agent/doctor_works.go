@@ -150,7 +150,7 @@ func (s *site) clock() finding {
 		return bad(next, "the running agent does not trust it: it was set while the agent ran")
 	}
 	if compared == "" {
-		return unchecked(errors.New("neither list nor journal says a time"), "import a list")
+		return unknown(errors.New("neither list nor journal says a time"), "import a list")
 	}
 	return fine("%s, not behind %s", localTime(s.now), compared)
 }
@@ -166,7 +166,7 @@ func (s *site) disk() finding {
 	path := s.c.path(s.c.State)
 	var disk unix.Statfs_t
 	if err := unix.Statfs(path, &disk); err != nil {
-		return unchecked(&os.PathError{Op: "statfs", Path: path, Err: err}, "run gate-agent list import, which makes the folder")
+		return unknown(&os.PathError{Op: "statfs", Path: path, Err: err}, "run gate-agent list import, which makes the folder")
 	}
 	const next = "make room: journal.keep deletes old events (docs/journal.md)"
 	free := disk.Bavail * uint64(disk.Bsize)
