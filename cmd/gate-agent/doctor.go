@@ -48,7 +48,7 @@ checked, because something is off, is no success. Run it as the agent's user.
 			err = d.print(cmd.OutOrStdout(), cli.InJapanese())
 		}
 		if err == nil && d.Summary.Failed > 0 {
-			err = configError{fmt.Errorf("FAILED: %d of %d", d.Summary.Failed, d.Summary.OK+d.Summary.Warning+d.Summary.Failed)}
+			err = configError{fmt.Errorf("%d of %d checks failed", d.Summary.Failed, d.Summary.OK+d.Summary.Warning+d.Summary.Failed)}
 		}
 		return err
 	}
@@ -199,7 +199,7 @@ func (d diagnosis) printRules(w io.Writer, japanese bool) {
 		if japanese {
 			title = r.TitleJA
 		}
-		fmt.Fprintf(w, "%s  %-14s  %s %s: %s\n", r.Rule, r.Result.shown(), title, r.Checker, r.text())
+		fmt.Fprintf(w, "%s  %-14s  %s [%s] %s\n", r.Rule, r.Result.shown(), title, r.Checker, r.text())
 	}
 	fmt.Fprint(w, "\nFor people to check and sign / 人が確かめて署名する項目\n\n")
 	for _, r := range d.Rules {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -132,22 +133,22 @@ func exportable(ctx context.Context, key interface {
 }
 
 func (s *site) custody() finding {
-	text := ""
-	opens := false
+	var open, safe []string
 	for _, k := range s.keysInUse() {
 		custody, err := keystore.CustodyOf(k.uri)
-		if err != nil {
+		switch {
+		case err != nil:
 			return unknown(fmt.Errorf("%s: %w", k.name, err), "see docs/keystore.md")
+		case custody.DiskOpens:
+			open = append(open, k.name)
+		default:
+			safe = append(safe, k.name+" "+custody.Text)
 		}
-		if text != "" {
-			text += "; "
-		}
-		text, opens = text+k.name+" "+custody.Text, opens || custody.DiskOpens
 	}
-	if opens {
-		return bad("keep keys, or their key sources, where a copied disk has not got them (docs/keys.md)", "%s", text)
+	if open != nil {
+		return bad("keep keys, or their key sources, where a copied disk has not got them (docs/keys.md)", "a copied disk opens %s", strings.Join(open, ", "))
 	}
-	return fine("%s", text)
+	return fine("%s", strings.Join(safe, "; "))
 }
 
 func (s *site) supervisors() finding {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -100,8 +99,8 @@ func (s *site) journalWhole() finding {
 		return err
 	})
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return unknown(errors.New("there is no journal yet"), "start the agent, which makes it")
+	case errors.Is(err, errNoJournal):
+		return unknown(err, "start the agent, which makes it")
 	case err != nil:
 		return bad("keep the files as they are; compare with gate-agent journal verify --checkpoint", "%v", err)
 	}

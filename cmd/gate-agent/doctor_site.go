@@ -41,7 +41,13 @@ func newSite(ctx context.Context, file string) (*site, error) {
 	}
 	s.c.keys = newKeyring(ctx)
 	s.manifest = sync.OnceValues(s.openManifest)
-	s.agent = sync.OnceValues(func() (api.Process, error) { return s.c.client().Process(ctx) })
+	s.agent = sync.OnceValues(func() (api.Process, error) {
+		p, err := s.c.client().Process(ctx)
+		if errors.Is(err, api.ErrNotRunning) {
+			err = api.ErrNotRunning // once is enough
+		}
+		return p, err
+	})
 	return s, nil
 }
 
@@ -145,9 +151,14 @@ func (s *site) openManifest() (m whitelist.Manifest, err error) {
 	return view.Manifest(), nil
 }
 
+var errNoJournal = errors.New("there is no journal yet")
+
 // read opens the journal for one check.
 func (s *site) read(f func(*journal.Reader) error) (err error) {
 	r, err := journal.OpenReader(s.c.journalPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNoJournal
+	}
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (s *site) deadline() finding {
 func (s *site) tapLimit() finding {
 	taps, err := s.taps()
 	if err != nil {
-		return unknown(err, "let people tap, or gate-sim demo people on a test terminal")
+		return unknown(err, "let people tap")
 	}
 	if p99 := quantile(taps, 99); p99 > tapLimit {
 		return bad("look for a slow reader, card or disk (gate-agent card trace)", "%s: more than %v", describeTaps(taps), tapLimit)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
@@ -21,7 +22,7 @@ func (s *site) configuration() finding {
 	if s.c == nil {
 		return bad("correct the file: docs/configuration.md has every key", "%v", s.wrong)
 	}
-	return fine("%s, scope %s, mode %s, %d lanes", s.c.Terminal, s.c.Scope, s.c.Mode, len(s.c.lanes()))
+	return fine("%s, scope %s, mode %s, lanes: %d", s.c.Terminal, s.c.Scope, s.c.Mode, len(s.c.lanes()))
 }
 
 // certificates opens what a card is proved with.
@@ -110,8 +111,8 @@ func (s *site) journal() finding {
 		return err
 	})
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return warn("start the agent, which makes it", "there is none yet")
+	case errors.Is(err, errNoJournal):
+		return warn("start the agent, which makes it", "%v", err)
 	case err != nil:
 		return bad("keep the files, and see docs/journal.md, “When it cannot be written”", "%v", err)
 	case doubtful > 0:
@@ -208,6 +209,9 @@ func (s *site) readers() finding {
 
 func (s *site) running() finding {
 	status, err := s.c.client().Status(s.ctx)
+	if errors.Is(err, api.ErrNotRunning) {
+		err = api.ErrNotRunning
+	}
 	if err != nil {
 		return bad("start it, and see its log (journalctl -u gate-agent)", "%v", err)
 	}
