@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -283,5 +284,38 @@ func TestKeyThatCanBeTakenOutFails(t *testing.T) {
 	}
 	if f := exportable(t.Context(), outside{err: keystore.ErrAbsent}, "pkcs11"); f.Result != isFailed || !strings.HasPrefix(f.Evidence, "not checked: ") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A card has its key for one program at a time: that the agent has it is no fault of
+// the card, and no proof of anything either.
+func TestCardThatTheAgentHoldsIsNotCalledAbsent(t *testing.T) {
+	k := keyPlace{"external_auth.key", "scard:reader=SAM;aid=D392F000260100000001;key=17?pin-source=/run/pin", keystore.ExternalAuth}
+	s := &site{}
+	agentIs(7, 1000)(t, bench{}, s)
+	if err := s.heldByAgent(k, keystore.ErrAbsent); !errors.Is(err, errHeld) {
+		t.Errorf("%v", err)
+	}
+	if err := s.heldByAgent(k, nil); err != nil {
+		t.Errorf("%v", err)
+	}
+	agentIsGone(t, bench{}, s)
+	if err := s.heldByAgent(k, keystore.ErrAbsent); err != keystore.ErrAbsent {
+		t.Errorf("%v", err)
+	}
+	agentIs(7, 1000)(t, bench{}, s)
+	k.uri = "sealed:path=/x;key-source=/y"
+	if err := s.heldByAgent(k, keystore.ErrAbsent); err != keystore.ErrAbsent {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	var times []time.Duration
+	for i := range 100 {
+		times = append(times, time.Duration(i+1))
+	}
+	if quantile(times, 50) != 50 || quantile(times, 99) != 99 || quantile(times[:1], 99) != 1 || quantile(times[:20], 99) != 20 {
+		t.Error(quantile(times, 50), quantile(times, 99), quantile(times[:20], 99))
 	}
 }
