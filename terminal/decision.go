@@ -97,7 +97,8 @@ type Stages struct {
 	Select  time.Duration // SELECT of the applications
 	Read    time.Duration // certificate head, and the rest when needed
 	Resolve time.Duration // CardID, list look-up, opening the row
-	Auth    time.Duration // external authentication: certificates, challenge, terminal signature
+	Auth    time.Duration // external authentication: certificates, challenge, the terminal's answer
+	Key     time.Duration // the terminal's key: its medium signs, possibly beside Auth
 	Sign    time.Duration // the card's own private key operation
 	Verify  time.Duration // our check of what the card said
 	Decide  time.Duration

@@ -40,6 +40,7 @@ type StagesMS struct {
 	Read    float64 `json:"read"`
 	Resolve float64 `json:"resolve"`
 	Auth    float64 `json:"auth"`
+	Key     float64 `json:"key"`
 	Sign    float64 `json:"sign"`
 	Verify  float64 `json:"verify"`
 	Decide  float64 `json:"decide"`
@@ -55,7 +56,7 @@ func (d Decision) Event() Event {
 		At: d.Instant.UTC().Truncate(time.Millisecond), ElapsedMS: ms(d.Elapsed),
 		Stages: StagesMS{
 			Detect: ms(s.Detect), Select: ms(s.Select), Read: ms(s.Read), Resolve: ms(s.Resolve),
-			Auth: ms(s.Auth), Sign: ms(s.Sign), Verify: ms(s.Verify), Decide: ms(s.Decide), Journal: ms(s.Journal),
+			Auth: ms(s.Auth), Key: ms(s.Key), Sign: ms(s.Sign), Verify: ms(s.Verify), Decide: ms(s.Decide), Journal: ms(s.Journal),
 		},
 		Commands: d.Commands, Bytes: d.Bytes, TerminalSignatures: d.TerminalSignatures,
 		HolderCheck: d.HolderCheck, Warnings: d.Warnings,

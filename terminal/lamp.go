@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -112,6 +113,12 @@ func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
 		return ShowOutOfOrder, []Reason{reason}, []error{err}
 	}
 	now, floor := l.read(), l.Journal.Latest()
+	if lost := l.keyLost(now.at); lost != nil {
+		why, causes = []Reason{OutOfOrder}, []error{lost}
+		if shows = ShowCaution; len(l.Methods) == 1 {
+			shows = ShowOutOfOrder // every card would be denied
+		}
+	}
 	for _, c := range conditions(list, instantOf(now.at, floor, list), now.shown, floor, now.jumped) {
 		if !slices.Contains(why, c.reason) {
 			why = append(why, c.reason)
@@ -126,6 +133,14 @@ func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
 		}
 	}
 	return shows, why, causes
+}
+
+// keyLost is why the terminal's own key cannot sign now.
+func (l *Lane) keyLost(at time.Time) error {
+	if !slices.Contains(l.Methods, jpki.ExternalAuth) {
+		return nil
+	}
+	return l.Dialogue.TerminalKeyLost(at)
 }
 
 func written(t time.Time) string {

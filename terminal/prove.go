@@ -81,7 +81,7 @@ func (p *Prover) Prove(ctx context.Context, slot string, ch *nfc.Channel, list w
 		}
 		proved.Row = row
 		w := p.choose(row)
-		want := jpki.Expected{Method: w.method, Challenge: challenge}
+		want := jpki.Expected{Method: w.method, At: at, Challenge: challenge}
 		key = w.key
 		if w.chain { // first: what follows is for a certificate of a pinned authority only
 			want.CheckCertificate = func(der []byte) error {

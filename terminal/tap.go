@@ -59,6 +59,9 @@ func (l *Lane) serve(ctx context.Context, card nfc.Card, turn time.Time) {
 		d.Elapsed = answered.Sub(detected)
 	}
 	l.publish(ctx, d)
+	if errors.Is(d.Cause, jpki.ErrTerminalKey) {
+		l.look(ctx) // the key may be gone: the next person is to see that first
+	}
 	if hung {
 		l.lamp.hung.Store(true)
 		l.look(ctx)
@@ -212,5 +215,5 @@ func (d *Decision) note(p Proved, s nfc.Stats) {
 	d.Method, d.TerminalSignatures, d.BirthDateRefused = e.Method, e.TerminalSignatures, e.BirthDateRefused
 	d.Commands, d.Bytes = s.Commands, s.Bytes
 	d.Stages.Select, d.Stages.Read, d.Stages.Resolve = e.Timings.Select, e.Timings.Read, e.Timings.Resolve
-	d.Stages.Auth, d.Stages.Sign, d.Stages.Verify = e.Timings.Auth, e.Timings.Sign, p.Verify
+	d.Stages.Auth, d.Stages.Key, d.Stages.Sign, d.Stages.Verify = e.Timings.Auth, e.Timings.Key, e.Timings.Sign, p.Verify
 }

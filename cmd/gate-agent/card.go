@@ -112,7 +112,7 @@ func (c *config) cardWith(slots []string) (cardWith, error) {
 	if w.anchors, err = c.openAnchors(); err != nil {
 		return w, err
 	}
-	w.dialogue, err = c.openDialogue()
+	w.dialogue, _, err = c.openDialogue()
 	return w, err
 }
 

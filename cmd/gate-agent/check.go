@@ -33,7 +33,7 @@ is no error: both may come later.`,
 		if err != nil {
 			return err
 		}
-		_, anchors, surface, err := c.openProof()
+		proof, err := c.openProof()
 		if err != nil {
 			return err
 		}
@@ -90,12 +90,15 @@ is no error: both may come later.`,
 			fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, readers[i], l.Reader.Slots).text)
 		}
 		fmt.Fprintf(w, "methods    %q, deadline %v\n", c.Methods, c.Deadline.Duration)
-		fmt.Fprintf(w, "anchors    %d\n", len(anchors.Certificates()))
-		for _, a := range surface {
+		fmt.Fprintf(w, "anchors    %d\n", len(proof.anchors.Certificates()))
+		for _, a := range proof.surface {
 			fmt.Fprintf(w, "surface CA %s/%s, SHA-256 of its public key %x\n", a.ID[:7], a.ID[9:12], sha256.Sum256(a.Key.SPKI()))
 		}
 		if c.TapUse.FirstUse {
 			fmt.Fprintf(w, "first use  on. %s\n", firstUseWarning)
+		}
+		for _, s := range proof.keys.describe() {
+			fmt.Fprintf(w, "method A   %s\n", s)
 		}
 		fmt.Fprintf(w, "identity   %s\n", identity)
 		fmt.Fprintf(w, "staff      %s\n", members)

@@ -24,7 +24,7 @@ func journalCheckpointCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint --config FILE --out FILE [--json]",
 		Short: "Sign the head of the journal, to be kept elsewhere",
-		Long: `Checkpoint has the head of the hash chain signed by journal.checkpoint_key: by the running
+		Long: `Checkpoint has the head of the hash chain signed by checkpoint.key: by the running
 agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 --checkpoint" tells by it whether the journal was cut or made anew.
 記録の現在の状態に署名します。ファイルは別の場所に保管してください。`,
@@ -39,7 +39,7 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 			return err
 		}
 		if key == nil {
-			return configError{errors.New("journal.checkpoint_key is missing: name the key that signs checkpoints (docs/journal.md)")}
+			return configError{errors.New("checkpoint.key is missing: name the key that signs checkpoints (docs/journal.md)")}
 		}
 		keys, _, err := c.checkpointKeys(nil)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
-	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
@@ -75,12 +75,14 @@ type config struct {
 		Key string `toml:"key"` // key URI; "" where nothing is signed
 	} `toml:"identity"`
 
+	Checkpoint struct {
+		Key string `toml:"key"` // key URI; "" where none are signed
+	} `toml:"checkpoint"`
+
 	Journal struct {
 		Keep        duration `toml:"keep"`         // 0 is for ever
 		KeepEndless duration `toml:"keep_endless"` // since somebody last passed; 0 is for ever
 		Checkpoint  duration `toml:"checkpoint"`   // 0 is never
-
-		CheckpointKey string `toml:"checkpoint_key"` // key URI; "" where none are signed
 	} `toml:"journal"`
 
 	Card struct {
@@ -94,6 +96,10 @@ type config struct {
 // builtinKeys, in the place of a key file, says that the operator has confirmed
 // the built-in card-surface authority: nobody trusts it without a word.
 const builtinKeys = "built-in"
+
+// builtinChallengeFirst, in the place of a profile's file, is the built-in profile
+// with another order (jpki.ChallengeFirst).
+const builtinChallengeFirst = "built-in:challenge-first"
 
 // A duration is written as Go writes it: "3s", "250ms".
 type duration struct{ time.Duration }
@@ -114,7 +120,7 @@ func loadConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, configError{err}
 	}
-	c := &config{folder: filepath.Dir(path)}
+	c := &config{folder: filepath.Dir(path), keys: newKeyring(context.Background())}
 	c.Deadline.Duration = terminal.DefaultDeadline
 	c.Gate.preset()
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
@@ -206,14 +212,14 @@ func (c *config) check() error {
 }
 
 // lane is what a lane is told.
-func (c *config) lane(l laneConfig, anchors anchor.Set, surface []cardauth.CVAuthority) terminal.Config {
+func (c *config) lane(l laneConfig, p proof) terminal.Config {
 	return terminal.Config{
 		Scope: c.Scope, Terminal: c.Terminal, GateName: l.Gate.Name, Mode: l.Gate.Mode, Direction: l.Gate.Direction, Methods: c.Methods,
 		HolderCheck: map[jpki.Method]terminal.HolderCheck{
 			jpki.TapUse: c.HolderCheck.TapUse, jpki.ExternalAuth: c.HolderCheck.ExternalAuth,
 		},
 		Deadline: c.Deadline.Duration, HolderCheckTimeout: c.HolderCheck.Timeout.Duration, PassTime: l.Gate.PassTime.Duration,
-		FirstUse: c.TapUse.FirstUse, Anchors: anchors.Certificates(), SurfaceAuthorities: surface,
+		FirstUse: c.TapUse.FirstUse, Anchors: p.anchors.Certificates(), SurfaceAuthorities: p.surface,
 	}
 }
 

@@ -179,7 +179,7 @@ func (c *config) explain(ctx context.Context, l laneConfig, about subject, clock
 	if err != nil {
 		return e, err
 	}
-	f, method, noKey := c.lane(l, anchors, nil).Suppose(row, list, clock, floor)
+	f, method, noKey := c.lane(l, proof{anchors: anchors}).Suppose(row, list, clock, floor)
 	if noKey != nil && !errors.Is(noKey, terminal.ErrNoKey) {
 		return e, unusable(noKey)
 	}

@@ -24,7 +24,7 @@ var keyTypes = map[keystore.Purpose]keystore.KeyType{
 }
 
 func keyCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "key", Short: "Make a terminal's keys and show their public halves"}, keyNewCommand(), keyPublicCommand())
+	return cli.Group(&cobra.Command{Use: "key", Short: "Make a terminal's keys and show their public halves"}, keyNewCommand(), keyPublicCommand(), keyRotateCommand())
 }
 
 func keyNewCommand() *cobra.Command {

@@ -5,8 +5,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
@@ -19,7 +20,13 @@ import (
 type keyring struct {
 	ctx   context.Context
 	store keystore.Store
-	keys  []namedKey
+
+	mu   sync.Mutex
+	keys []namedKey // none is removed before the end
+
+	// patient lets a program start while the medium of the external-authentication
+	// key is absent.
+	patient bool
 }
 
 // A namedKey is a key and the place of the configuration that names it.
@@ -46,12 +53,16 @@ func (r *keyring) signer(name, uri string, p keystore.Purpose) (*keystore.Key, e
 
 // lost is a key that nobody has looked for yet.
 func (r *keyring) lost(name, uri string, p keystore.Purpose) (*keystore.Key, error) {
-	if i := slices.IndexFunc(r.keys, func(k namedKey) bool { return k.name == name }); i >= 0 {
-		return r.keys[i].Key, nil
-	}
 	k, err := r.store.Signer(uri, p)
 	if err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", name, err)}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, have := range r.keys {
+		if have.name == name && have.URI().String() == k.URI().String() {
+			return have.Key, nil
+		}
 	}
 	r.keys = append(r.keys, namedKey{name, k})
 	return k, nil
@@ -60,6 +71,8 @@ func (r *keyring) lost(name, uri string, p keystore.Purpose) (*keystore.Key, err
 // apart refuses one key in two places: what is signed for one purpose could be
 // shown for the other.
 func (r *keyring) apart() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i, a := range r.keys {
 		for _, b := range r.keys[:i] {
 			if public, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(b.Public()) {
@@ -71,6 +84,8 @@ func (r *keyring) apart() error {
 }
 
 func (r *keyring) close() (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, k := range r.keys {
 		err = errors.Join(err, k.Close())
 	}
@@ -145,7 +160,7 @@ func (c *config) keyPlaces() []keyPlace {
 		{"scope_key.wrapper", c.ScopeKey.Wrapper, keystore.Wrap},
 		{"external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth},
 		{"identity.key", c.Identity.Key, keystore.Identity},
-		{"journal.checkpoint_key", c.Journal.CheckpointKey, keystore.Checkpoint},
+		{"checkpoint.key", c.Checkpoint.Key, keystore.Checkpoint},
 	}
 }
 
@@ -166,4 +181,51 @@ func (c *config) checkKeys() error {
 		seen[u.String()] = k.name
 	}
 	return c.checkKeyReaders()
+}
+
+// watch looks whether the keys are still there, and for those that are lost, until
+// ctx ends. Each key has its own watcher: a medium that hangs holds up no other.
+func (r *keyring) watch(ctx context.Context, log *slog.Logger) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	watched := 0
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		fresh := r.keys[watched:]
+		watched = len(r.keys)
+		r.mu.Unlock()
+		for _, k := range fresh {
+			wg.Go(func() { k.watch(ctx, log) })
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (k namedKey) watch(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	said := ""
+	for {
+		switch err := k.Check(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err == nil && said != "":
+			said = ""
+			log.Info("key is there again", "key", k.name)
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			log.Error("key cannot be used", "key", k.name, "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -3,6 +3,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	_ "time/tzdata" // the time zones of venues, on a terminal that has none
 
 	"github.com/spf13/cobra"
@@ -26,7 +28,13 @@ type (
 func (e configError) Unwrap() error  { return e.error }
 func (e refusedError) Unwrap() error { return e.error }
 
-func main() { cli.Main(rootCommand(), exitCode) }
+func main() {
+	if err := noCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "gate-agent:", err)
+		os.Exit(cli.ExitFailure)
+	}
+	cli.Main(rootCommand(), exitCode)
+}
 
 func exitCode(err error) int {
 	if _, ok := errors.AsType[configError](err); ok {
@@ -61,7 +69,7 @@ func withConfig(f func(cmd *cobra.Command, c *config, args []string) error) func
 		if err != nil {
 			return err
 		}
-		c.keys = newKeyring(cmd.Context())
+		c.keys.ctx = cmd.Context()
 		return errors.Join(f(cmd, c, args), c.keys.close())
 	}
 }

@@ -89,18 +89,25 @@ func (c *config) openSurfaceKeys() ([]cardauth.CVAuthority, error) {
 	}
 }
 
-// openProof opens what a card is spoken to and checked with.
-func (c *config) openProof() (d *jpki.Dialogue, anchors anchor.Set, surface []cardauth.CVAuthority, err error) {
-	if anchors, err = c.openAnchors(); err != nil {
-		return nil, anchors, nil, err
+// A proof is what a card is spoken to and checked with.
+type proof struct {
+	dialogue *jpki.Dialogue
+	keys     *terminalKeys // of method A, nil without
+	anchors  anchor.Set
+	surface  []cardauth.CVAuthority
+}
+
+func (c *config) openProof() (p proof, err error) {
+	if p.anchors, err = c.openAnchors(); err != nil {
+		return p, err
 	}
-	if surface, err = c.openSurfaceKeys(); err != nil {
-		return nil, anchors, nil, err
+	if p.surface, err = c.openSurfaceKeys(); err != nil {
+		return p, err
 	}
-	if d, err = c.openDialogue(); err != nil {
-		return nil, anchors, nil, err
+	if p.dialogue, p.keys, err = c.openDialogue(); err != nil {
+		return p, err
 	}
-	return d, anchors, surface, c.checkFirstUse(d, anchors, surface)
+	return p, c.checkFirstUse(p.dialogue, p.anchors, p.surface)
 }
 
 // checkFirstUse checks that what first use needs is there, if it is configured.
@@ -180,8 +187,11 @@ func (c *config) openJournal(now func() time.Time) (*journal.Journal, error) {
 }
 
 func (c *config) openProfile() (jpki.Profile, error) {
-	if c.Card.Profile == "" {
+	switch c.Card.Profile {
+	case "":
 		return jpki.DefaultProfile(), nil
+	case builtinChallengeFirst:
+		return jpki.ChallengeFirst(jpki.DefaultProfile()), nil
 	}
 	profile, err := readProfile(c.path(c.Card.Profile))
 	if err != nil {
@@ -202,49 +212,24 @@ func readProfile(path string) (jpki.Profile, error) {
 	return profile, nil
 }
 
-func (c *config) openDialogue() (*jpki.Dialogue, error) {
+// openDialogue opens what a card is spoken to with. keys are nil without method A.
+func (c *config) openDialogue() (d *jpki.Dialogue, keys *terminalKeys, err error) {
 	profile, err := c.openProfile()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	key, err := c.openTerminalKey()
-	if err != nil {
-		return nil, err
+	if keys, err = c.openTerminalKeys(profile); err != nil {
+		return nil, nil, err
 	}
-	d, err := jpki.NewDialogue(profile, key, rand.Reader)
-	if err != nil {
-		return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
-	}
-	return d, nil
+	d, err = newDialogue(profile, keys)
+	return d, keys, err
 }
 
-// openTerminalKey opens the external-authentication key when a configured
-// method uses it.
-func (c *config) openTerminalKey() (*jpki.TerminalKey, error) {
-	if !slices.Contains(c.Methods, jpki.ExternalAuth) {
-		return nil, nil
+func newDialogue(profile jpki.Profile, keys *terminalKeys) (*jpki.Dialogue, error) {
+	if keys == nil {
+		return jpki.NewDialogue(profile, nil, rand.Reader)
 	}
-	signer, err := c.keys.signer("external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth)
-	if err != nil {
-		return nil, err
-	}
-	var certificates []cardauth.CVCertificate
-	for _, name := range c.ExternalAuth.Certificates {
-		b, err := readFile(c.path(name))
-		if err != nil {
-			return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
-		}
-		certificate, err := cardauth.ParseCVCertificate(b)
-		if err != nil {
-			return nil, configError{fmt.Errorf("external_auth.certificates: %s: %w", name, err)}
-		}
-		certificates = append(certificates, certificate)
-	}
-	key, err := jpki.NewTerminalKey(signer, certificates...)
-	if err != nil {
-		return nil, configError{fmt.Errorf("external_auth: %w", err)}
-	}
-	return key, nil
+	return jpki.NewDialogue(profile, keys, rand.Reader)
 }
 
 // openIdentity opens the key with which this terminal signs what it reports.
@@ -257,10 +242,10 @@ func (c *config) openIdentity() (crypto.Signer, error) {
 
 // openCheckpointKey opens the key that signs checkpoints, nil where none is configured.
 func (c *config) openCheckpointKey() (crypto.Signer, error) {
-	if c.Journal.CheckpointKey == "" {
+	if c.Checkpoint.Key == "" {
 		return nil, nil
 	}
-	return c.keys.signer("journal.checkpoint_key", c.Journal.CheckpointKey, keystore.Checkpoint)
+	return c.keys.signer("checkpoint.key", c.Checkpoint.Key, keystore.Checkpoint)
 }
 
 // custody says, for each key medium in use, what it protects against.

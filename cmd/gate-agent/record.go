@@ -45,8 +45,8 @@ func (c *config) describeRecord() string {
 		}
 	}
 	switch {
-	case c.Journal.CheckpointKey == "":
-		return kept + "; no checkpoints: journal.checkpoint_key names no key to sign them with"
+	case c.Checkpoint.Key == "":
+		return kept + "; no checkpoints: checkpoint.key names no key to sign them with"
 	case c.Journal.Checkpoint.Duration == 0:
 		return kept + "; checkpoints are signed when somebody asks for one"
 	}

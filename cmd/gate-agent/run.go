@@ -84,7 +84,8 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	dialogue, anchors, surface, err := c.openProof()
+	c.keys.patient = true
+	proof, err := c.openProof()
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	defer closing(shut)
 	parts := terminal.Parts{
-		Dialogue: dialogue, List: store, Journal: record,
+		Dialogue: proof.dialogue, List: store, Journal: record,
 		Rand: rand.Reader, Now: time.Now, Elapsed: uptime(), After: time.After,
 	}
 	shift := staff.NewShift(record, now)
@@ -150,7 +151,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 			events.add(d)
 			logDecision(log, d)
 		}
-		lane, err := terminal.NewLane(c.lane(l, anchors, surface), parts)
+		lane, err := terminal.NewLane(c.lane(l, proof), parts)
 		if err != nil {
 			return configError{err}
 		}
@@ -199,6 +200,8 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	for _, l := range lanes {
 		wg.Go(func() { watchReaders(beside, l.log, l.reader, l.Reader.Slots) })
 	}
+	wg.Go(func() { c.keys.watch(beside, log) })
+	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
 	wg.Go(func() { c.deleteOld(beside, log, record, now) })
 	wg.Go(func() {

@@ -142,10 +142,11 @@ type tracer struct {
 	speaker
 	slots   []string
 	profile jpki.Profile
-	key     *jpki.TerminalKey // nil without method A
-	store   *listdb.Store     // nil without a configuration, and for read
-	view    whitelist.View    // the list in force, nil without one
-	log     *logbook          // nil where nothing can be used up
+	keys    *terminalKeys  // nil without method A
+	ring    *keyring       // nil without a configuration
+	store   *listdb.Store  // nil without a configuration, and for read
+	view    whitelist.View // the list in force, nil without one
+	log     *logbook       // nil where nothing can be used up
 	rec     *trace.Recorder
 }
 
@@ -171,6 +172,7 @@ func newTracer(path, dialogue string) (_ *tracer, err error) {
 }
 
 func (t *tracer) configure(c *config) (err error) {
+	t.ring = c.keys
 	t.slots = c.Reader.Slots
 	if t.profile, err = c.openProfile(); err != nil {
 		return err
@@ -179,12 +181,12 @@ func (t *tracer) configure(c *config) (err error) {
 		if !slices.Contains(c.Methods, jpki.ExternalAuth) {
 			return configError{fmt.Errorf("methods does not name %q", jpki.ExternalAuth)}
 		}
-		if t.key, err = c.openTerminalKey(); err != nil {
+		if t.keys, err = c.openTerminalKeys(t.profile); err != nil {
 			return err
 		}
 	}
-	if t.Dialogue, err = jpki.NewDialogue(t.profile, t.key, rand.Reader); err != nil {
-		return configError{fmt.Errorf("external_auth.certificates: %w", err)}
+	if t.Dialogue, err = newDialogue(t.profile, t.keys); err != nil {
+		return configError{err}
 	}
 	if t.dialogue == dialogueRead {
 		return nil
@@ -232,6 +234,9 @@ func (t *tracer) openList(c *config) (err error) {
 
 func (t *tracer) close() error {
 	err := t.log.close()
+	if t.ring != nil {
+		err = errors.Join(err, t.ring.close())
+	}
 	if t.view != nil {
 		t.view.Release()
 	}
@@ -301,8 +306,8 @@ func (t *tracer) start(card nfc.Transmitter, slot string, w io.Writer) {
 		rand.Read(h.Nonce)
 		t.Rand = bytes.NewReader(h.Nonce)
 	}
-	if t.key != nil {
-		for _, c := range t.key.Certificates() {
+	if t.keys != nil {
+		for _, c := range t.keys.At(t.at).Certificates() {
 			h.TerminalCertificates = append(h.TerminalCertificates, c.Bytes())
 		}
 	}

@@ -27,7 +27,7 @@ func journalVerifyCommand() *cobra.Command {
 		Use:   "verify --config FILE [--checkpoint FILE] [--key FILE]... [--json]",
 		Short: "Check every event against the hash chain, and the checkpoints in it",
 		Long: `Verify walks the whole hash chain and names the first event that does not fit. It
-checks the checkpoints in the chain by the terminal's own identity key, or by the
+checks the checkpoints in the chain by the terminal's own checkpoint key, or by the
 public keys of --key instead.
 
 A journal that lost its newest events, and was made to look whole, verifies: give
@@ -38,7 +38,7 @@ a checkpoint that was kept elsewhere, or compare the printed head with one that 
 		Args: cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&elsewhere, "checkpoint", "", "a checkpoint that was kept elsewhere")
-	cmd.Flags().StringArrayVar(&files, "key", nil, "public key that signs checkpoints, PEM; default that of identity.key")
+	cmd.Flags().StringArrayVar(&files, "key", nil, "public key that signs checkpoints, PEM; default that of checkpoint.key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withJournal(func(cmd *cobra.Command, c *config, r *journal.Reader) error {
 		keys, n, err := c.checkpointKeys(files)
@@ -48,7 +48,7 @@ a checkpoint that was kept elsewhere, or compare the printed head with one that 
 		var kept []byte
 		if elsewhere != "" {
 			if n == 0 {
-				return configError{errors.New("--checkpoint needs a key: name the terminal's public key with --key, or set identity.key")}
+				return configError{errors.New("--checkpoint needs a key: name the terminal's public key with --key, or set checkpoint.key")}
 			}
 			if kept, err = readFile(elsewhere); err != nil {
 				return cli.UsageError("--checkpoint: " + err.Error())
@@ -127,7 +127,7 @@ func checkpointError(err error) error {
 	case errors.Is(err, journal.ErrPruned):
 		return fmt.Errorf("%w: the journal is whole, and the checkpoint is too old to say more", err)
 	case errors.Is(err, sign1.ErrUnknownKey):
-		return refusedError{fmt.Errorf("%w: was identity.key replaced? Name the public keys of before and of now with --key", err)}
+		return refusedError{fmt.Errorf("%w: was checkpoint.key replaced? Name the public keys of before and of now with --key", err)}
 	case errors.Is(err, journal.ErrOtherJournal), errors.Is(err, sign1.ErrMalformed), errors.Is(err, sign1.ErrRole), errors.Is(err, sign1.ErrSignature):
 		return refusedError{err}
 	}
@@ -164,7 +164,7 @@ func (v verified) print(w io.Writer) error {
 		fmt.Fprintf(w, "before them %d were deleted by retention, the last ones on %s\n", v.Pruned, localTime(*v.PrunedAt))
 	}
 	if v.Keys == 0 {
-		fmt.Fprintln(w, "checkpoints are not checked: there is no identity.key and no --key")
+		fmt.Fprintln(w, "checkpoints are not checked: there is no checkpoint.key and no --key")
 	} else {
 		fmt.Fprintf(w, "%d checkpoints, every one signed; they vouch for the events up to %d\n", v.Checkpoints, v.Signed)
 	}

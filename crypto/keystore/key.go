@@ -3,6 +3,13 @@ package keystore
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"io"
@@ -133,6 +140,50 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 	}
 	return <-got, nil
 }
+
+// Prove has the key sign fresh random bytes, and verifies the signature with its
+// public half.
+func (k *Key) Prove() error {
+	message := make([]byte, 32)
+	rand.Read(message)
+	digest, hash := message, crypto.Hash(0)
+	switch public := k.Public().(type) {
+	case *ecdsa.PublicKey:
+		if public.Curve == elliptic.P384() {
+			hash = crypto.SHA384
+			d := sha512.Sum384(message)
+			digest = d[:]
+			break
+		}
+		hash = crypto.SHA256
+	case *rsa.PublicKey:
+		hash = crypto.SHA256
+	}
+	if hash == crypto.SHA256 {
+		d := sha256.Sum256(message)
+		digest = d[:]
+	}
+	signature, err := k.Sign(rand.Reader, digest, hash)
+	if err != nil {
+		return err
+	}
+	ok := false
+	switch public := k.Public().(type) {
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPKCS1v15(public, hash, digest, signature) == nil
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(public, digest, signature)
+	case ed25519.PublicKey:
+		ok = ed25519.Verify(public, digest, signature)
+	}
+	if !ok {
+		return k.wrap("checking a signature of", errWrongSignature)
+	}
+	return nil
+}
+
+// errWrongSignature says that private and public half are no pair.
+var errWrongSignature = errors.New("the signature does not verify with the public half")
 
 // errSlow says that a medium took too long.
 var errSlow = fmt.Errorf("%w: no answer in time", ErrAbsent)

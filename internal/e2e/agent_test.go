@@ -88,12 +88,14 @@ func (a *agent) begin(stdout io.Reader) {
 	}()
 	t.Cleanup(func() {
 		if !a.ended {
+			a.process()
 			a.end(syscall.SIGKILL)
 		}
 		if t.Failed() {
 			t.Logf("what the agent said:\n%s", a.stderr)
 		}
 		keepsSecrets(t, a.site, a.stderr.String())
+		keepsKeys(t, a.site, []byte(a.stderr.String()))
 	})
 }
 
@@ -102,7 +104,8 @@ func (a *agent) begin(stdout io.Reader) {
 func start(t *testing.T, s site, r *readers) *agent {
 	t.Helper()
 	a := launch(t, s, r.daemon.Env())
-	a.says(`in force`)
+	a.says(`"msg":"list in force"`)
+	a.process()
 	time.Sleep(settled)
 	return a
 }
@@ -114,7 +117,7 @@ var members = []string{
 	"method", "reason", "stages", "terminal_signatures", "verdict",
 }
 
-var stages = []string{"auth", "decide", "detect", "journal", "read", "resolve", "select", "sign", "verify"}
+var stages = []string{"auth", "decide", "detect", "journal", "key", "read", "resolve", "select", "sign", "verify"}
 
 // parse reads one line of the event stream, and holds it to its form.
 func parse(t *testing.T, s site, line []byte) (e terminal.Event, ok bool) {

@@ -70,7 +70,7 @@ func TestConfigurationErrorsNameTheKey(t *testing.T) {
 		{`"scope.key"`, `"absent.key"`, "scope_key.file: open "},
 		{`"scope.key"`, `"ca.pem"`, "scope_key.file ca.pem: "},
 		{"wrap.key;", "absent.key;", "scope_key.wrapper: "},
-		{"wrapper = \"sealed:", "wrapper = \"tpm:", "scope_key.wrapper: key URI: unknown scheme"},
+		{"wrapper = \"sealed:", "wrapper = \"kms:", "scope_key.wrapper: key URI: unknown scheme"},
 		{`"terminal.cvc"`, `"absent.cvc"`, "external_auth.certificates: open "},
 		{`"terminal.cvc"`, `"ca.pem"`, "external_auth.certificates: ca.pem: "},
 		{"[anchors]", "[card]\nprofile = \"absent.toml\"\n\n[anchors]", "card.profile: open "},

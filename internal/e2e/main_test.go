@@ -135,7 +135,9 @@ func install(t testing.TB, dir string) site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return site{filepath.Dir(config), config}
+	s := site{filepath.Dir(config), config}
+	t.Cleanup(func() { writesNoKeys(t, s) })
+	return s
 }
 
 // ready is a terminal with its list in force.
@@ -179,6 +181,8 @@ func (s site) run(t testing.TB, args ...string) (stdout, stderr string, code int
 		t.Fatal(err)
 	}
 	keepsSecrets(t, s, errs.String())
+	keepsKeys(t, s, out.Bytes())
+	keepsKeys(t, s, errs.Bytes())
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 

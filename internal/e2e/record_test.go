@@ -165,7 +165,7 @@ func TestRecordIsCountedExportedAndSigned(t *testing.T) {
 	if v := reads[verified](t, s, "journal", "verify", "--key", s.path("checkpoint.pub.pem")); v.Keys != 1 || v.Checkpoints < 3 {
 		t.Errorf("%+v", v)
 	}
-	if _, stderr, code = s.run(t, "journal", "verify", "--key", s.path("list.pub.pem")); code != 4 || !strings.Contains(stderr, "was identity.key replaced? Name the public keys of before and of now with --key") {
+	if _, stderr, code = s.run(t, "journal", "verify", "--key", s.path("list.pub.pem")); code != 4 || !strings.Contains(stderr, "was checkpoint.key replaced? Name the public keys of before and of now with --key") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	if _, stderr, code = s.run(t, "journal", "verify", "--checkpoint", s.path("ca.pem")); code != 4 || !strings.Contains(stderr, "malformed") {
@@ -201,7 +201,7 @@ func TestCheckpointNeedsAKey(t *testing.T) {
 	}
 	without, _, _ := strings.Cut(string(config), "[identity]")
 	s.write(t, "config.toml", []byte(without))
-	if _, stderr, code := s.run(t, "journal", "checkpoint", "--out", s.path("x.cose")); code != 3 || !strings.Contains(stderr, "identity.key is missing") {
+	if _, stderr, code := s.run(t, "journal", "checkpoint", "--out", s.path("x.cose")); code != 3 || !strings.Contains(stderr, "checkpoint.key is missing") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	a = launch(t, s)
@@ -211,16 +211,16 @@ func TestCheckpointNeedsAKey(t *testing.T) {
 	}
 	// The agent does not know of a key that the configuration has since.
 	s.write(t, "config.toml", config)
-	if _, stderr, code := s.run(t, "journal", "checkpoint", "--out", s.path("x.cose")); code != 4 || !strings.Contains(stderr, "set identity.key and restart it") {
+	if _, stderr, code := s.run(t, "journal", "checkpoint", "--out", s.path("x.cose")); code != 4 || !strings.Contains(stderr, "set checkpoint.key and restart it") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	if left, _ := filepath.Glob(s.path(".draft-*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
 	a.stop()
-	s.edit(t, "identity.key;", "absent.key;")
+	s.edit(t, "checkpoint.key;", "absent.key;")
 	b := launch(t, s)
-	if code := b.wait(); code != 3 || !strings.Contains(b.stderr.String(), "identity.key") {
+	if code := b.wait(); code != 3 || !strings.Contains(b.stderr.String(), "checkpoint.key") {
 		t.Errorf("exit code %d: %s", code, b.stderr)
 	}
 }

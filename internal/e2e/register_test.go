@@ -393,7 +393,7 @@ func TestRegistrationNamesWhatIsNotConfigured(t *testing.T) {
 		code  int
 	}{
 		{"no identity key", [][2]string{{"[identity]\nkey = ", "# "}}, nil, false, "identity.key is missing: name the key with which this terminal signs", 3},
-		{"key for another purpose", [][2]string{{"identity.key;", "external-auth.key;"}}, nil, false, `identity.key: opening identity key`, 3},
+		{"key for another purpose", [][2]string{{"identity.key;", "external-auth.key;"}}, nil, false, `external_auth.key and identity.key are one key: each purpose has a key of its own`, 3},
 		{"no card-surface authorities", [][2]string{{`surface_keys = "surface-keys.json"`, ""}, {"first_use = true", ""}}, nil, true, "anchors.surface_keys is missing, and this card has a key of its own to verify", 3},
 		{"no anchors", [][2]string{{`["ca.pem"]`, "[]"}}, nil, true, "no trust anchor is configured", 4},
 		{"ticket of two lines", nil, []string{"--ticket", "T\n1"}, false, "the ticket has a character that cannot be printed", 2},

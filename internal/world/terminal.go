@@ -131,8 +131,8 @@ certificates = ["intermediate.cvc", "terminal.cvc"]
 [identity]
 key = %q
 
-[journal]
-checkpoint_key = %q
+[checkpoint]
+key = %q
 `
 
 // A Site is the state of a terminal in process: a real list store and a real

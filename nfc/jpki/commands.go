@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
@@ -156,7 +157,7 @@ func (s *session) selectTerminalCA() error {
 // signature in a command each. Phones and older cards may refuse them.
 func (s *session) putCertificates() error {
 	x := &s.d.profile.ExternalAuth
-	for i, c := range s.d.terminal.certificates {
+	for i, c := range s.key.certificates {
 		for _, part := range []struct {
 			header Header
 			data   []byte
@@ -186,11 +187,18 @@ func (s *session) getChallenge() ([]byte, error) {
 	return challenge, nil
 }
 
-// authenticate answers the card's challenge with the terminal's key. This is
-// the only place where that key signs: once in a session, for a card whose
-// head was resolved.
-func (s *session) authenticate(challenge []byte) error {
-	if err := s.ctx.Err(); err != nil {
+// A signature is what the terminal's key gave, and how long its medium took.
+type signature struct {
+	bytes []byte
+	err   error
+	took  time.Duration
+}
+
+// askTerminalKey has the terminal's key sign the card's challenge, while the
+// session goes on. This is the only place where that key signs: once in a
+// session, for a card whose head was resolved.
+func (s *session) askTerminalKey(challenge []byte) error {
+	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx) // too late to be of use: sign nothing
 	}
 	x := &s.d.profile.ExternalAuth.Authenticate
@@ -202,11 +210,36 @@ func (s *session) authenticate(challenge []byte) error {
 		opts = &rsa.PSSOptions{Hash: hash, SaltLength: rsa.PSSSaltLengthEqualsHash}
 	}
 	s.evidence.TerminalSignatures++
-	signature, err := s.d.terminal.signer.Sign(s.d.rand, digest.Sum(nil), opts)
-	if err != nil {
-		return fmt.Errorf("signing the card's challenge: %w: %w", ErrTerminalKey, err)
+	// With room for one: nobody may be left to take it, when the card is gone
+	// or the time is over. The medium has a deadline of its own.
+	signed := make(chan signature, 1)
+	s.asked = signed
+	key, random := s.key.signer, s.d.rand
+	go func() {
+		began := time.Now()
+		b, err := key.Sign(random, digest.Sum(nil), opts)
+		signed <- signature{b, err, time.Since(began)}
+	}()
+	return nil
+}
+
+// terminalSignature waits for what the terminal's key was asked for.
+func (s *session) terminalSignature() ([]byte, error) {
+	select {
+	case got := <-s.asked:
+		s.evidence.Timings.Key = got.took
+		if got.err != nil {
+			return nil, fmt.Errorf("signing the card's challenge: %w: %w", ErrTerminalKey, got.err)
+		}
+		return got.bytes, nil
+	case <-s.ctx.Done():
+		return nil, fmt.Errorf("signing the card's challenge: %w: %w", ErrTerminalKey, context.Cause(s.ctx))
 	}
-	_, err = s.ch.Do(s.ctx, x.Command.command(signature, 0))
+}
+
+// authenticate gives the card the terminal's signature.
+func (s *session) authenticate(answer []byte) error {
+	_, err := s.ch.Do(s.ctx, s.d.profile.ExternalAuth.Authenticate.Command.command(answer, 0))
 	return wrap("authenticating the terminal to the card", err, ErrRefused)
 }
 

@@ -59,6 +59,7 @@ type Resolve func(head cardauth.Head) (Expected, error)
 // which way to go and what to sign.
 type Expected struct {
 	Method    Method
+	At        time.Time          // the instant of the tap: which terminal key is in force
 	Challenge cardauth.Challenge // for the card to sign
 
 	// CheckCertificate, when not nil, is given the whole certificate before
@@ -105,6 +106,11 @@ type Evidence struct {
 // Timings says how long each part of the dialogue took.
 type Timings struct {
 	Select, Read, Resolve, Auth, Sign time.Duration
+
+	// Key is how long the medium of the terminal's key took for its signature.
+	// A profile that asks for the challenge before the certificates has the
+	// medium sign while the card checks them: Key then runs beside Auth.
+	Key time.Duration
 }
 
 // A TerminalKey is what method A authenticates the terminal with.
@@ -132,6 +138,25 @@ func NewTerminalKey(signer crypto.Signer, certificates ...cardauth.CVCertificate
 	return &TerminalKey{signer: signer, certificates: certificates}, nil
 }
 
+// Lost is why the key cannot sign now, nil when it can: for a signer whose medium
+// may come and go.
+func (k *TerminalKey) Lost() error {
+	if s, ok := k.signer.(interface{ Lost() error }); ok {
+		return s.Lost()
+	}
+	return nil
+}
+
+// At implements TerminalKeys: one key, always.
+func (k *TerminalKey) At(time.Time) *TerminalKey { return k }
+
+// TerminalKeys say which key a terminal authenticates with: while one is replaced
+// by another it has two.
+type TerminalKeys interface {
+	// At is the key that is in force at an instant, never nil.
+	At(time.Time) *TerminalKey
+}
+
 // Certificates are what the terminal presents, in their order.
 func (k *TerminalKey) Certificates() []cardauth.CVCertificate { return slices.Clone(k.certificates) }
 
@@ -139,25 +164,51 @@ func (k *TerminalKey) Certificates() []cardauth.CVCertificate { return slices.Cl
 // called from several goroutines.
 type Dialogue struct {
 	profile  Profile
-	terminal *TerminalKey
+	terminal TerminalKeys // nil: none
 	rand     io.Reader
 
 	mu        sync.Mutex
 	longReads map[string]bool // slots where a READ BINARY in extended length was answered, or refused
 }
 
+// Check reports whether a terminal can authenticate with k as the profile says.
+func (p Profile) Check(k *TerminalKey) error {
+	if len(k.certificates) != p.ExternalAuth.CertificateCount {
+		return fmt.Errorf("external authentication: %d card-verifiable certificates, profile %q wants %d",
+			len(k.certificates), p.Name, p.ExternalAuth.CertificateCount)
+	}
+	return nil
+}
+
 // NewDialogue speaks as profile says. terminal may be nil: then method A is
-// not available. rand feeds PSS signatures of the terminal's key.
-func NewDialogue(profile Profile, terminal *TerminalKey, rand io.Reader) (*Dialogue, error) {
-	if terminal != nil && len(terminal.certificates) != profile.ExternalAuth.CertificateCount {
-		return nil, fmt.Errorf("external authentication: %d card-verifiable certificates, profile %q wants %d",
-			len(terminal.certificates), profile.Name, profile.ExternalAuth.CertificateCount)
+// not available. Each of its keys has to pass profile.Check; NewDialogue checks
+// the one of now. rand feeds PSS signatures of the terminal's key.
+func NewDialogue(profile Profile, terminal TerminalKeys, rand io.Reader) (*Dialogue, error) {
+	if k, ok := terminal.(*TerminalKey); ok && k == nil {
+		terminal = nil
+	}
+	if terminal != nil {
+		if err := profile.Check(terminal.At(time.Now())); err != nil {
+			return nil, err
+		}
 	}
 	return &Dialogue{profile: profile, terminal: terminal, rand: rand, longReads: make(map[string]bool)}, nil
 }
 
 // CanExternalAuth reports whether method A is available.
 func (d *Dialogue) CanExternalAuth() bool { return d.terminal != nil }
+
+// TerminalKeyLost is why method A is not available at an instant although the
+// terminal has a key: its medium is gone. It is nil without a key.
+func (d *Dialogue) TerminalKeyLost(at time.Time) error {
+	if d.terminal == nil {
+		return nil
+	}
+	if err := d.terminal.At(at).Lost(); err != nil {
+		return fmt.Errorf("%w: %w", ErrTerminalKey, err)
+	}
+	return nil
+}
 
 // CanFirstUse reports whether the card profile has first use.
 func (d *Dialogue) CanFirstUse() bool { return d.profile.FirstUse != nil }
@@ -176,6 +227,9 @@ type session struct {
 	ctx  context.Context
 	slot string
 	ch   *nfc.Channel
+
+	key   *TerminalKey     // method A
+	asked <-chan signature // what it was asked for
 
 	certificate []byte // what was read of it
 	shortReads  bool   // this card, or its reader, refused a long one
@@ -237,9 +291,14 @@ func (s *session) externalAuth(want Expected) error {
 	if s.d.terminal == nil {
 		return errors.New("external authentication: this terminal has no key")
 	}
+	if s.key = s.d.terminal.At(want.At); s.key.Lost() != nil {
+		return fmt.Errorf("%w: %w", ErrTerminalKey, s.key.Lost()) // before the card waits for it
+	}
+	if err := s.d.profile.Check(s.key); err != nil {
+		return fmt.Errorf("%w: %w", ErrTerminalKey, err)
+	}
 	x := &s.d.profile.ExternalAuth
 	t := &s.evidence.Timings
-	var challenge []byte
 	for _, step := range x.Order {
 		var err error
 		switch step {
@@ -248,9 +307,15 @@ func (s *session) externalAuth(want Expected) error {
 		case StepCertificates:
 			err = timed(&t.Auth, s.putCertificates)
 		case StepChallenge:
-			err = timed(&t.Auth, func() (err error) { challenge, err = s.getChallenge(); return err })
+			var challenge []byte
+			if err = timed(&t.Auth, func() (err error) { challenge, err = s.getChallenge(); return err }); err == nil {
+				err = s.askTerminalKey(challenge)
+			}
 		case StepAuthenticate:
-			err = timed(&t.Auth, func() error { return s.authenticate(challenge) })
+			var answer []byte
+			if answer, err = s.terminalSignature(); err == nil {
+				err = timed(&t.Auth, func() error { return s.authenticate(answer) })
+			}
 		case StepSign:
 			err = timed(&t.Sign, func() error { return s.sign(x.Sign, want.Challenge) })
 		}

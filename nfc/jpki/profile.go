@@ -159,6 +159,16 @@ func DefaultProfile() Profile {
 	return p
 }
 
+// ChallengeFirst is a profile that asks for the card's challenge before it presents
+// the certificates: while the card checks them, the medium of the terminal's key
+// signs. A card has to keep a challenge only until the next command (ISO/IEC
+// 7816-4:2020 §11.5.3), so this is for cards that are known to keep it longer.
+func ChallengeFirst(p Profile) Profile {
+	p.Name += "-challenge-first"
+	p.ExternalAuth.Order = []Step{StepTerminalCA, StepChallenge, StepCertificates, StepAuthenticate, StepSign}
+	return p
+}
+
 // ParseProfile reads a profile from TOML, strictly: an unknown key, a missing
 // value and a step out of order are errors that name their place.
 func ParseProfile(text []byte) (Profile, error) {

@@ -13,7 +13,7 @@ func (s *server) checkpoint(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if s.Checkpoint == nil {
-		return nil, &Problem{kind: noIdentity, Detail: "the agent has no key to sign with: set identity.key and restart it"}
+		return nil, &Problem{kind: noCheckpointKey, Detail: "the agent has no key to sign with: set checkpoint.key and restart it"}
 	}
 	msg, err := s.Checkpoint(r.Context())
 	return Signed{msg}, err

@@ -89,7 +89,7 @@ func TestBirthDateIsNeverAnswered(t *testing.T) {
 func TestCheckpointIsSignedForWhoeverAsks(t *testing.T) {
 	r := newRig(t, nil)
 	_, err := r.client.Checkpoint(t.Context())
-	refused(t, err, "no-identity", http.StatusConflict)
+	refused(t, err, "no-checkpoint-key", http.StatusConflict)
 	r = newRig(t, func(p *Parts) {
 		p.Checkpoint = func(context.Context) ([]byte, error) { return []byte{0xD2, 0x00, 0xFF}, r.fails }
 	})

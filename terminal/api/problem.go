@@ -54,7 +54,7 @@ var (
 	wrongShift       = kind{"shift", http.StatusConflict, "the shift is not theirs"}
 	notForThat       = kind{"mode", http.StatusConflict, "the terminal is not for that"}
 	noToken          = kind{"token", http.StatusConflict, "there is no such token"}
-	noIdentity       = kind{"no-identity", http.StatusConflict, "no identity key is configured"}
+	noCheckpointKey  = kind{"no-checkpoint-key", http.StatusConflict, "no checkpoint key is configured"}
 	busy             = kind{"busy", http.StatusServiceUnavailable, "the gate serves somebody"}
 	fault            = kind{"fault", http.StatusServiceUnavailable, "the gate could not do it"}
 )
