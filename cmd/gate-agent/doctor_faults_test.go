@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -140,7 +141,7 @@ func inMemory(t *testing.T, b bench, s *site) {
 	if err := os.WriteFile(source, []byte(b.read(t, "key-source")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, uri := range []*string{&s.c.ScopeKey.Wrapper, &s.c.ExternalAuth.Key, &s.c.Identity.Key, &s.c.Journal.CheckpointKey} {
+	for _, uri := range []*string{&s.c.ScopeKey.Wrapper, &s.c.ExternalAuth.Key, &s.c.Identity.Key, &s.c.Checkpoint.Key} {
 		*uri = strings.Replace(*uri, b.path("key-source"), source, 1)
 	}
 }
@@ -179,6 +180,33 @@ func forged(t *testing.T, b bench) {
 	b.edit(t, "state/journal.db", `"elapsed_ms":300`, `"elapsed_ms":200`)
 }
 
+// rotates has the external-authentication key replaced by one of another kind, until
+// the end of the test.
+func rotates(t *testing.T, b bench) {
+	s := b.site(t)
+	if _, err := s.c.keys.store.Generate(t.Context(), b.uri("next.key"), keystore.ExternalAuth, keystore.P256); err != nil {
+		t.Fatal(err)
+	}
+	next := rotation{Format: rotationFormat, Key: b.uri("next.key"), From: s.now}
+	for _, c := range b.TerminalCertificates {
+		next.Certificates = append(next.Certificates, c)
+	}
+	if err := s.c.writeRotation(&next); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(s.c.writeRotation(nil), os.Remove(b.path("next.key"))); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// rotatesBadly has a rotation that nobody can read.
+func rotatesBadly(t *testing.T, b bench) {
+	b.put(t, "state/rotation.toml", "nonsense")
+	t.Cleanup(func() { os.Remove(b.path("state/rotation.toml")) })
+}
+
 // moved takes a file away until the end of the test.
 func moved(name string) func(*testing.T, bench) {
 	return func(t *testing.T, b bench) {
@@ -209,12 +237,13 @@ func faults() []fault {
 			}
 			s.c.ExternalAuth.Key = b.uri("p256.key")
 		}},
+		{check: "key-kind", name: "its successor", disk: rotates},
 		{check: "key-kind", name: "no method A", site: onlyB, want: isExempt},
 		{check: "keys-apart", name: "one key for two purposes", site: func(t *testing.T, b bench, s *site) {
 			if err := s.c.keys.store.Import(t.Context(), b.uri("same.key"), keystore.Checkpoint, b.IdentityKey); err != nil {
 				t.Fatal(err)
 			}
-			s.c.Journal.CheckpointKey = b.uri("same.key")
+			s.c.Checkpoint.Key = b.uri("same.key")
 		}},
 		{check: "keys-apart", name: "not to be opened", disk: moved("checkpoint.key")},
 		{check: "not-exportable", name: "sealed", blind: true},
@@ -239,6 +268,13 @@ func faults() []fault {
 			s.c.ExternalAuth.Key = b.uri("other.key")
 		}},
 
+		{check: "certificates", name: "its successor has none", disk: rotates},
+		{check: "keys", name: "a rotation that cannot be read", disk: rotatesBadly},
+		{check: "keys-apart", name: "a rotation that cannot be read", disk: rotatesBadly},
+		{check: "key-kind", name: "a rotation that cannot be read", disk: rotatesBadly},
+		{check: "custody", name: "a rotation that cannot be read", mend: inMemory, disk: rotatesBadly},
+
+		{check: "files-closed", name: "a rotation that cannot be read", disk: rotatesBadly},
 		{check: "files-closed", name: "configuration", disk: opened("config.toml", 0o622)},
 		{check: "files-closed", name: "key", disk: opened("external-auth.key", 0o640)},
 		{check: "files-closed", name: "key source", disk: opened("key-source", 0o604)},
@@ -297,7 +333,7 @@ func faults() []fault {
 			site: change(func(c *config) { c.HolderCheck.ExternalAuth = terminal.CheckNone })},
 		{check: "holder-check", name: "one lane of two is a counter", mend: change(func(c *config) { c.Gate.Mode = terminal.Counter }),
 			site: change(func(c *config) { c.Lanes = []laneConfig{{Gate: gateConfig{Mode: terminal.Venue}}} })},
-		{check: "checkpoints", name: "no key", site: change(func(c *config) { c.Journal.CheckpointKey = "" })},
+		{check: "checkpoints", name: "no key", site: change(func(c *config) { c.Checkpoint.Key = "" })},
 		{check: "checkpoints", name: "only when asked", site: change(func(c *config) { c.Journal.Checkpoint.Duration = 0 })},
 		{check: "retention", name: "for ever", site: change(func(c *config) { c.Journal.Keep.Duration = 0 })},
 		{check: "deadline", name: "of 4 s", site: change(func(c *config) { c.Deadline.Duration = 4 * time.Second })},

@@ -31,7 +31,10 @@ func (s *site) guarded() (all []guarded, err error) {
 		}
 	}
 	all = append(all, guarded{s.file, 0o022})
-	add(0o022, s.c.ScopeKey.File, s.c.Card.Profile)
+	add(0o022, s.c.ScopeKey.File)
+	if s.c.Card.Profile != builtinChallengeFirst {
+		add(0o022, s.c.Card.Profile)
+	}
 	add(0o022, s.c.List.Keys...)
 	add(0o022, s.c.Anchors.Files...)
 	add(0o022, s.c.ExternalAuth.Certificates...)
@@ -40,7 +43,11 @@ func (s *site) guarded() (all []guarded, err error) {
 	}
 	add(0o027, s.c.Staff.File)
 	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
-	for _, k := range s.keysInUse() {
+	places, err := s.keysInUse()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range places {
 		u, err := keystore.ParseURI(k.uri)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)

@@ -67,10 +67,10 @@ func (s *site) process() (p api.Process, because *finding) {
 }
 
 // coreDumps finds out whether the kernel would write the agent's memory somewhere. The
-// limit holds for a file. To a program behind a pipe in core_pattern all is handed
-// whatever the limit is, but for 1, which is special (core(5); Debian's systemd-coredump
-// stores it also then); what always helps is a process that is not dumpable, whose files in
-// /proc are root's (proc(5)).
+// limit holds for a file (core(5)). A program behind a pipe in core_pattern is handed
+// everything whatever the limit is, and Debian's systemd-coredump then stores it; only a
+// limit of 1 byte stops the kernel there too (fs/coredump.c, do_coredump). What always
+// helps is a process that is not dumpable: its files in /proc are root's (proc(5)).
 func (s *site) coreDumps() finding {
 	p, because := s.process()
 	if because != nil {

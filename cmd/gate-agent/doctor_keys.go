@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,14 +13,22 @@ import (
 
 // Whether the keys are kept as they should be.
 
-// keysInUse are the keys of the configuration that the agent opens.
-func (s *site) keysInUse() (places []keyPlace) {
+// keysInUse are the keys that the agent opens: those of the configuration, and while
+// the external-authentication key is replaced the one that follows it.
+func (s *site) keysInUse() (places []keyPlace, err error) {
 	for _, k := range s.c.keyPlaces() {
 		if k.uri != "" && (k.purpose != keystore.ExternalAuth || s.withMethodA()) {
 			places = append(places, k)
 		}
 	}
-	return places
+	if !s.withMethodA() {
+		return places, nil
+	}
+	r, err := s.c.readRotation()
+	if err == nil && r != nil && !sameURI(r.Key, s.c.ExternalAuth.Key) {
+		places = append(places, keyPlace{"the key of " + s.c.rotationPath(), r.Key, keystore.ExternalAuth})
+	}
+	return places, err
 }
 
 func (s *site) open(k keyPlace) (err error) {
@@ -49,8 +55,7 @@ func (s *site) heldByAgent(k keyPlace, err error) error {
 }
 
 func (s *site) keys() finding {
-	var failed error
-	places := s.keysInUse()
+	places, failed := s.keysInUse()
 	for _, k := range places {
 		failed = errors.Join(failed, s.open(k))
 	}
@@ -60,40 +65,55 @@ func (s *site) keys() finding {
 	return fine("%d of %d open", len(places), len(places))
 }
 
-// terminalKey opens the external-authentication key; because is set when it is not to
-// be had.
-func (s *site) terminalKey() (key *keystore.Key, because *finding) {
-	if !s.withMethodA() {
-		f := exempt("method A is not configured: there is no external-authentication key")
-		return nil, &f
+// eachTerminalKey looks at the external-authentication key, and at the one that is to
+// follow it. The first one at which something is found is told.
+func (s *site) eachTerminalKey(look func(k keyPlace, key *keystore.Key) finding) (f finding) {
+	places, err := s.keysInUse()
+	if err != nil {
+		return unknown(err, "see docs/keys.md")
 	}
-	k := keyPlace{"external_auth.key", s.c.ExternalAuth.Key, keystore.ExternalAuth}
-	key, err := s.c.keys.signer(k.name, k.uri, k.purpose)
-	if err = s.heldByAgent(k, err); err != nil {
-		f := unknown(err, "see docs/keystore.md")
-		return nil, &f
+	f = exempt("method A is not configured: there is no external-authentication key")
+	said := ""
+	for _, k := range places {
+		if k.purpose != keystore.ExternalAuth {
+			continue
+		}
+		key, err := s.c.keys.signer(k.name, k.uri, k.purpose)
+		if err = s.heldByAgent(k, err); err != nil {
+			return unknown(err, "see docs/keystore.md")
+		}
+		if f = look(k, key); f.Result != isOK {
+			return f
+		}
+		if said != "" {
+			said += "; "
+		}
+		said += f.Evidence
+		f.Evidence = said
 	}
-	return key, nil
+	return f
 }
 
 func (s *site) keyKind() finding {
-	key, because := s.terminalKey()
-	if because != nil {
-		return *because
-	}
-	public, ok := key.Public().(*rsa.PublicKey)
-	if !ok || public.N.BitLen() != 2048 {
-		return bad("make another one (docs/key-ceremony.md)", "external_auth.key is no RSA-2048 key")
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return unknown(err, "look at the medium")
-	}
-	return fine("RSA-2048, SHA-256 of its public key %x", sha256.Sum256(der))
+	return s.eachTerminalKey(func(k keyPlace, key *keystore.Key) finding {
+		public, ok := key.Public().(*rsa.PublicKey)
+		if !ok || public.N.BitLen() != 2048 {
+			return bad("make another one (docs/key-ceremony.md)", "%s is no RSA-2048 key", k.name)
+		}
+		kcv, err := keystore.KCV(public)
+		if err != nil {
+			return unknown(err, "look at the medium")
+		}
+		return fine("RSA-2048, KCV %s", kcv)
+	})
 }
 
 func (s *site) keysApart() finding {
-	for _, k := range s.keysInUse() {
+	places, err := s.keysInUse()
+	if err != nil {
+		return unknown(err, "see docs/keys.md")
+	}
+	for _, k := range places {
 		if k.purpose == keystore.Wrap {
 			continue // a secret has no public half, and the medium keeps its purpose with it
 		}
@@ -106,35 +126,37 @@ func (s *site) keysApart() finding {
 		}
 	}
 	if err := s.c.keys.apart(); err != nil {
-		return bad("make a key for each (gate-agent key new)", "%v", err)
+		return bad("make a key for each (docs/keys.md)", "%v", err)
 	}
-	return fine("%d keys, no two are one", len(s.keysInUse()))
+	return fine("%d keys, no two are one", len(places))
 }
 
 func (s *site) notExportable() finding {
-	key, because := s.terminalKey()
-	if because != nil {
-		return *because
-	}
-	return exportable(s.ctx, key, key.URI().Scheme())
+	return s.eachTerminalKey(func(k keyPlace, key *keystore.Key) finding {
+		return exportable(s.ctx, key, k.name, key.URI().Scheme())
+	})
 }
 
-// exportable tries it. The rest of a check that took a key out is to say so.
+// exportable tries it.
 func exportable(ctx context.Context, key interface {
 	Exportable(context.Context) (bool, error)
-}, medium string) finding {
+}, name, medium string) finding {
 	switch can, err := key.Exportable(ctx); {
 	case err != nil:
 		return unknown(err, "try it with gate-agent key test")
 	case can:
-		return bad("keep the key on a medium that does not give it out (docs/keys.md)", "external_auth.key is exportable: %s: gave the private key out", medium)
+		return bad("keep the key on a medium that does not give it out (docs/keys.md)", "%s is exportable: %s: gave the private key out", name, medium)
 	}
 	return fine("%s: did not give the private key out", medium)
 }
 
 func (s *site) custody() finding {
+	places, err := s.keysInUse()
+	if err != nil {
+		return unknown(err, "see docs/keys.md")
+	}
 	var open, safe []string
-	for _, k := range s.keysInUse() {
+	for _, k := range places {
 		custody, err := keystore.CustodyOf(k.uri)
 		switch {
 		case err != nil:

@@ -109,12 +109,12 @@ func (s *site) journalWhole() finding {
 
 func (s *site) checkpoints() finding {
 	switch every := s.c.Journal.Checkpoint.Duration; {
-	case s.c.Journal.CheckpointKey == "":
-		return bad("name a key in journal.checkpoint_key (docs/journal.md)", "no checkpoints: journal.checkpoint_key names no key")
+	case s.c.Checkpoint.Key == "":
+		return bad("name a key in checkpoint.key (docs/journal.md)", "no checkpoints: checkpoint.key names no key")
 	case every == 0:
 		return bad(`set journal.checkpoint = "1h"`, "a checkpoint is signed only when somebody asks")
 	default:
-		return fine("every %v, by journal.checkpoint_key", every)
+		return fine("every %v, by checkpoint.key", every)
 	}
 }
 

@@ -51,8 +51,7 @@ func newBench(t *testing.T) bench {
 	if b.config, err = w.Install(b.dir, `["tap-use", "external-auth"]`, list); err != nil {
 		t.Fatal(err)
 	}
-	text := b.read(t, "config.toml") + "\n[staff]\nfile = \"staff.toml\"\n"
-	b.put(t, "config.toml", strings.Replace(text, "\n[journal]\n", "\n[journal]\nkeep = \"720h\"\n", 1))
+	b.put(t, "config.toml", b.read(t, "config.toml")+"\n[staff]\nfile = \"staff.toml\"\n\n[journal]\nkeep = \"720h\"\n")
 	hash, err := staff.Hash([]byte("persimmon-4"))
 	if err != nil {
 		t.Fatal(err)
@@ -278,11 +277,11 @@ func (o outside) Exportable(context.Context) (bool, error) { return o.can, o.err
 // A token that keeps its keys is not at hand for each of these answers.
 func TestKeyThatCanBeTakenOutFails(t *testing.T) {
 	for want, o := range map[result]outside{isOK: {}, isFailed: {can: true}} {
-		if f := exportable(t.Context(), o, "pkcs11"); f.Result != want {
+		if f := exportable(t.Context(), o, "external_auth.key", "pkcs11"); f.Result != want {
 			t.Errorf("%+v: %+v", o, f)
 		}
 	}
-	if f := exportable(t.Context(), outside{err: keystore.ErrAbsent}, "pkcs11"); f.Result != isFailed || !strings.HasPrefix(f.Evidence, "not checked: ") {
+	if f := exportable(t.Context(), outside{err: keystore.ErrAbsent}, "external_auth.key", "pkcs11"); f.Result != isFailed || !strings.HasPrefix(f.Evidence, "not checked: ") {
 		t.Errorf("%+v", f)
 	}
 }

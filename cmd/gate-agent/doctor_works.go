@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,15 +28,15 @@ func (s *site) configuration() finding {
 
 // certificates opens what a card is proved with.
 func (s *site) certificates() finding {
-	_, anchors, surface, err := s.c.openProof()
+	p, err := s.c.openProof()
 	if err != nil {
 		return bad("see docs/configuration.md, anchors and external_auth", "%v", err)
 	}
 	with := "method A is not configured"
-	if s.withMethodA() {
-		with = "the terminal's certificates are of its key"
+	if p.keys != nil {
+		with = "the terminal's certificates are of its key: " + strings.Join(p.keys.describe(), "; ")
 	}
-	return fine("%d CA certificates, %d card-surface authorities; %s", len(anchors.Certificates()), len(surface), with)
+	return fine("%d CA certificates, %d card-surface authorities; %s", len(p.anchors.Certificates()), len(p.surface), with)
 }
 
 func (s *site) staff() finding {

@@ -80,7 +80,6 @@ func installed(t *testing.T) (street, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.keys = newKeyring(t.Context())
 	store, err := c.openStore()
 	if err != nil {
 		t.Fatal(err)
