@@ -55,3 +55,19 @@ func CustodyOf(uri string) (Custody, error) {
 	}
 	return c, nil
 }
+
+// Files are the files that hold the key or what opens it: of a sealed key the sealed
+// file and its key source, and of every medium the pin-source. They need not exist.
+func (u URI) Files() (files []string, err error) {
+	for _, name := range []string{"path", "key-source", "pin-source"} {
+		if u.Get(name) == "" {
+			continue
+		}
+		file, err := secretPath(u.Get(name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
