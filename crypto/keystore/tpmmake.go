@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -96,6 +97,7 @@ func (m tpmMedium) importKey(ctx context.Context, u URI, _ Purpose, key crypto.S
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
+		scalar = bytes.Clone(scalar) // it is the key's own, see crypto/ecdsa
 		defer clear(scalar)
 		n := len(point) / 2
 		area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
