@@ -41,9 +41,6 @@ func newTPM(t testing.TB) *swtpm {
 	s.start(t)
 	t.Cleanup(func() {
 		s.kill(t)
-		if t.Failed() {
-			t.Log(s.log.String())
-		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}

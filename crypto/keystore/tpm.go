@@ -183,7 +183,7 @@ func (o *tpmObject) unchanged(t transport.TPM) error {
 	return err
 }
 
-// exportable looks at what the TPM promises of the key (part 1, §25), and tries
+// exportable looks at what the TPM promises of the key (part 2, §8.3), and tries
 // TPM2_Duplicate without a new parent, which would give the key out in clear.
 //
 //	fixedTPM                  it never leaves, nor does any parent of it

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -206,6 +207,72 @@ func TestTPMThatReturnsIsFoundAgain(t *testing.T) {
 	}
 	if n := len(s.tpms.conns); n != 0 {
 		t.Errorf("%d connections stay open", n)
+	}
+}
+
+func TestTPMThatHangsIsGivenUp(t *testing.T) {
+	tpm := newTPM(t)
+	var s Store
+	uri := tpm.uri("81000010")
+	if _, err := s.Generate(t.Context(), uri, List, P256); err != nil {
+		t.Fatal(err)
+	}
+	k, err := s.OpenSigner(t.Context(), uri, List)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tpm.process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := signs(k); !errors.Is(err, ErrAbsent) {
+			t.Errorf("no answer: %v", err)
+		}
+	}
+	if err := tpm.process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(k.Check(t.Context()), signs(k), k.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSchemeOfATPMKeyIsKept(t *testing.T) {
+	tpm := newTPM(t)
+	area, err := signingArea(RSA2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &area.ObjectAttributes
+	a.FixedTPM, a.FixedParent, a.SensitiveDataOrigin, a.NoDA = true, true, true, true
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048, Scheme: tpm2.TPMTRSAScheme{
+		Scheme: tpm2.TPMAlgRSASSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256}),
+	}})
+	tpm.persist(t, area, "", 0x81000010)
+	k, err := new(Store).OpenSigner(t.Context(), tpm.uri("81000010"), List)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.Sign(nil, make([]byte, 32), &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthAuto})
+	if !errors.Is(err, ErrCannot) {
+		t.Errorf("PSS: %v", err)
+	}
+	if _, err := k.Sign(nil, make([]byte, 64), crypto.SHA512); !errors.Is(err, ErrCannot) {
+		t.Errorf("SHA-512: %v", err)
+	}
+	if err := signs(k); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmulatorIsNoCustody(t *testing.T) {
+	c, err := CustodyOf(newTPM(t).uri("81000010"))
+	if err != nil || !c.DiskOpens {
+		t.Errorf("%+v, %v", c, err)
+	}
+	c, err = CustodyOf("tpm:device=/dev/null;handle=81000010")
+	if err != nil || c.DiskOpens {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

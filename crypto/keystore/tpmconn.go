@@ -100,8 +100,10 @@ type tpmConn struct {
 	broken error // wraps ErrAbsent; nil: the device answers
 }
 
-// do runs a sequence of commands when it is its turn. Once the connection is
-// broken it stays so: whoever needs it opens its key anew.
+// do runs a sequence of commands when it is its turn. A command that runs is not
+// cut short, ctx is for the waiting: the driver in the kernel has deadlines of its
+// own. Once the connection is broken it stays so: whoever needs it opens its key
+// anew.
 func (c *tpmConn) do(ctx context.Context, f func() error) error {
 	select {
 	case c.turn <- struct{}{}:
@@ -169,16 +171,16 @@ func (c *tpmConn) close() error {
 }
 
 // storageKey is the owner's storage key: the one that is kept at the handle which
-// the TCG reserves for it (TPM v2.0 Provisioning Guidance §7.5.1), or else one
-// that the TPM derives anew from the owner's seed, always the same, and that
-// stays loaded.
+// the TCG reserves for it, or else one that the TPM derives anew from the owner's
+// seed, always the same, and that stays loaded as long as the connection. Both are
+// of the template in the TCG TPM v2.0 Provisioning Guidance.
 func (c *tpmConn) storageKey() (*tpmObject, error) {
 	if c.primary != nil {
 		return c.primary, nil
 	}
 	o, err := readObject(c, srkHandle)
 	switch {
-	case err == nil && o.isSRK():
+	case err == nil && o.isStorageKey():
 		c.primary = o
 		return o, nil
 	case err != nil && !errors.Is(err, ErrNoKey):
@@ -223,8 +225,8 @@ func authSession(salt *tpmObject, auth []byte, more ...tpm2.AuthOption) tpm2.Ses
 		append([]tpm2.AuthOption{tpm2.Auth(auth), tpm2.Salted(salt.handle, salt.area)}, more...)...)
 }
 
-// Bits of AES-CFB for the parameter that is secret: the size that every TPM has
-// (TCG PC Client Platform TPM Profile §4.5).
+// tpmAES is the size of the key, in bits, that encrypts the parameter of a command
+// which is secret: the one that every TPM has.
 const tpmAES = 128
 
 func encryptIn() tpm2.AuthOption  { return tpm2.AESEncryption(tpmAES, tpm2.EncryptIn) }

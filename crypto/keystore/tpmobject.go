@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// srkHandle is where the TCG keeps the storage key of the owner, which others
-// share (TCG Registry of Reserved TPM 2.0 Handles and Localities, table 2).
+// srkHandle is where the storage key of the owner is kept, which all share (TCG
+// Registry of Reserved TPM 2.0 Handles and Localities).
 const srkHandle tpm2.TPMHandle = 0x81000001
 
 // A tpmObject is something loaded in a TPM.
@@ -53,16 +53,16 @@ func (o *tpmObject) with(s tpm2.Session) tpm2.AuthHandle {
 }
 
 // isParent reports whether objects can be made below this one: a restricted
-// decryption key (TPM 2.0 Library, part 1, §22).
+// decryption key (TPM 2.0 Library, part 2, §8.3.3).
 func (o *tpmObject) isParent() bool {
 	a := o.area.ObjectAttributes
 	return a.Restricted && a.Decrypt && !a.SignEncrypt && (o.area.Type == tpm2.TPMAlgRSA || o.area.Type == tpm2.TPMAlgECC)
 }
 
-// isSRK reports whether this is a storage key of the TCG template: one that never
-// leaves, with an empty auth value as far as its attributes tell, SHA-256 and
-// AES-128-CFB. A child must have the same two.
-func (o *tpmObject) isSRK() bool {
+// isStorageKey reports whether this is a parent that never leaves the TPM, usable
+// without a policy, of the TCG's template for the owner's storage key: SHA-256 and
+// AES-128-CFB, which a parent below it must have as well.
+func (o *tpmObject) isStorageKey() bool {
 	a := o.area.ObjectAttributes
 	if !o.isParent() || !a.FixedTPM || !a.FixedParent || !a.UserWithAuth || o.area.NameAlg != tpm2.TPMAlgSHA256 {
 		return false

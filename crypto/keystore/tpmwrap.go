@@ -54,7 +54,7 @@ func (m tpmMedium) openWrapper(ctx context.Context, u URI, pins *pinSource) (Wra
 // wrapper checks that the object is a wrapping secret: a storage key of the form
 // that generateWrapper makes.
 func (o *tpmObject) wrapper() error {
-	if !o.isSRK() || o.handle == srkHandle {
+	if !o.isStorageKey() || o.handle == srkHandle {
 		return fmt.Errorf("%w: handle %08X holds a %s, want a storage key of ours", ErrWrongKeyType, uint32(o.handle), o.kind())
 	}
 	return nil
