@@ -76,7 +76,7 @@ func (s *swtpm) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	s.process, s.ended = cmd.Process, ended
-	for range 500 {
+	for range 2000 {
 		if c, err := linuxudstpm.Open(s.device()); err == nil {
 			if _, err := (tpm2.GetRandom{BytesRequested: 1}).Execute(c); err == nil {
 				return

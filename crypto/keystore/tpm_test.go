@@ -151,7 +151,7 @@ func TestTPMObjectThatIsNoSigningKeyIsNamed(t *testing.T) {
 			})
 		}), "an attestation key, p-256"},
 	} {
-		h := tpm2.TPMHandle(0x81000020 + i)
+		h := 0x81000020 + tpm2.TPMHandle(i)
 		tpm.persist(t, tc.area, "", h)
 		_, err := new(Store).OpenSigner(t.Context(), tpm.uri(fmt.Sprintf("%08x", uint32(h))), List)
 		if !errors.Is(err, ErrWrongKeyType) || !strings.Contains(err.Error(), strings.TrimPrefix(strings.TrimPrefix(tc.want, "a "), "an ")) {
@@ -332,7 +332,7 @@ func TestTPMKeyThatCanLeaveIsExportable(t *testing.T) {
 		{"policy of nobody", nil, false},
 	} {
 		area.AuthPolicy.Buffer = tc.policy
-		h := tpm2.TPMHandle(0x81000020 + i)
+		h := 0x81000020 + tpm2.TPMHandle(i)
 		tpm.persist(t, area, "", h)
 		var s Store
 		k, err := s.OpenSigner(t.Context(), tpm.uri(fmt.Sprintf("%08x", uint32(h))), List)

@@ -16,7 +16,7 @@ import (
 const (
 	tpmWrapVersion = 2
 	tpmWrapLabel   = "gate-agent wrapped secret v2\x00"
-	maxPrivate     = 512 // bytes of the private half of sealed data; 126 have been seen
+	maxPrivate     = 512 // bytes of the private half of sealed data; swtpm makes 158
 )
 
 // A tpmWrapper seals each secret under a key of its own, which the storage key of
