@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"strings"
 )
@@ -51,6 +52,11 @@ func CustodyOf(uri string) (Custody, error) {
 	case "scard":
 		c.Text = "scard: in the card; a copied disk does not open it"
 	case "tpm":
+		if fi, err := os.Stat(u.Get("device")); err == nil && fi.Mode()&os.ModeSocket != 0 {
+			c.DiskOpens = true
+			c.Text = "tpm: an emulator, which keeps its state in files; a copied disk opens it if they are on it"
+			break
+		}
 		c.Text = "tpm: in this machine's TPM; a copied disk does not open it, this machine does"
 	}
 	return c, nil
