@@ -58,7 +58,7 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 		"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport](),
 		"status": reflect.TypeFor[api.Status](), "override": reflect.TypeFor[api.Decision](), "explain": reflect.TypeFor[explanation](),
 		"journal verify": reflect.TypeFor[verified](), "journal checkpoint": reflect.TypeFor[checkpoint](), "journal occupancy": reflect.TypeFor[occupancy](),
-		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](),
+		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](), "doctor": reflect.TypeFor[diagnosis](),
 		"key generate": reflect.TypeFor[keyReport](), "key list": reflect.TypeFor[configuredKey](), "key test": reflect.TypeFor[testReport](),
 		"key request": reflect.TypeFor[requestReport](), "key ceremony": reflect.TypeFor[ceremonyReport](),
 	} {
@@ -74,6 +74,10 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 			}
 			for i := range typ.NumField() {
 				field := typ.Field(i)
+				if field.Anonymous {
+					walk(field.Type)
+					continue
+				}
 				if !field.IsExported() {
 					continue
 				}

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"strings"
 )
@@ -55,7 +56,28 @@ func CustodyOf(uri string) (Custody, error) {
 	case "scard":
 		c.Text = "scard: in the card; a copied disk does not open it"
 	case "tpm":
+		if fi, err := os.Stat(u.Get("device")); err == nil && fi.Mode()&os.ModeSocket != 0 {
+			c.DiskOpens = true
+			c.Text = "tpm: an emulator, which keeps its state in files; a copied disk opens it if they are on it"
+			break
+		}
 		c.Text = "tpm: in this machine's TPM; a copied disk does not open it, this machine does"
 	}
 	return c, nil
+}
+
+// Files are the files that hold the key or what opens it: of a sealed key the sealed
+// file and its key source, and of every medium the pin-source. They need not exist.
+func (u URI) Files() (files []string, err error) {
+	for _, name := range []string{"path", "key-source", "pin-source"} {
+		if u.Get(name) == "" {
+			continue
+		}
+		file, err := secretPath(u.Get(name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }

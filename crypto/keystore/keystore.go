@@ -81,6 +81,8 @@ type Store struct {
 	// never for a program that starts by itself: started again and again it
 	// would lock the token.
 	RetryPIN bool
+
+	tpms tpmDevices
 }
 
 // A Card is a powered card that holds a key. Release removes power from it.
@@ -145,12 +147,14 @@ type Entry struct {
 }
 
 // Close lets go what several keys share. The keys are closed before.
-func (s *Store) Close() error { return nil }
+func (s *Store) Close() error { return s.tpms.close() }
 
 func (s *Store) medium(u URI) medium {
 	switch u.scheme {
 	case "sealed":
 		return sealedMedium{}
+	case "tpm":
+		return tpmMedium{&s.tpms}
 	}
 	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
 }

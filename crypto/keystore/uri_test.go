@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -98,4 +99,21 @@ func FuzzParseURI(f *testing.F) {
 			t.Fatalf("%q became %q: %v", s, u, err)
 		}
 	})
+}
+
+func TestURINamesItsFiles(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/gate-agent.service")
+	for uri, want := range map[string][]string{
+		"sealed:path=/k.pem;key-source=file:/seal":                         {"/k.pem", "/seal"},
+		"pkcs11:module-path=/m.so;token=t;id=01?pin-source=credential:pin": {"/run/credentials/gate-agent.service/pin"},
+		"tpm:device=/dev/tpmrm0;handle=81000010":                           nil,
+	} {
+		u, err := ParseURI(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files, err := u.Files(); err != nil || !slices.Equal(files, want) {
+			t.Errorf("%s: %q, %v, want %q", uri, files, err, want)
+		}
+	}
 }

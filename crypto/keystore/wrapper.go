@@ -38,11 +38,8 @@ func (sealedMedium) openWrapper(_ context.Context, u URI, _ *pinSource) (Wrapper
 }
 
 func (w aeadWrapper) Wrap(secret []byte, label string) ([]byte, error) {
-	if err := checkLabel(label); err != nil {
+	if err := checkSecret(secret, label); err != nil {
 		return nil, fmt.Errorf("wrapping a secret: %w", err)
-	}
-	if len(secret) < 1 || len(secret) > maxSecret {
-		return nil, fmt.Errorf("wrapping a secret: it has %d bytes, want 1 to %d", len(secret), maxSecret)
 	}
 	head := 1 + w.aead.NonceSize()
 	blob := make([]byte, head, head+len(secret)+w.aead.Overhead())
@@ -70,6 +67,13 @@ func (aeadWrapper) Close() error { return nil }
 
 // Format, as for Key: fmt would look into the cipher otherwise.
 func (w aeadWrapper) Format(f fmt.State, _ rune) { io.WriteString(f, "keystore: wrapping secret") }
+
+func checkSecret(secret []byte, label string) error {
+	if len(secret) < 1 || len(secret) > maxSecret {
+		return fmt.Errorf("it has %d bytes, want 1 to %d", len(secret), maxSecret)
+	}
+	return checkLabel(label)
+}
 
 func checkLabel(label string) error {
 	if len(label) < 1 || len(label) > 255 {

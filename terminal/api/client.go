@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Client asks the agent at a socket.
@@ -33,6 +35,34 @@ func NewClient(path string) *Client {
 			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) },
 		},
 	}}
+}
+
+// A Process is one that answers at a socket.
+type Process struct{ PID, UID int }
+
+// Process tells who answers: the kernel has noted it when the socket was made
+// (unix(7), SO_PEERCRED). PID is 0 when it is out of sight, in a container of its own.
+func (c *Client) Process(ctx context.Context) (p Process, err error) {
+	if err := CheckPath(c.path); err != nil {
+		return p, err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return p, c.unanswered(err)
+	}
+	defer conn.Close() // nothing was written
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return p, err
+	}
+	var peer *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || failed != nil {
+		return p, fmt.Errorf("asking who answers at %s: %w", c.path, errors.Join(err, failed))
+	}
+	return Process{int(peer.Pid), int(peer.Uid)}, nil
 }
 
 // Status asks how the agent is.
@@ -110,13 +140,8 @@ func (c *Client) ask(ctx context.Context, method, path string, body, into any) e
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := c.http.Do(r)
-	switch {
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: nobody answers at %s: start it with gate-agent run, or see whether it fails (journalctl -u gate-agent)", ErrNotRunning, c.path)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("asking the agent at %s: %w: run this as the owner of the state folder", c.path, err)
-	case err != nil:
-		return fmt.Errorf("asking the agent at %s: %w", c.path, err)
+	if err != nil {
+		return c.unanswered(err)
 	}
 	defer answer.Body.Close() // only read
 	limited := io.LimitReader(answer.Body, 1<<20)
@@ -134,4 +159,15 @@ func (c *Client) ask(ctx context.Context, method, path string, body, into any) e
 		return fmt.Errorf("reading what the agent at %s answered: %w", c.path, err)
 	}
 	return nil
+}
+
+// unanswered says why nobody answered.
+func (c *Client) unanswered(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nobody answers at %s: start it with gate-agent run, or see whether it fails (journalctl -u gate-agent)", ErrNotRunning, c.path)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("asking the agent at %s: %w: run this as the owner of the state folder", c.path, err)
+	}
+	return fmt.Errorf("asking the agent at %s: %w", c.path, err)
 }

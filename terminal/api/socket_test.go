@@ -32,6 +32,17 @@ func TestSocketIsForItsOwnerAlone(t *testing.T) {
 	}
 }
 
+// The kernel says who made the socket, whatever the agent would say.
+func TestProcessAtTheSocketIsNamed(t *testing.T) {
+	r := newRig(t, nil)
+	if p, err := r.client.Process(t.Context()); err != nil || p != (Process{os.Getpid(), os.Geteuid()}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := NewClient(filepath.Join(shortDir(t), SocketName)).Process(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTwoAgentsAtOneSocket(t *testing.T) {
 	r := newRig(t, nil)
 	l, err := Listen(r.socket)

@@ -38,6 +38,9 @@ func TestEventsCannotBeChangedByMistake(t *testing.T) {
 	if r, err := j.Verify(t.Context()); err != nil || r.Events != n {
 		t.Errorf("%d events, %v", r.Events, err)
 	}
+	if last, err := j.CheckTail(t.Context()); err != nil || last != n {
+		t.Errorf("%d events, %v", last, err)
+	}
 }
 
 func TestTamperedEventIsNamed(t *testing.T) {
@@ -85,7 +88,10 @@ func TestTamperedEventIsNamed(t *testing.T) {
 			if report.Events >= tc.first && tc.name != "one added" {
 				t.Errorf("report vouches for %d events, the first bad one is %d", report.Events, tc.first)
 			}
-			// So short a journal lies whole within the part that Open checks.
+			// So short a journal lies whole within the part that CheckTail and Open check.
+			if last, err := r.CheckTail(t.Context()); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("its newest events are taken for whole: %d, %v", last, err)
+			}
 			if j, err := Open(path, nil); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("an agent opens it: %v, %v", j, err)
 			}

@@ -114,3 +114,13 @@ func checkName(name string) error {
 
 // Len is how many people the roster names.
 func (r *Roster) Len() int { return len(r.members) }
+
+// With is how many of them have a role.
+func (r *Roster) With(role terminal.Role) (n int) {
+	for _, m := range r.members {
+		if m.Role == role {
+			n++
+		}
+	}
+	return n
+}

@@ -45,6 +45,9 @@ func roster(t *testing.T) (*Roster, *clock) {
 
 func TestIdentify(t *testing.T) {
 	r, _ := roster(t)
+	if r.With(terminal.Supervisor) != 1 || r.With(terminal.Steward) != 1 || r.With("") != 0 {
+		t.Error("the roster miscounts its roles")
+	}
 	for name, role := range map[string]terminal.Role{"kei": terminal.Steward, "森 花子": terminal.Supervisor} {
 		if who, err := r.Identify(name, passcode); err != nil || who != (terminal.Staff{Name: name, Role: role}) {
 			t.Errorf("%s: %+v, %v", name, who, err)
