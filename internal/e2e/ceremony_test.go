@@ -28,11 +28,15 @@ type hall struct {
 	transcript string
 }
 
-func newHall(t *testing.T, s site, args ...string) *hall {
+// newHall begins a ceremony of a key in the file new.key, or of the one at uri.
+func newHall(t *testing.T, s site, uri string, args ...string) *hall {
 	t.Helper()
 	h := &hall{pty: newPTY(t), site: s, key: s.path("new.key"), transcript: filepath.Join(t.TempDir(), "transcript")}
+	if uri == "" {
+		uri = h.uri()
+	}
 	h.cmd = exec.Command(filepath.Join(programs, "gate-agent"), append([]string{"key", "ceremony", "--purpose", "external-auth",
-		"--config", s.config, "--transcript", h.transcript, h.uri()}, args...)...)
+		"--config", s.config, "--transcript", h.transcript, uri}, args...)...)
 	h.cmd.Stdout = &h.stdout
 	h.control(h.cmd)
 	if err := h.cmd.Start(); err != nil {
@@ -106,7 +110,7 @@ func (h *hall) nothing() {
 func TestKeyCeremony(t *testing.T) {
 	t.Parallel()
 	s := install(t, t.TempDir())
-	h := newHall(t, s, "--json")
+	h := newHall(t, s, "", "--json")
 	h.sees("Name of the operator: ")
 	h.types("  ")
 	h.sees("A name has 1 to 64 characters.")
@@ -199,7 +203,7 @@ func TestKeyCeremony(t *testing.T) {
 // Who cannot read the check value has not seen this key made.
 func TestCeremonyWithoutTheCheckValueLeavesNoKey(t *testing.T) {
 	t.Parallel()
-	h := newHall(t, install(t, t.TempDir()))
+	h := newHall(t, install(t, t.TempDir()), "")
 	h.named("A", "B")
 	h.types(h.kcv())
 	for range ceremony.MaxTries {
@@ -223,7 +227,7 @@ func TestCeremonyThatIsBrokenOffLeavesNoKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHall(t, install(t, t.TempDir()))
+			h := newHall(t, install(t, t.TempDir()), "")
 			h.named("A", "B")
 			h.kcv()
 			h.sees("A: KCV")
@@ -254,7 +258,7 @@ func TestCeremonyReplacesNoKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHall(t, s)
+	h := newHall(t, s, "")
 	h.named("A", "B")
 	h.sees("a key is there already")
 	if code := h.end(); code != 1 {
@@ -293,7 +297,7 @@ func TestCeremonyNamesWhatIsMissing(t *testing.T) {
 			for _, e := range c.edits {
 				s.edit(t, e[0], e[1])
 			}
-			h := newHall(t, s, c.args...)
+			h := newHall(t, s, "", c.args...)
 			h.sees(c.says)
 			if code := h.end(); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
