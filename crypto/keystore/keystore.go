@@ -151,6 +151,8 @@ func (s *Store) medium(u URI) medium {
 	switch u.scheme {
 	case "sealed":
 		return sealedMedium{}
+	case "scard":
+		return scardMedium{s.Card}
 	}
 	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
 }
