@@ -121,7 +121,7 @@ func (m scardMedium) enter(ctx context.Context, u URI, app cardApplication) (*ca
 	c := &cardSession{card: card, ch: nfc.NewChannel(card), app: app, name: fmt.Sprintf("the card in reader %q", u.Get("reader"))}
 	if _, err := c.ch.Do(ctx, app.selection()); err != nil {
 		_ = c.close() // it has failed already
-		if errors.Is(err, nfc.ErrNotFound) {
+		if missing(err) {
 			return nil, fmt.Errorf("%w: the card has no application %s: %w", ErrNoKey, u.Get("aid"), err)
 		}
 		return nil, gone(fmt.Errorf("selecting the application: %w", err))
@@ -150,7 +150,7 @@ func (m scardMedium) open(ctx context.Context, u URI, _ Purpose, pins *pinSource
 func (c *cardSession) find(ctx context.Context) error {
 	if cmd := c.app.presence(c.key); cmd.INS != 0 {
 		_, err := c.ch.Do(ctx, cmd)
-		if errors.Is(err, nfc.ErrNotFound) {
+		if missing(err) {
 			return fmt.Errorf("%w: key %02X: %w", ErrNoKey, c.key.ref, err)
 		}
 		if err != nil {
@@ -215,6 +215,9 @@ func (c *cardSession) sign(ctx context.Context, digest []byte, opts crypto.Signe
 	answer, err := c.ch.Do(ctx, cmd)
 	if errors.Is(err, nfc.ErrSecurityStatus) {
 		return nil, fmt.Errorf("%w: it was reset, or the PIN does not open key %02X: %w", ErrAbsent, c.key.ref, err)
+	}
+	if missing(err) {
+		return nil, fmt.Errorf("%w: key %02X: %w", ErrNoKey, c.key.ref, err)
 	}
 	if err != nil {
 		return nil, gone(fmt.Errorf("signing: %w", err))
@@ -306,6 +309,13 @@ func (m scardMedium) list(ctx context.Context, u URI, _ *pinSource) (entries []E
 		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// missing reports whether a card says that it has not what a command names: a
+// file, or what the standard calls referenced data.
+func missing(err error) bool {
+	status, ok := errors.AsType[*nfc.StatusError](err)
+	return ok && (status.SW == nfc.SWNotFound || status.SW == 0x6A88)
 }
 
 // gone makes ErrAbsent of every error in which the card has not answered: the

@@ -255,6 +255,8 @@ func TestCardThatReturnsIsOpenedAnew(t *testing.T) {
 func TestCardMayBePulledAtAnyCommand(t *testing.T) {
 	for _, c := range []struct{ image, aid, key, pin string }{
 		{"good.json", jpki, "1A", "ABC123"},
+		{"piv.json", piv, "9A", "123456"},
+		{"piv.json", piv, "9C", "123456"},
 	} {
 		b := newBench(t, c.image, c.aid, c.key, c.pin)
 		img := cardImage(t, c.image)
@@ -310,6 +312,8 @@ func TestCardSeesAWrongPINOnce(t *testing.T) {
 	}{
 		{"good.json", jpki, "17", "4321", "1234", 3},
 		{"good.json", jpki, "1A", "CBA321", "ABC123", 5},
+		{"piv.json", piv, "9A", "654321", "123456", 3},
+		{"piv.json", piv, "9C", "654321", "123456", 3},
 	} {
 		t.Run(c.image+" "+c.key, func(t *testing.T) {
 			b := newBench(t, c.image, c.aid, c.key, c.wrong)
@@ -390,6 +394,8 @@ func TestWhatCannotBeAPINIsNotSent(t *testing.T) {
 		{"good.json", jpki, "17", "ABC123"},
 		{"good.json", jpki, "1A", "12345678901234567"},
 		{"good.json", jpki, "1A", "ABC12"},
+		{"piv.json", piv, "9A", "12345"},
+		{"piv.json", piv, "9A", "123456789"},
 	} {
 		b := newBench(t, c.image, c.aid, c.key, c.pin)
 		if err := b.key(t).Check(t.Context()); !errors.Is(err, ErrKeySource) || strings.Contains(err.Error(), c.pin) {
@@ -413,6 +419,8 @@ func TestCardWithoutTheKeySaysSo(t *testing.T) {
 		{"next-generation.json", jpki, "17", "1234", ErrWrongKeyType},
 		{"emv.json", jpki, "17", "1234", ErrNoKey},
 		{"good.json", piv, "9A", "123456", ErrNoKey},
+		{"piv.json", piv, "9B", "123456", ErrNoKey},
+		{"piv.json", jpki, "17", "1234", ErrNoKey},
 		{"good.json", "D3921000310001010402", "17", "1234", ErrCannot},
 	} {
 		b := newBench(t, c.image, c.aid, c.key, c.pin)
@@ -481,6 +489,10 @@ func TestKeysOfACardAreListedWithoutItsPIN(t *testing.T) {
 		{"sim.json", jpki, []string{"17 user authentication rsa-2048 true"}},
 		{"juki.json", jpki, []string{"1A digital signature behind its PIN false"}},
 		{"next-generation.json", jpki, []string{"17 user authentication p-384 true"}},
+		{"piv.json", piv, []string{
+			"9A PIV authentication rsa-2048 true", "9C digital signature rsa-2048 true",
+			"9D key management p-384 true", "9E card authentication p-256 true",
+		}},
 	} {
 		b := newBench(t, c.image, c.aid, "17", "")
 		entries, err := b.store.List(t.Context(), fmt.Sprintf("scard:reader=SAM;aid=%s?pin-source=%s", c.aid, b.pin))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"errors"
 	"fmt"
 
 	"github.com/gate-agent/gate-agent/nfc"
@@ -45,7 +44,7 @@ func (jpkiApplication) certificate(ctx context.Context, ch *nfc.Channel, k cardK
 		}
 		data, err := ch.Do(ctx, cmd)
 		switch {
-		case errors.Is(err, nfc.ErrNotFound):
+		case missing(err):
 			return nil, fmt.Errorf("%w: no certificate: %w", ErrNoKey, err)
 		case err != nil:
 			return nil, err

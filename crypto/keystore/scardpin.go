@@ -62,7 +62,7 @@ func (c *cardSession) pinState(ctx context.Context) (pinState, error) {
 		return pinState{}, &PINError{Medium: c.name, Locked: true}
 	case status.SW == 0x6300: // no limit (card-facts §3)
 		return pinState{}, nil
-	case errors.Is(err, nfc.ErrNotFound), status.SW == 0x6A88:
+	case missing(err):
 		return pinState{}, fmt.Errorf("%w: key %02X has no PIN here: %w", ErrNoKey, c.key.ref, err)
 	}
 	left, known := status.TriesLeft()
@@ -87,8 +87,8 @@ func (c *cardSession) unlock(ctx context.Context) error {
 		return nil
 	}
 	notSent := &PINError{Medium: c.name, NotSent: true, Left: state.left, Known: state.known}
-	missing := state.known && state.left < c.key.pin.full
-	if missing && (state.left == 1 || !c.pins.mayTry()) {
+	spent := state.known && state.left < c.key.pin.full
+	if spent && (state.left == 1 || !c.pins.mayTry()) {
 		return notSent
 	}
 	pin, err := c.pins.read(c.name)
@@ -110,7 +110,7 @@ func (c *cardSession) unlock(ctx context.Context) error {
 		return nil
 	}
 	status, answered := errors.AsType[*nfc.StatusError](err)
-	if answered || missing {
+	if answered || spent {
 		// Without an answer nobody knows what the card has counted. Then it is
 		// asked before the next time; but a person has allowed one try.
 		c.pins.called(pin)

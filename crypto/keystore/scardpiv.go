@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"errors"
 	"fmt"
 
 	"github.com/gate-agent/gate-agent/nfc"
@@ -51,7 +50,7 @@ func getData(tag ...byte) nfc.Command {
 
 func (pivApplication) certificate(ctx context.Context, ch *nfc.Channel, k cardKey) ([]byte, error) {
 	object, err := ch.Do(ctx, getData(byte(k.file>>16), byte(k.file>>8), byte(k.file)))
-	if errors.Is(err, nfc.ErrNotFound) {
+	if missing(err) {
 		return nil, fmt.Errorf("%w: no certificate: %w", ErrNoKey, err)
 	}
 	if err != nil {
