@@ -200,8 +200,13 @@ func (c *cardSession) Public() crypto.PublicKey { return c.public }
 // of an RSA signature with CRT gives its key away to whoever sees it (Boneh,
 // DeMillo and Lipton, 1997).
 func (c *cardSession) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if n := opts.HashFunc(); n == 0 || n.Size() != len(digest) {
-		return nil, fmt.Errorf("%w: %v of %d bytes", ErrCannot, n, len(digest))
+	switch hash := opts.HashFunc(); hash {
+	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
+		if len(digest) != hash.Size() {
+			return nil, fmt.Errorf("%w: sign a digest of %v of %d bytes", ErrCannot, hash, len(digest))
+		}
+	default:
+		return nil, fmt.Errorf("%w: sign a digest of %v", ErrCannot, hash)
 	}
 	cmd, err := c.app.signing(c.key, c.public, digest, opts)
 	if err != nil {
