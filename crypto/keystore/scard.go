@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -146,7 +147,8 @@ func (m scardMedium) open(ctx context.Context, u URI, _ Purpose, pins *pinSource
 	return c, nil
 }
 
-// find unlocks the key and reads its public half.
+// find reads the public half and unlocks the key. A card that shows another key
+// than is looked for gets no PIN: it may be a person's, with tries to lose.
 func (c *cardSession) find(ctx context.Context) error {
 	if cmd := c.app.presence(c.key); cmd.INS != 0 {
 		_, err := c.ch.Do(ctx, cmd)
@@ -157,18 +159,27 @@ func (c *cardSession) find(ctx context.Context) error {
 			return gone(fmt.Errorf("looking for key %02X: %w", c.key.ref, err))
 		}
 	}
+	public, err := c.readPublic(ctx, c.key)
+	behind := errors.Is(err, nfc.ErrSecurityStatus)
+	if err != nil && !behind {
+		return gone(err)
+	}
+	if public != nil && c.pins.key != nil && !equal(c.pins.key, public) {
+		return ErrWrongKey
+	}
 	if err := c.unlock(ctx); err != nil {
 		return err
 	}
-	public, err := c.readPublic(ctx, c.key)
-	if err != nil {
-		return gone(err)
+	if behind {
+		if public, err = c.readPublic(ctx, c.key); err != nil {
+			return gone(err)
+		}
 	}
 	if _, err := TypeOf(public); err != nil {
 		return err
 	}
 	// Better now than at the first tap.
-	if _, err := c.app.signing(c.key, public, make([]byte, 32), crypto.SHA256); err != nil {
+	if _, err := c.app.signing(c.key, public, make([]byte, sha256.Size), crypto.SHA256); err != nil {
 		return err
 	}
 	c.public = public

@@ -244,10 +244,14 @@ func TestCardThatReturnsIsOpenedAnew(t *testing.T) {
 	}
 	b.pull()
 	b.put(t, cardImage(t, "expired.json"))
+	before := b.verified
 	for range 2 {
-		if err := k.Check(t.Context()); err == nil {
-			t.Error("another card is taken for this one")
+		if err := k.Check(t.Context()); !errors.Is(err, ErrWrongKey) {
+			t.Errorf("another card: %v", err)
 		}
+	}
+	if b.verified != before {
+		t.Error("another card was sent the PIN")
 	}
 }
 
