@@ -81,6 +81,8 @@ type Store struct {
 	// never for a program that starts by itself: started again and again it
 	// would lock the token.
 	RetryPIN bool
+
+	modules p11Modules
 }
 
 // A Card is a powered card that holds a key. Release removes power from it.
@@ -144,13 +146,16 @@ type Entry struct {
 	Public  crypto.PublicKey // nil: not to be had without the PIN, or not at all
 }
 
-// Close lets go what several keys share. The keys are closed before.
-func (s *Store) Close() error { return nil }
+// Close lets go what several keys share: the PKCS #11 modules. The keys are closed
+// before.
+func (s *Store) Close() error { return s.modules.close() }
 
 func (s *Store) medium(u URI) medium {
 	switch u.scheme {
 	case "sealed":
 		return sealedMedium{}
+	case "pkcs11":
+		return pkcs11Medium{&s.modules}
 	}
 	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
 }
