@@ -37,7 +37,7 @@ type Key struct {
 	purpose Purpose
 	open    func(context.Context) (session, error)
 
-	turn chan struct{} // holds one token while the medium is used
+	turn turn // taken while the medium is used
 
 	mu     sync.Mutex
 	public crypto.PublicKey // nil until it is known
@@ -67,7 +67,7 @@ func (s *Store) Signer(uri string, p Purpose) (*Key, error) {
 		return nil, fmt.Errorf("opening signing key %s: purpose %q: %w", u, p, ErrWrongPurpose)
 	}
 	pins := s.pins(u)
-	k := &Key{uri: u, purpose: p, turn: make(chan struct{}, 1), why: errNotOpen}
+	k := &Key{uri: u, purpose: p, turn: make(turn, 1), why: errNotOpen}
 	k.open = func(ctx context.Context) (session, error) {
 		pins.key = k.Public()
 		return s.medium(u).open(ctx, u, p, pins)
@@ -112,7 +112,7 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 	ctx, cancel := context.WithTimeoutCause(context.Background(), signTimeout, errSlow)
 	defer cancel()
 	got := make(chan []byte, 1)
-	err = k.use(ctx, func(ctx context.Context) error {
+	err = k.turn.use(ctx, func(ctx context.Context) error {
 		if k.session == nil {
 			return k.Lost()
 		}
@@ -140,12 +140,9 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 // Prove has the key sign fresh random bytes, and verifies the signature with its
 // public half.
 func (k *Key) Prove() error {
-	if why := k.Lost(); why != nil {
-		return k.wrap("signing with", why)
-	}
-	message := make([]byte, 32)
-	rand.Read(message)
-	message = append([]byte("gate-agent/key-test/v1\x00"), message...)
+	message := []byte("gate-agent key proof v1\x00")
+	message = append(message, make([]byte, 32)...)
+	rand.Read(message[len(message)-32:])
 	signature, err := SignMessage(k, message)
 	if err != nil {
 		return err
@@ -165,7 +162,7 @@ var errSlow = fmt.Errorf("%w: no answer in time", ErrAbsent)
 func (k *Key) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	err := k.use(ctx, func(ctx context.Context) error {
+	err := k.turn.use(ctx, func(ctx context.Context) error {
 		if k.closed {
 			return ErrClosed
 		}
@@ -227,7 +224,7 @@ func (k *Key) Exportable(ctx context.Context) (exportable bool, err error) {
 	got := make(chan bool, 1)
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	err = k.use(ctx, func(ctx context.Context) error {
+	err = k.turn.use(ctx, func(ctx context.Context) error {
 		if k.session == nil {
 			return k.Lost()
 		}
@@ -241,33 +238,11 @@ func (k *Key) Exportable(ctx context.Context) (exportable bool, err error) {
 	return <-got, nil
 }
 
-// use runs f when it is its turn. When ctx ends first, use returns, and f goes on:
-// until it has come back nobody else has the medium.
-func (k *Key) use(ctx context.Context, f func(context.Context) error) error {
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := f(ctx)
-		<-k.turn
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // Close lets the medium go. It waits 3 s for what is under way.
 func (k *Key) Close() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), signTimeout, errSlow)
 	defer cancel()
-	err := k.use(ctx, func(context.Context) error {
+	err := k.turn.use(ctx, func(context.Context) error {
 		var err error
 		if k.session != nil {
 			err = k.session.close()

@@ -82,7 +82,8 @@ type Store struct {
 	// would lock the token.
 	RetryPIN bool
 
-	tpms tpmDevices
+	modules p11Modules
+	tpms    tpmDevices
 }
 
 // A Card is a powered card that holds a key. Release removes power from it.
@@ -146,17 +147,20 @@ type Entry struct {
 	Public  crypto.PublicKey // nil: not to be had without the PIN, or not at all
 }
 
-// Close lets go what several keys share. The keys are closed before.
-func (s *Store) Close() error { return s.tpms.close() }
+// Close lets go what several keys share: PKCS #11 modules and connections to TPMs.
+// The keys are closed before.
+func (s *Store) Close() error { return errors.Join(s.modules.close(), s.tpms.close()) }
 
 func (s *Store) medium(u URI) medium {
 	switch u.scheme {
 	case "sealed":
 		return sealedMedium{}
-	case "tpm":
-		return tpmMedium{&s.tpms}
+	case "pkcs11":
+		return pkcs11Medium{&s.modules}
 	case "scard":
 		return scardMedium{s.Card}
+	case "tpm":
+		return tpmMedium{&s.tpms}
 	}
 	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
 }

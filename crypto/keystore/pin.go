@@ -16,8 +16,8 @@ type pinSource struct {
 	path  string
 	retry bool // Store.RetryPIN
 
-	// key is the public half of what the PIN is for, nil when that is not known:
-	// no medium that shows another one gets the PIN.
+	// key is the public half that the medium must hold, nil when it is not known:
+	// a medium that shows another one before its PIN is not sent any.
 	key crypto.PublicKey
 
 	wrong   [sha256.Size]byte // of the PIN that was called wrong

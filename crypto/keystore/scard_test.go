@@ -222,7 +222,7 @@ func TestKeysOfJPKICardsSign(t *testing.T) {
 	}
 }
 
-func TestCardThatReturnsIsOpenedAnew(t *testing.T) {
+func TestCardInAReaderThatReturnsIsOpenedAnew(t *testing.T) {
 	b := newBench(t, "good.json", jpki, "17", "1234")
 	k := b.open(t)
 	img := cardImage(t, "good.json")

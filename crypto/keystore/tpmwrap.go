@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	tpmWrapVersion = 2
-	tpmWrapLabel   = "gate-agent wrapped secret v2\x00"
+	tpmWrapVersion = 3
+	tpmWrapLabel   = "gate-agent wrapped secret v3\x00"
 	maxPrivate     = 512 // bytes of the private half of sealed data; swtpm makes 158
 )
 
@@ -74,7 +74,7 @@ func sealedArea() tpm2.TPMTPublic {
 // A tpmBlob is a wrapped secret. Lengths are of two bytes, the higher one first.
 //
 //	blob = 02 ‖ len ‖ public ‖ len ‖ private ‖ nonce (24) ‖ ciphertext ‖ tag (16)
-//	associated data = "gate-agent wrapped secret v2" ‖ 00 ‖ label
+//	associated data = "gate-agent wrapped secret v3" ‖ 00 ‖ label
 //
 // public is a TPMT_PUBLIC and private the content of a TPM2B_PRIVATE of sealed data
 // (TPM 2.0 Library, part 2, §12.2.4 and §12.3.7) that holds the 32-byte key of the

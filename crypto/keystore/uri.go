@@ -54,7 +54,7 @@ func attributes(scheme string) (_ []attribute, example string) {
 	case "pkcs11":
 		return []attribute{
 			{name: "module-path", required: true},
-			{name: "token"}, {name: "serial"},
+			{name: "token"}, {name: "serial"}, {name: "slot-description"},
 			{name: "id", key: true, check: isHex(1, 64)}, {name: "object", key: true},
 			{name: "pin-source", query: true},
 		}, "pkcs11:module-path=FILE;token=LABEL;object=LABEL?pin-source=FILE"

@@ -94,6 +94,14 @@ var rules = []rule{
 		why:    "one package verifies COSE: its list of algorithms and roles cannot be gone around",
 	},
 
+	{
+		who:    []string{"./..."},
+		except: []string{"./crypto/keystore"},
+		direct: []string{"github.com/miekg/pkcs11"},
+		tests:  true,
+		why:    "one package speaks PKCS #11: which PIN may be sent again, and the bounds of calls that can block for ever, are there",
+	},
+
 	// registration
 	{
 		who:    []string{"./registration"},
@@ -216,6 +224,6 @@ var rules = []rule{
 	{
 		who:    []string{"./..."},
 		direct: []string{"unsafe", "plugin", "C"},
-		why:    "cgo stays in the two dependencies that need it (scard, go-sqlite3)",
+		why:    "cgo stays in the three dependencies that need it (scard, go-sqlite3, pkcs11)",
 	},
 }
