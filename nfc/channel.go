@@ -35,11 +35,24 @@ func NewChannel(t Transmitter) *Channel { return &Channel{t: t} }
 // Stats gives the counts so far.
 func (c *Channel) Stats() Stats { return c.stats }
 
+// claChain is the bit of the class byte that says that more of the command
+// follows (ISO/IEC 7816-4:2020 §5.4.1).
+const claChain = 0x10
+
 // Do sends cmd and returns the response data of a 9000. Any other outcome is
 // an error: *StatusError, ErrRemoved, ErrMalformed, or what the Transmitter
 // said. The data is at most cmd.Ne bytes long, so a card that never stops
 // answering 61xx cannot fill the memory.
 func (c *Channel) Do(ctx context.Context, cmd Command) ([]byte, error) {
+	for cmd.Chained && len(cmd.Data) > maxShortNc {
+		part := Command{CLA: cmd.CLA | claChain, INS: cmd.INS, P1: cmd.P1, P2: cmd.P2, Data: cmd.Data[:maxShortNc]}
+		if _, sw, err := c.exchange(ctx, part); err != nil {
+			return nil, err
+		} else if sw != SWSuccess {
+			return nil, &StatusError{INS: cmd.INS, SW: sw}
+		}
+		cmd.Data = cmd.Data[maxShortNc:]
+	}
 	data, sw, err := c.exchange(ctx, cmd)
 	if err != nil {
 		return nil, err

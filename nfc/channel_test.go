@@ -47,6 +47,10 @@ func TestResponsesAreMadeWhole(t *testing.T) {
 			nfc.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte{1, 2, 3, 4, 0xFF}}},
 		{"GET RESPONSE keeps no proprietary class", "> 802A0000010000\n< 6101\n> 00C0000001\n< 019000", "01",
 			nfc.Command{CLA: 0x80, INS: 0x2A, Data: []byte{0}, Ne: 256}},
+		{"short lengths, a long answer", "> 00CB3FFF00\n< " + strings.Repeat("AA", 256) + "6102\n> 00C0000002\n< 01029000",
+			strings.Repeat("AA", 256) + "0102", nfc.Command{INS: 0xCB, P1: 0x3F, P2: 0xFF, Ne: 512, Chained: true}},
+		{"short lengths, long data", "> 1087079AFF" + strings.Repeat("AA", 255) + "\n< 9000\n> 0087079A01AA00\n< 019000",
+			"01", nfc.Command{INS: 0x87, P1: 0x07, P2: 0x9A, Data: bytes.Repeat([]byte{0xAA}, 256), Ne: 512, Chained: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			data, _, err := run(t, c.session, c.cmd)
@@ -57,6 +61,17 @@ func TestResponsesAreMadeWhole(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestChainEndsWithTheFirstRefusal(t *testing.T) {
+	cmd := nfc.Command{INS: 0x87, Data: bytes.Repeat([]byte{0xAA}, 600), Ne: 256, Chained: true}
+	_, stats, err := run(t, "> 10870000FF"+strings.Repeat("AA", 255)+"\n< 6884\n", cmd)
+	if status, ok := errors.AsType[*nfc.StatusError](err); !ok || status.SW != 0x6884 || stats.Commands != 1 {
+		t.Errorf("%v after %d commands", err, stats.Commands)
+	}
+	if _, err := cmd.Append(nil); err == nil {
+		t.Error("600 bytes went into one command of short length")
 	}
 }
 

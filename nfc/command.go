@@ -25,14 +25,19 @@ type Command struct {
 	Ne int
 
 	// Extended asks for extended length fields where short ones would do.
-	// Longer data or a greater Ne is sent extended anyway.
+	// Longer data or a greater Ne is sent extended anyway, unless it is Chained.
 	Extended bool
+
+	// Chained keeps to short length fields: a Channel sends longer data in a
+	// chain of commands, and gets a longer answer by 61xx and GET RESPONSE
+	// (ISO/IEC 7816-4:2020 §5.3.3, §5.3.4). It goes before Extended.
+	Chained bool
 }
 
 // IsExtended reports whether the command is sent with extended length fields.
 // A command without data and without Ne has no length field to extend.
 func (c Command) IsExtended() bool {
-	if len(c.Data) == 0 && c.Ne == 0 {
+	if c.Chained || len(c.Data) == 0 && c.Ne == 0 {
 		return false
 	}
 	return c.Extended || len(c.Data) > maxShortNc || c.Ne > maxShortNe
@@ -49,6 +54,9 @@ func (c Command) Append(dst []byte) ([]byte, error) {
 	if c.Ne < 0 || c.Ne > maxExtendedNe {
 		return nil, fmt.Errorf("command INS %02X: Ne of %d, at most %d", c.INS, c.Ne, maxExtendedNe)
 	}
+	if c.Chained && nc > maxShortNc {
+		return nil, fmt.Errorf("command INS %02X: data of %d bytes for one command of a chain, at most %d", c.INS, nc, maxShortNc)
+	}
 	dst = append(dst, c.CLA, c.INS, c.P1, c.P2)
 	if !c.IsExtended() {
 		if nc > 0 {
@@ -56,7 +64,7 @@ func (c Command) Append(dst []byte) ([]byte, error) {
 			dst = append(dst, c.Data...)
 		}
 		if c.Ne > 0 {
-			dst = append(dst, byte(c.Ne)) // 256 is written 00
+			dst = append(dst, byte(min(c.Ne, maxShortNe))) // 256 is written 00
 		}
 		return dst, nil
 	}

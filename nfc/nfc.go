@@ -4,8 +4,9 @@
 // It promises that what a caller sees of a card is already whole: response
 // data chained with 61xx is joined, a wrong Le (6Cxx) is corrected, the 6F00
 // that some cards give to the very first command is repeated, and every other
-// status word than 9000 is an error that can be tested. It knows no
-// application, no reader and no policy.
+// status word than 9000 is an error that can be tested. Long commands go in a
+// chain where a caller wants that. It knows no application, no reader and no
+// policy.
 //
 // Specifications: ISO/IEC 7816-3:2006 §12.1 (command-response pairs, cases 1 to 4),
 // ISO/IEC 7816-4:2020 §5.1 to §5.6.

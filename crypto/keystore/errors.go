@@ -75,6 +75,8 @@ func (e *PINError) Error() string {
 	switch {
 	case e.Locked:
 		return fmt.Sprintf("%s is locked: no try is left for its PIN. Unlock it with the tool of whoever issued it", e.Medium)
+	case e.NotSent && e.Known && e.Left == 1:
+		return fmt.Sprintf("%s has one try left for its PIN, which nobody spends here: the PIN was not sent. Give it all its tries again with the tool of whoever issued it", e.Medium)
 	case e.NotSent:
 		return fmt.Sprintf("%s has seen a wrong PIN%s: the PIN was not sent, so that no further try is lost. Correct the pin-source, then try it once with gate-agent key test --retry-pin", e.Medium, left)
 	}

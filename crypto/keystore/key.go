@@ -67,10 +67,12 @@ func (s *Store) Signer(uri string, p Purpose) (*Key, error) {
 		return nil, fmt.Errorf("opening signing key %s: purpose %q: %w", u, p, ErrWrongPurpose)
 	}
 	pins := s.pins(u)
-	return &Key{
-		uri: u, purpose: p, turn: make(chan struct{}, 1), why: errNotOpen,
-		open: func(ctx context.Context) (session, error) { return s.medium(u).open(ctx, u, p, pins) },
-	}, nil
+	k := &Key{uri: u, purpose: p, turn: make(chan struct{}, 1), why: errNotOpen}
+	k.open = func(ctx context.Context) (session, error) {
+		pins.key = k.Public()
+		return s.medium(u).open(ctx, u, p, pins)
+	}
+	return k, nil
 }
 
 // Expect says which key the medium must hold, where that is known from elsewhere,

@@ -11,7 +11,7 @@
 //
 //	sealed:path=/var/lib/gate-agent/ea.pem;key-source=/run/credentials/gate-agent/seal
 //	pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=gate-1;object=external-auth?pin-source=/run/credentials/gate-agent/pin
-//	scard:reader=SAM 00 00;aid=D392F000260100000001;key=17?pin-source=/run/credentials/gate-agent/pin
+//	scard:reader=SAM%2000%2000;aid=D392F000260100000001;key=17?pin-source=/run/credentials/gate-agent/pin
 //	tpm:device=/dev/tpmrm0;handle=81000010
 //
 // docs/keystore.md describes them, docs/keys.md compares them. What a medium
@@ -155,6 +155,8 @@ func (s *Store) medium(u URI) medium {
 		return sealedMedium{}
 	case "tpm":
 		return tpmMedium{&s.tpms}
+	case "scard":
+		return scardMedium{s.Card}
 	}
 	panic("keystore: scheme " + u.scheme) // ParseURI has checked it
 }

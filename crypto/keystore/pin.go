@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -14,6 +15,10 @@ import (
 type pinSource struct {
 	path  string
 	retry bool // Store.RetryPIN
+
+	// key is the public half of what the PIN is for, nil when that is not known:
+	// no medium that shows another one gets the PIN.
+	key crypto.PublicKey
 
 	wrong   [sha256.Size]byte // of the PIN that was called wrong
 	refused bool              // there was one

@@ -59,15 +59,6 @@ func guess(t *testing.T, tpm *swtpm, times int) {
 	}
 }
 
-func pinError(t *testing.T, err error) *PINError {
-	t.Helper()
-	e, ok := errors.AsType[*PINError](err)
-	if !ok {
-		t.Fatalf("%v, want a *PINError", err)
-	}
-	return e
-}
-
 func TestWrongAuthValueIsSentToATPMOnce(t *testing.T) {
 	tpm := newTPM(t)
 	uri, file := keyWithPIN(t, tpm, "right")

@@ -20,9 +20,9 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-const image = "../../testdata/cards/good.json" // PIN 1234
+const cards = "../../testdata/cards"
 
-// A bench is a private pcscd with our virtual card in its first slot, and a
+// A bench is a private pcscd with a virtual card in its first slot, and a
 // place for the files that programs exchange.
 type bench struct {
 	t   *testing.T
@@ -31,7 +31,7 @@ type bench struct {
 	img *vcard.Image
 }
 
-func newBench(t *testing.T, conf string) *bench {
+func newBench(t *testing.T, image, conf string) *bench {
 	for _, program := range []struct{ name, pkg string }{
 		{"opensc-tool", "opensc"}, {"pkcs15-tool", "opensc"}, {"pkcs11-tool", "opensc"}, {"openssl", "openssl"},
 	} {
@@ -55,7 +55,7 @@ func newBench(t *testing.T, conf string) *bench {
 		}
 	})
 
-	b, err := os.ReadFile(image)
+	b, err := os.ReadFile(filepath.Join(cards, image))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestOpenSCUsesOurCard(t *testing.T) {
 		"default probing": "app default { }\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, conf)
+			b := newBench(t, "good.json", conf) // PIN 1234
 			if out := b.waited("opensc-tool", "--name"); !strings.Contains(strings.ToLower(out), "jpki") {
 				t.Fatalf("card is taken for %q", out)
 			}

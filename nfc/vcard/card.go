@@ -65,7 +65,9 @@ type session struct {
 	app  *application
 	rest result // waits for GET RESPONSE
 	dfState
-	work time.Duration // modelled work of the command that runs
+	chain        chain         // PIV: the parts of a command so far
+	justVerified bool          // PIV: by the command before
+	work         time.Duration // modelled work of the command that runs
 }
 
 // dfState is what SELECT DF ends too.
@@ -80,6 +82,7 @@ type application struct {
 	aid         []byte
 	efs         []*ef
 	internalKey *PrivateKey
+	piv         bool
 	root        *cvKey          // from EF 0016; nil: no terminal authentication
 	status      map[FileID]bool // PINs verified, and 0016 for an authenticated terminal
 }
@@ -113,6 +116,7 @@ func New(img *Image, opt Options) (*Card, error) {
 		app := &application{
 			aid:         bytes.Clone(a.AID),
 			internalKey: a.InternalKey,
+			piv:         isPIV(a.AID),
 			status:      make(map[FileID]bool),
 		}
 		for _, f := range a.Files {
@@ -154,13 +158,18 @@ func (c *Card) PowerOff() {
 }
 
 // Reset is a warm reset. The security status survives it (card-facts §3, the
-// session trap). It powers an unpowered card up.
+// session trap), save in a PIV application. It powers an unpowered card up.
 func (c *Card) Reset() {
 	if c.power != poweredOn {
 		c.PowerOn()
 		return
 	}
 	c.session = session{}
+	for _, app := range c.apps {
+		if app.piv {
+			clear(app.status)
+		}
+	}
 }
 
 // ATR returns the answer to reset.
@@ -216,6 +225,10 @@ func (c *Card) execute(capdu []byte) result {
 	if len(r.data) == 0 {
 		return r
 	}
+	if len(r.data) > cmd.ne && c.app != nil && c.app.piv && cmd.ne > 0 {
+		c.rest = result{r.data[cmd.ne:], r.sw} // a PIV card has long answers, and most readers short lengths
+		return result{r.data[:cmd.ne], c.moreData()}
+	}
 	if len(r.data) > cmd.ne {
 		return only(swWrongLe | statusWord(min(len(r.data), 256)&0xFF))
 	}
@@ -233,6 +246,9 @@ func (c *Card) execute(capdu []byte) result {
 // dispatch finds the command of card-facts §3. What is not there answers 6D00,
 // whatever its class: software that probes for other cards asks for a clean no.
 func (c *Card) dispatch(cmd command) result {
+	if c.app != nil && c.app.piv && cmd.ins != 0xA4 {
+		return c.piv(cmd)
+	}
 	switch uint16(cmd.cla)<<8 | uint16(cmd.ins) {
 	case 0x00A4:
 		return c.selectFile(cmd)

@@ -7,6 +7,9 @@
 // signature commands, and the two PIN-less methods. What no public source tells
 // is modelled, and each such choice is named beside the code that makes it.
 //
+// A card may also have the PIV application (NIST SP 800-73-4), as the card has that
+// holds a terminal's own key.
+//
 // A card is personalised from an [Image]; package perso makes images, of other
 // cards and media too, which have other applications or none. The card
 // parses commands with code of its own, so that a mistake of the reader side

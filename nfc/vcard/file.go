@@ -14,12 +14,15 @@ func (c *Card) selectFile(cmd command) result {
 	}
 	var fci []byte
 	switch cmd.p1 {
-	case 0x04: // by DF name, in full
+	case 0x04: // by DF name, in full, save that of a PIV application
 		app := c.findApplication(cmd.data)
 		if app == nil {
 			return only(swNotFound)
 		}
 		c.app, c.dfState = app, dfState{}
+		if app.piv && wantFCI && cmd.ne > 0 {
+			return result{propertyTemplate(app.aid), swOK}
+		}
 		fci = append([]byte{0x84, byte(len(app.aid))}, app.aid...)
 	case 0x02: // EF under the current DF
 		if len(cmd.data) != 2 {
@@ -104,7 +107,7 @@ func (c *Card) selectShort(p byte) statusWord {
 
 func (c *Card) findApplication(aid []byte) *application {
 	for _, app := range c.apps {
-		if bytes.Equal(app.aid, aid) {
+		if bytes.Equal(app.aid, aid) || app.piv && isPIV(aid) && bytes.HasPrefix(app.aid, aid) {
 			return app
 		}
 	}

@@ -61,7 +61,7 @@ type Image struct {
 
 // Application is one DF with its EFs.
 type Application struct {
-	AID   Hex    `json:"aid"` // DF name, 5 to 16 bytes
+	AID   Hex    `json:"aid"` // DF name, 5 to 16 bytes; A000000308… is PIV, whose identifiers piv.go has
 	Files []File `json:"files"`
 	PINs  []PIN  `json:"pins"`
 	Keys  []Key  `json:"keys"`

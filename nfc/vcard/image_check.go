@@ -1,6 +1,7 @@
 package vcard
 
 import (
+	"crypto/elliptic"
 	"fmt"
 	"slices"
 )
@@ -98,11 +99,15 @@ func (a *Application) check() error {
 			}
 		}
 	}
+	curves := []elliptic.Curve{elliptic.P384()}
+	if isPIV(a.AID) {
+		curves = append(curves, elliptic.P256())
+	}
 	for i, k := range a.Keys {
 		if err := add(k.ID); err != nil {
 			return fmt.Errorf("keys[%d].%w", i, err)
 		}
-		if err := k.Private.check(); err != nil {
+		if err := k.Private.check(curves...); err != nil {
 			return fmt.Errorf("keys[%d].private: %w", i, err)
 		}
 		if err := known(k.Use); err != nil {
@@ -110,7 +115,7 @@ func (a *Application) check() error {
 		}
 	}
 	if a.InternalKey != nil {
-		if err := a.InternalKey.check(); err != nil {
+		if err := a.InternalKey.check(elliptic.P384()); err != nil {
 			return fmt.Errorf("internal_key: %w", err)
 		}
 	}

@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // PrivateKey is a key that a card signs with, base64 of PKCS #8 DER in JSON:
 // RSA-2048, as every card of card-facts has it, or ECDSA on P-384, which is
-// announced for the next generation (card-facts §7).
+// announced for the next generation (card-facts §7), or on P-256 in a PIV
+// application.
 type PrivateKey struct{ crypto.Signer }
 
 func (k *PrivateKey) MarshalJSON() ([]byte, error) {
@@ -84,8 +86,8 @@ func (k *PrivateKey) public() crypto.PublicKey {
 	return k.Public()
 }
 
-// check refuses a key that no card has.
-func (k *PrivateKey) check() error {
+// check refuses a key that no card has. Curves are those of the application.
+func (k *PrivateKey) check(curves ...elliptic.Curve) error {
 	if key := k.RSA(); key != nil {
 		if bits := key.N.BitLen(); bits != 2048 { // and a response must fit Le = 256
 			return fmt.Errorf("RSA key of %d bits, want 2048", bits)
@@ -93,8 +95,8 @@ func (k *PrivateKey) check() error {
 		return nil
 	}
 	if key := k.ECDSA(); key != nil {
-		if key.Curve != elliptic.P384() {
-			return fmt.Errorf("ECDSA key on %s, want P-384", key.Params().Name)
+		if !slices.Contains(curves, key.Curve) {
+			return fmt.Errorf("ECDSA key on %s, want P-384, or P-256 in a PIV application", key.Params().Name)
 		}
 		return nil
 	}

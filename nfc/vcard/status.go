@@ -11,6 +11,7 @@ const (
 	swLength            statusWord = 0x6700
 	swFileStructure     statusWord = 0x6981
 	swSecurityStatus    statusWord = 0x6982
+	swMethodBlocked     statusWord = 0x6983
 	swBlocked           statusWord = 0x6984
 	swConditions        statusWord = 0x6985
 	swNoCurrentEF       statusWord = 0x6986

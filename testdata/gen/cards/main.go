@@ -6,6 +6,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -126,12 +127,24 @@ func run() error {
 			return err
 		}
 	}
-	return nil
+	return pivCard("piv.json", perso.PIVOptions{NotBefore: good.NotBefore, NotAfter: good.NotAfter})
+}
+
+// pivCard makes and writes a PIV card, with the keys that its file holds already.
+func pivCard(name string, opt perso.PIVOptions) error {
+	opt.Keys = map[vcard.FileID]crypto.Signer{}
+	_, err := image(name, perso.CardOptions{}, func(perso.CardOptions) (*vcard.Image, error) { return perso.PIV(opt) }, func(old *vcard.Image) {
+		for _, k := range old.Applications[0].Keys {
+			opt.Keys[k.ID] = k.Private.Signer
+		}
+	})
+	return err
 }
 
 // image makes and writes one image with the keys that its file holds already;
-// without a file, perso makes them.
-func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions) (*vcard.Image, error)) (*vcard.Image, error) {
+// without a file, perso makes them. kept gets the image of that file, for keys of
+// other applications.
+func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions) (*vcard.Image, error), kept ...func(*vcard.Image)) (*vcard.Image, error) {
 	path := filepath.Join(dir, name)
 	old, err := os.ReadFile(path)
 	switch {
@@ -139,6 +152,9 @@ func image(name string, opt perso.CardOptions, makeImage func(perso.CardOptions)
 		img, err := vcard.ParseImage(old)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		for _, keep := range kept {
+			keep(img)
 		}
 		if jpki := img.Application(vcard.AIDJPKI()); jpki != nil {
 			for _, k := range jpki.Keys {
