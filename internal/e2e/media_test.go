@@ -46,7 +46,19 @@ type keyCard struct {
 }
 
 // lies puts the key card into its slot.
-func (k *keyCard) lies(r *readers) { k.card = r.insert(k.img, how{slot: keySlot}) }
+func (k *keyCard) lies(r *readers) {
+	r.t.Helper()
+	seen := func() int {
+		return strings.Count(r.daemon.Log(), "Card inserted into "+r.daemon.SlotName(keySlot))
+	}
+	before := seen()
+	k.card = r.insert(k.img, how{slot: keySlot})
+	for deadline := time.Now().Add(patience); seen() == before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("pcscd does not see the card with the key")
+		}
+	}
+}
 
 func (k *keyCard) away(_ *testing.T, _ site, r *readers) (back func()) {
 	k.card.remove()

@@ -15,7 +15,7 @@ func TestOpenSCUsesOurPIVCard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, "piv.json", conf) // PIN 123456
-			if out := b.waited("opensc-tool", "--name"); !strings.Contains(out, "Personal Identity Verification") {
+			if out := b.name(); !strings.Contains(out, "Personal Identity Verification") {
 				t.Fatalf("card is taken for %q", out)
 			}
 			t.Run("certificates", func(t *testing.T) { b.t = t; pivCertificates(b) })
