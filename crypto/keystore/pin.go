@@ -1,13 +1,8 @@
 package keystore
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 )
 
 // A pinSource is the file that the PIN of a medium comes from: a PIN is in no
@@ -52,42 +47,3 @@ func (p *pinSource) mayTry() bool { return p.retry && !p.refused }
 
 // called remembers that the medium called pin wrong.
 func (p *pinSource) called(pin []byte) { p.wrong, p.refused = sha256.Sum256(pin), true }
-
-// readSecret reads a secret from a file that is closed to others: up to most
-// bytes, of which one trailing newline does not count. "credential:NAME" is the
-// file of that name in the folder that systemd gives a service (systemd.exec(5),
-// "Credentials"); "file:" before a path is RFC 7512's way to write one.
-func readSecret(what, path string, most int64) ([]byte, error) {
-	file, err := secretPath(path)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := readPrivate(what, file, most+1, ErrKeySource)
-	if err != nil {
-		return nil, err
-	}
-	secret = bytes.TrimSuffix(secret, []byte("\n"))
-	switch {
-	case len(secret) == 0:
-		return nil, fmt.Errorf("%w: %s is empty", ErrKeySource, path)
-	case int64(len(secret)) > most:
-		clear(secret)
-		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrKeySource, path, most)
-	}
-	return secret, nil
-}
-
-// secretPath is the file that a key-source or pin-source names.
-func secretPath(source string) (string, error) {
-	if name, ok := strings.CutPrefix(source, "credential:"); ok {
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		switch {
-		case dir == "":
-			return "", fmt.Errorf("%w: %s: CREDENTIALS_DIRECTORY is not set: it names the credentials of a systemd service (LoadCredential=, LoadCredentialEncrypted=)", ErrKeySource, source)
-		case name == "" || name != filepath.Base(name):
-			return "", fmt.Errorf("%w: %s: want the name of a credential, without a folder", ErrKeySource, source)
-		}
-		return filepath.Join(dir, name), nil
-	}
-	return strings.TrimPrefix(source, "file:"), nil
-}
