@@ -116,6 +116,10 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 		if k.session == nil {
 			return k.Lost()
 		}
+		opts, err := signable(k.session.Public(), digest, opts)
+		if err != nil {
+			return err
+		}
 		signature, err := k.session.sign(ctx, digest, opts)
 		if err == nil {
 			got <- signature

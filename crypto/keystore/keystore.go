@@ -125,6 +125,8 @@ type (
 // it is closed, and another one is opened.
 type session interface {
 	Public() crypto.PublicKey
+
+	// sign is asked only for what signable allows.
 	sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 
 	// alive tells whether the medium is still there with the key usable,

@@ -2,9 +2,6 @@ package keystore
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	_ "crypto/sha256" // the hashes of messageHash
 	_ "crypto/sha512"
 	"errors"
@@ -34,16 +31,7 @@ func VerifyMessage(public crypto.PublicKey, message, signature []byte) error {
 	if err != nil {
 		return err
 	}
-	ok := false
-	switch k := public.(type) {
-	case *rsa.PublicKey:
-		ok = rsa.VerifyPKCS1v15(k, hash, digestOf(hash, message), signature) == nil
-	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(k, digestOf(hash, message), signature)
-	case ed25519.PublicKey:
-		ok = ed25519.Verify(k, message, signature)
-	}
-	if !ok {
+	if !verifies(public, digestOf(hash, message), hash, signature) {
 		return ErrSignature
 	}
 	return nil

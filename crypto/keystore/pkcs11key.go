@@ -6,11 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/miekg/pkcs11"
 )
@@ -60,25 +57,16 @@ func (s *p11Session) privateKey(u URI) (*p11Key, error) {
 
 // tryOut signs something and verifies it.
 func (k *p11Key) tryOut(ctx context.Context) error {
-	digest := sha256.Sum256([]byte("gate-agent: which key is this?"))
-	message, opts := digest[:], crypto.SignerOpts(crypto.SHA256)
-	if _, ok := k.public.(ed25519.PublicKey); ok {
-		opts = crypto.Hash(0)
+	hash, err := messageHash(k.public)
+	if err != nil {
+		return err
 	}
-	signature, err := k.sign(ctx, message, opts)
+	digest := digestOf(hash, []byte("gate-agent: which key is this?"))
+	signature, err := k.sign(ctx, digest, hash)
 	if err != nil {
 		return fmt.Errorf("signing to try the key out: %w", err)
 	}
-	var ok bool
-	switch public := k.public.(type) {
-	case *rsa.PublicKey:
-		ok = rsa.VerifyPKCS1v15(public, crypto.SHA256, message, signature) == nil
-	case ed25519.PublicKey:
-		ok = ed25519.Verify(public, message, signature)
-	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(public, message, signature)
-	}
-	if !ok {
+	if !verifies(k.public, digest, hash, signature) {
 		return fmt.Errorf("%w: the public key or certificate beside the private key belongs to another one", ErrNoKey)
 	}
 	return nil
@@ -86,61 +74,27 @@ func (k *p11Key) tryOut(ctx context.Context) error {
 
 func (k *p11Key) Public() crypto.PublicKey { return k.public }
 
-// digestInfo is what stands before a hash in an RSA signature of PKCS #1 v1.5
-// (RFC 8017 §9.2, note 1). A token adds the padding alone (CKM_RSA_PKCS).
-func digestInfo(h crypto.Hash) (prefix []byte, ok bool) {
-	switch h {
-	case 0: // the caller has written it
-		return nil, true
-	case crypto.SHA256:
-		return []byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), true
-	case crypto.SHA384:
-		return []byte("\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"), true
-	case crypto.SHA512:
-		return []byte("\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"), true
-	}
-	return nil, false
-}
-
 // pss is the mechanism of RSA-PSS for a hash, with a salt as long as it.
-func pss(h crypto.Hash) (*pkcs11.Mechanism, bool) {
-	var hash, mgf uint
+func pss(h crypto.Hash) *pkcs11.Mechanism {
+	hash, mgf := uint(pkcs11.CKM_SHA256), uint(pkcs11.CKG_MGF1_SHA256)
 	switch h {
-	case crypto.SHA256:
-		hash, mgf = pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256
 	case crypto.SHA384:
 		hash, mgf = pkcs11.CKM_SHA384, pkcs11.CKG_MGF1_SHA384
 	case crypto.SHA512:
 		hash, mgf = pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512
-	default:
-		return nil, false
 	}
-	return pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(hash, mgf, uint(h.Size()))), true
+	return pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pkcs11.NewPSSParams(hash, mgf, uint(h.Size())))
 }
 
 func (k *p11Key) sign(_ context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	h := opts.HashFunc()
-	if h != 0 && len(digest) != h.Size() {
-		return nil, fmt.Errorf("%w: a digest of %d bytes is none of %v", ErrCannot, len(digest), h)
-	}
 	switch public := k.public.(type) {
 	case *rsa.PublicKey:
-		if opts, ok := opts.(*rsa.PSSOptions); ok {
-			m, ok := pss(h)
-			if salt := opts.SaltLength; !ok || salt > 0 && salt != h.Size() {
-				return nil, fmt.Errorf("%w: RSA-PSS with %v and a salt of %d bytes", ErrCannot, h, salt)
-			}
-			return k.raw(m, digest)
+		if _, ok := opts.(*rsa.PSSOptions); ok {
+			return k.raw(pss(opts.HashFunc()), digest)
 		}
-		prefix, ok := digestInfo(h)
-		if !ok {
-			return nil, fmt.Errorf("%w: RSA with %v", ErrCannot, h)
-		}
-		return k.raw(pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS, nil), append(prefix, digest...))
+		// The token adds the padding alone.
+		return k.raw(pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS, nil), digestInfo(opts.HashFunc(), digest))
 	case ed25519.PublicKey:
-		if h != 0 {
-			return nil, fmt.Errorf("%w: Ed25519 signs messages, not digests", ErrCannot)
-		}
 		return k.raw(pkcs11.NewMechanism(ckmEdDSA, nil), digest)
 	case *ecdsa.PublicKey:
 		size := (public.Params().N.BitLen() + 7) / 8
@@ -153,9 +107,7 @@ func (k *p11Key) sign(_ context.Context, digest []byte, opts crypto.SignerOpts) 
 		if len(rs) == 0 || len(rs)%2 != 0 {
 			return nil, fmt.Errorf("%s gave an ECDSA signature of %d bytes, want %d", k.name(), len(rs), 2*size)
 		}
-		return asn1.Marshal(struct{ R, S *big.Int }{
-			new(big.Int).SetBytes(rs[:len(rs)/2]), new(big.Int).SetBytes(rs[len(rs)/2:]),
-		})
+		return ecdsaSignature(rs[:len(rs)/2], rs[len(rs)/2:])
 	}
 	return nil, ErrWrongKeyType // open has refused it
 }

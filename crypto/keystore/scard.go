@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -39,8 +37,8 @@ type cardApplication interface {
 	// when there is none, nfc.ErrSecurityStatus when it is behind the PIN.
 	certificate(ctx context.Context, ch *nfc.Channel, k cardKey) ([]byte, error)
 
-	// signing is the command that signs, with a digest as long as its hash. The
-	// error is ErrCannot or ErrWrongKeyType.
+	// signing is the command that signs what signable allows. The error is
+	// ErrCannot or ErrWrongKeyType.
 	signing(k cardKey, public crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (nfc.Command, error)
 
 	// signature takes the signature out of the answer to it.
@@ -211,14 +209,6 @@ func (c *cardSession) Public() crypto.PublicKey { return c.public }
 // of an RSA signature with CRT gives its key away to whoever sees it (Boneh,
 // DeMillo and Lipton, 1997).
 func (c *cardSession) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	switch hash := opts.HashFunc(); hash {
-	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
-		if len(digest) != hash.Size() {
-			return nil, fmt.Errorf("%w: sign a digest of %v of %d bytes", ErrCannot, hash, len(digest))
-		}
-	default:
-		return nil, fmt.Errorf("%w: sign a digest of %v", ErrCannot, hash)
-	}
 	cmd, err := c.app.signing(c.key, c.public, digest, opts)
 	if err != nil {
 		return nil, err
@@ -246,20 +236,6 @@ func (c *cardSession) sign(ctx context.Context, digest []byte, opts crypto.Signe
 		return nil, fmt.Errorf("%s gave a signature that is not of the key in its certificate", c.name)
 	}
 	return signature, nil
-}
-
-// verifies reports whether signature is one of digest.
-func verifies(public crypto.PublicKey, digest []byte, opts crypto.SignerOpts, signature []byte) bool {
-	switch public := public.(type) {
-	case *rsa.PublicKey:
-		if _, pss := opts.(*rsa.PSSOptions); pss {
-			return rsa.VerifyPSS(public, opts.HashFunc(), digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(public, opts.HashFunc(), digest, signature) == nil
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(public, digest, signature)
-	}
-	return false
 }
 
 // alive asks for the tries of the PIN. That does not touch the selected

@@ -84,22 +84,10 @@ func (jpkiApplication) signing(k cardKey, public crypto.PublicKey, digest []byte
 		return nfc.Command{}, fmt.Errorf("%w: sign a digest of %v, SHA-256 alone", ErrCannot, opts.HashFunc())
 	}
 	p1 := byte(0x02) // PKCS #1 v1.5
-	if pss, ok := opts.(*rsa.PSSOptions); ok {
-		if err := saltOfHash(pss); err != nil {
-			return nfc.Command{}, err
-		}
+	if _, pss := opts.(*rsa.PSSOptions); pss {
 		p1 = 0x04
 	}
 	return nfc.Command{CLA: 0x80, INS: 0x2A, P1: p1, P2: 0x80 | k.ref, Data: digest, Ne: 256}, nil
-}
-
-// saltOfHash wants a PSS salt as long as the hash, which is what Key.Sign has.
-func saltOfHash(pss *rsa.PSSOptions) error {
-	switch pss.SaltLength {
-	case rsa.PSSSaltLengthAuto, rsa.PSSSaltLengthEqualsHash, pss.Hash.Size():
-		return nil
-	}
-	return fmt.Errorf("%w: PSS with a salt of %d bytes", ErrCannot, pss.SaltLength)
 }
 
 func (jpkiApplication) signature(answer []byte) ([]byte, error) { return answer, nil }

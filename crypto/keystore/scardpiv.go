@@ -69,10 +69,7 @@ func (pivApplication) signing(k cardKey, public crypto.PublicKey, digest []byte,
 		if _, pss := opts.(*rsa.PSSOptions); pss {
 			return nfc.Command{}, fmt.Errorf("%w: PSS with a PIV card", ErrCannot)
 		}
-		var err error
-		if challenge, err = padPKCS1v15(opts.HashFunc(), digest, public.Size()); err != nil {
-			return nfc.Command{}, err
-		}
+		challenge = padPKCS1v15(opts.HashFunc(), digest, public.Size())
 		algorithm = 0x07 // RSA-2048
 	case *ecdsa.PublicKey:
 		size := (public.Params().BitSize + 7) / 8

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto"
-	"encoding/asn1"
 	"fmt"
 	"io"
 
@@ -135,25 +134,10 @@ func parsePIVSignature(answer []byte) ([]byte, error) {
 }
 
 // padPKCS1v15 is EMSA-PKCS1-v1_5 (RFC 8017 §9.2) of a digest, of size bytes.
-func padPKCS1v15(hash crypto.Hash, digest []byte, size int) ([]byte, error) {
-	// 2.16.840.1.101.3.4.2.x: SHA-256, SHA-384 and SHA-512 (RFC 8017 appendix B.1).
-	x := map[crypto.Hash]int{crypto.SHA256: 1, crypto.SHA384: 2, crypto.SHA512: 3}[hash]
-	if x == 0 {
-		return nil, fmt.Errorf("%w: sign a digest of %v", ErrCannot, hash)
-	}
-	type algorithm struct {
-		ID         asn1.ObjectIdentifier
-		Parameters asn1.RawValue
-	}
-	info, err := asn1.Marshal(struct {
-		Algorithm algorithm
-		Digest    []byte
-	}{algorithm{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, x}, asn1.NullRawValue}, digest})
-	if err != nil {
-		return nil, err
-	}
+func padPKCS1v15(hash crypto.Hash, digest []byte, size int) []byte {
+	info := digestInfo(hash, digest)
 	block := bytes.Repeat([]byte{0xFF}, size)
 	block[0], block[1], block[size-len(info)-1] = 0x00, 0x01, 0x00
 	copy(block[size-len(info):], info)
-	return block, nil
+	return block
 }

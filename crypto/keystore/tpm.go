@@ -5,10 +5,8 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -70,10 +68,6 @@ func (k *tpmKey) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts
 
 // command is TPM2_Sign (part 3, §20.2). The caller has the connection.
 func (k *tpmKey) command(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	scheme, err := k.scheme(digest, opts)
-	if err != nil {
-		return nil, err
-	}
 	key := k.with(tpm2.PasswordAuth(nil))
 	if k.auth.value != nil {
 		salt, err := k.conn.storageKey()
@@ -85,7 +79,7 @@ func (k *tpmKey) command(digest []byte, opts crypto.SignerOpts) ([]byte, error) 
 	rsp, err := tpm2.Sign{
 		KeyHandle:  key,
 		Digest:     tpm2.TPM2BDigest{Buffer: digest},
-		InScheme:   scheme,
+		InScheme:   k.scheme(opts),
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck}, // of no hierarchy: hashed outside
 	}.Execute(k.conn)
 	switch {
@@ -97,37 +91,22 @@ func (k *tpmKey) command(digest []byte, opts crypto.SignerOpts) ([]byte, error) 
 	return k.signature(digest, opts, rsp.Signature)
 }
 
-func (k *tpmKey) scheme(digest []byte, opts crypto.SignerOpts) (s tpm2.TPMTSigScheme, err error) {
-	hash := opts.HashFunc()
-	var alg tpm2.TPMIAlgHash
-	switch hash {
-	case crypto.SHA256:
-		alg = tpm2.TPMAlgSHA256
-	case crypto.SHA384:
-		alg = tpm2.TPMAlgSHA384
-	case crypto.SHA512:
-		alg = tpm2.TPMAlgSHA512
-	default:
-		return s, fmt.Errorf("%w: hash %v, want SHA-256, SHA-384 or SHA-512", ErrCannot, hash)
-	}
-	if len(digest) != hash.Size() {
-		return s, fmt.Errorf("%w: a digest of %d bytes for %v", ErrCannot, len(digest), hash)
-	}
-	pss, isPSS := opts.(*rsa.PSSOptions)
+func (k *tpmKey) scheme(opts crypto.SignerOpts) (s tpm2.TPMTSigScheme) {
+	hash := map[crypto.Hash]tpm2.TPMIAlgHash{
+		crypto.SHA256: tpm2.TPMAlgSHA256, crypto.SHA384: tpm2.TPMAlgSHA384, crypto.SHA512: tpm2.TPMAlgSHA512,
+	}[opts.HashFunc()]
+	_, isPSS := opts.(*rsa.PSSOptions)
 	_, isRSA := k.public.(*rsa.PublicKey)
 	switch {
-	case isPSS && !isRSA:
-		return s, fmt.Errorf("%w: PSS with a key on a curve", ErrCannot)
-	case isPSS && pss.SaltLength != rsa.PSSSaltLengthEqualsHash && pss.SaltLength != rsa.PSSSaltLengthAuto && pss.SaltLength != hash.Size():
-		return s, fmt.Errorf("%w: PSS with a salt of %d bytes, want as many as the hash", ErrCannot, pss.SaltLength)
 	case isPSS:
-		s.Scheme, s.Details = tpm2.TPMAlgRSAPSS, tpm2.NewTPMUSigScheme(tpm2.TPMAlgRSAPSS, &tpm2.TPMSSchemeHash{HashAlg: alg})
+		s.Scheme = tpm2.TPMAlgRSAPSS
 	case isRSA:
-		s.Scheme, s.Details = tpm2.TPMAlgRSASSA, tpm2.NewTPMUSigScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSchemeHash{HashAlg: alg})
+		s.Scheme = tpm2.TPMAlgRSASSA
 	default:
-		s.Scheme, s.Details = tpm2.TPMAlgECDSA, tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: alg})
+		s.Scheme = tpm2.TPMAlgECDSA
 	}
-	return s, nil
+	s.Details = tpm2.NewTPMUSigScheme(s.Scheme, &tpm2.TPMSSchemeHash{HashAlg: hash})
+	return s
 }
 
 // signature gives the signature in the form that crypto.Signer promises.
@@ -146,8 +125,7 @@ func (k *tpmKey) signature(digest []byte, opts crypto.SignerOpts, s tpm2.TPMTSig
 		}
 		// Whether the salt is as long as the hash or as long as it can be is the
 		// TPM's choice (part 1, annex B.7), and verifiers of ours want the first.
-		public, ok := k.public.(*rsa.PublicKey)
-		if !ok || rsa.VerifyPSS(public, opts.HashFunc(), digest, v.Sig.Buffer, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) != nil {
+		if !verifies(k.public, digest, opts, v.Sig.Buffer) {
 			return nil, fmt.Errorf("%w: this TPM makes PSS with a salt that is not as long as the hash", ErrCannot)
 		}
 		return v.Sig.Buffer, nil
@@ -156,9 +134,7 @@ func (k *tpmKey) signature(digest []byte, opts crypto.SignerOpts, s tpm2.TPMTSig
 	if err != nil {
 		return nil, fmt.Errorf("TPM2_Sign: %w", err)
 	}
-	return asn1.Marshal(struct{ R, S *big.Int }{
-		new(big.Int).SetBytes(v.SignatureR.Buffer), new(big.Int).SetBytes(v.SignatureS.Buffer),
-	})
+	return ecdsaSignature(v.SignatureR.Buffer, v.SignatureS.Buffer)
 }
 
 func (k *tpmKey) alive(ctx context.Context) error {
