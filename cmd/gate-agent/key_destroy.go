@@ -164,8 +164,7 @@ func sameKey(ctx context.Context, s *keystore.Store, place keyPlace, public cryp
 	if err != nil {
 		return false, err
 	}
-	other, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && other.Equal(public), k.Close()
+	return keystore.SameKey(k.Public(), public), k.Close()
 }
 
 // sameSecret reports whether two URIs name one wrapping secret: one opens what the

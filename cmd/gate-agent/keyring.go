@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,7 +74,7 @@ func (r *keyring) apart() error {
 	defer r.mu.Unlock()
 	for i, a := range r.keys {
 		for _, b := range r.keys[:i] {
-			if public, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(b.Public()) {
+			if keystore.SameKey(a.Public(), b.Public()) {
 				return configError{fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", b.name, a.name)}
 			}
 		}

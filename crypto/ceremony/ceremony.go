@@ -137,7 +137,7 @@ func SameName(a, b string) bool { return strings.EqualFold(CleanName(a), CleanNa
 // Sign has the new key prove that it is there, over all that t says, and the
 // identity key of the terminal sign the whole. What it returns verifies.
 func Sign(identity, key crypto.Signer, t Transcript) ([]byte, error) {
-	if t.Public == nil || !equal(t.Public, key.Public()) {
+	if t.Public == nil || !keystore.SameKey(t.Public, key.Public()) {
 		return nil, errors.New("signing a key ceremony transcript: it is of another key")
 	}
 	t.proof = nil
@@ -186,7 +186,7 @@ func Verify(signer crypto.PublicKey, msg []byte) (Transcript, error) {
 	if err != nil {
 		return Transcript{}, err
 	}
-	if equal(t.Public, signer) {
+	if keystore.SameKey(t.Public, signer) {
 		return Transcript{}, fmt.Errorf("%w: the key that was made has signed it as the terminal's", ErrMalformed)
 	}
 	proof := t.proof
@@ -213,9 +213,4 @@ func (t Transcript) SPKI() []byte {
 		return nil
 	}
 	return der
-}
-
-func equal(a, b crypto.PublicKey) bool {
-	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b)
 }

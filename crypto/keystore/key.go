@@ -199,14 +199,15 @@ func (k *Key) Check(ctx context.Context) error {
 func (k *Key) found(s session) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.public != nil && !equal(k.public, s.Public()) {
+	if k.public != nil && !SameKey(k.public, s.Public()) {
 		return errors.Join(ErrWrongKey, s.close())
 	}
 	k.session, k.public, k.why = s, s.Public(), nil
 	return nil
 }
 
-func equal(a, b crypto.PublicKey) bool {
+// SameKey reports whether two public halves are of one key.
+func SameKey(a, b crypto.PublicKey) bool {
 	x, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && x.Equal(b)
 }

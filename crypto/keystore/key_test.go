@@ -149,7 +149,7 @@ func TestExpectedKeyIsWaitedFor(t *testing.T) {
 	m.absent = true
 	k := keyOn(m, &pinSource{})
 	k.Expect(m.key.Public())
-	if err := k.Check(t.Context()); !errors.Is(err, ErrAbsent) || !equal(k.Public(), m.key.Public()) {
+	if err := k.Check(t.Context()); !errors.Is(err, ErrAbsent) || !SameKey(k.Public(), m.key.Public()) {
 		t.Errorf("%v, public half %v", err, k.Public())
 	}
 	m.absent = false

@@ -207,18 +207,18 @@ func TestTokenMakesSignsListsAndDestroys(t *testing.T) {
 				t.Errorf("made twice: %v, want ErrExists", err)
 			}
 			k := h.open("object=" + string(typ))
-			if !equal(k.Public(), want) {
+			if !SameKey(k.Public(), want) {
 				t.Error("opened another key than was made")
 			}
 			signsFor(t, k, crypto.SHA256, crypto.SHA384, crypto.SHA512)
 			exportable(t, k, false)
 
 			entries, err := h.List(t.Context(), h.uri("object=x"))
-			if err != nil || len(entries) != 1 || entries[0].Type != string(typ) || entries[0].Label != string(typ) || !equal(entries[0].Public, want) {
+			if err != nil || len(entries) != 1 || entries[0].Type != string(typ) || entries[0].Label != string(typ) || !SameKey(entries[0].Public, want) {
 				t.Fatalf("%+v, %v", entries, err)
 			}
 			other, err := h.OpenSigner(t.Context(), entries[0].URI, ExternalAuth)
-			if err != nil || !equal(other.Public(), want) {
+			if err != nil || !SameKey(other.Public(), want) {
 				t.Fatalf("the listed URI %s does not open it: %v", entries[0].URI, err)
 			}
 			if err := other.Close(); err != nil {
@@ -306,7 +306,7 @@ func TestImportedKeyStaysInTheToken(t *testing.T) {
 				t.Errorf("imported twice: %v", err)
 			}
 			k := h.open("object=" + string(typ))
-			if !equal(k.Public(), key.Public()) {
+			if !SameKey(k.Public(), key.Public()) {
 				t.Error("another key than was imported")
 			}
 			signsFor(t, k, crypto.SHA256)
@@ -453,7 +453,7 @@ func TestCertificateShowsThePublicHalfAndGoesWithTheKey(t *testing.T) {
 		}
 		return s.remove(all...)
 	})
-	if l := h.open("id=0a"); !equal(l.Public(), want) {
+	if l := h.open("id=0a"); !SameKey(l.Public(), want) {
 		t.Error("another public half than the certificate's")
 	}
 	if err := h.Destroy(t.Context(), h.uri("id=0a"), ExternalAuth, want); err != nil {

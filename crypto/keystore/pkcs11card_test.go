@@ -190,7 +190,7 @@ func TestCardInAReaderSigns(t *testing.T) {
 	signsFor(t, k, crypto.SHA256, crypto.SHA384, crypto.SHA512)
 	exportable(t, k, false)
 	entries, err := r.List(t.Context(), r.uri("id=01"))
-	if err != nil || len(entries) != 1 || entries[0].Type != string(RSA2048) || !equal(entries[0].Public, k.Public()) {
+	if err != nil || len(entries) != 1 || entries[0].Type != string(RSA2048) || !SameKey(entries[0].Public, k.Public()) {
 		t.Errorf("%+v, %v", entries, err)
 	}
 	r.open("object=User%20Authentication%20Key")

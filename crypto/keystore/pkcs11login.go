@@ -101,7 +101,7 @@ func (s *p11Session) expected(u URI) error {
 			if errors.Is(err, ErrAbsent) {
 				return err
 			}
-			if err == nil && equal(s.pins.key, public) {
+			if err == nil && SameKey(s.pins.key, public) {
 				return nil
 			}
 			shown = shown || err == nil

@@ -244,7 +244,7 @@ func (m pkcs11Medium) destroy(ctx context.Context, u URI, p Purpose, public cryp
 		if err != nil {
 			return struct{}{}, err
 		}
-		if !equal(public, got) {
+		if !SameKey(public, got) {
 			return struct{}{}, ErrWrongKey
 		}
 		shows, err := s.showing(private, public)
@@ -269,7 +269,7 @@ func (s *p11Session) showing(private pkcs11.ObjectHandle, public crypto.PublicKe
 			return nil, err
 		}
 		for _, o := range all {
-			if got, err := s.shownBy(class, o); err == nil && equal(public, got) {
+			if got, err := s.shownBy(class, o); err == nil && SameKey(public, got) {
 				shows = append(shows, o)
 			}
 		}

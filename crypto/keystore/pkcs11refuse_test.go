@@ -174,7 +174,7 @@ func TestTokenWithoutPINShowsWhatItShowsEverybody(t *testing.T) {
 	}
 	open, _, _ := strings.Cut(h.uri("object=a"), "?")
 	entries, err := h.List(t.Context(), open)
-	if err != nil || len(entries) != 1 || !equal(entries[0].Public, want) {
+	if err != nil || len(entries) != 1 || !SameKey(entries[0].Public, want) {
 		t.Errorf("%+v, %v", entries, err)
 	}
 	if _, err := h.OpenSigner(t.Context(), open, ExternalAuth); !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), "pin-source") {

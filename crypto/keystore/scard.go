@@ -162,7 +162,7 @@ func (c *cardSession) find(ctx context.Context) error {
 	if err != nil && !behind {
 		return gone(err)
 	}
-	if public != nil && c.pins.key != nil && !equal(c.pins.key, public) {
+	if public != nil && c.pins.key != nil && !SameKey(c.pins.key, public) {
 		return ErrWrongKey
 	}
 	if err := c.unlock(ctx); err != nil {

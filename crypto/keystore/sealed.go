@@ -70,7 +70,7 @@ func (m sealedMedium) destroy(ctx context.Context, u URI, p Purpose, public cryp
 		if err != nil {
 			return err
 		}
-		if !equal(public, s.Public()) {
+		if !SameKey(public, s.Public()) {
 			return ErrWrongKey
 		}
 	}

@@ -54,7 +54,7 @@ func TestTPMKeysSign(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !equal(k.Public(), public) {
+			if !SameKey(k.Public(), public) {
 				t.Error("opened key has another public half than the one made")
 			}
 			d256, d384 := sha256.Sum256([]byte("message")), sha512.Sum384([]byte("message"))

@@ -222,7 +222,7 @@ func (m tpmMedium) destroy(ctx context.Context, u URI, p Purpose, public crypto.
 			}
 		} else if has, _, err := o.signer(); err != nil {
 			return err
-		} else if !equal(public, has) {
+		} else if !SameKey(public, has) {
 			return ErrWrongKey
 		}
 		return evict(c, o.ref(), h)

@@ -43,7 +43,7 @@ func TestTPMKeysComeAndGo(t *testing.T) {
 			t.Errorf("%d keys are listed, want %d", len(entries), len(want))
 		}
 		for _, e := range entries {
-			if e.Type != want[e.URI] || e.Public == nil || public[e.URI] != nil && !equal(public[e.URI], e.Public) {
+			if e.Type != want[e.URI] || e.Public == nil || public[e.URI] != nil && !SameKey(public[e.URI], e.Public) {
 				t.Errorf("listed %+v, want %q", e, want[e.URI])
 			}
 			if public[e.URI] == nil {
@@ -139,7 +139,7 @@ func TestImportedKeySignsInTheTPM(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !equal(k.Public(), key.Public()) {
+		if !SameKey(k.Public(), key.Public()) {
 			t.Errorf("%s: another key", typ)
 		}
 		digest := bytes.Repeat([]byte{7}, 32)
