@@ -148,12 +148,10 @@ func (m pkcs11Medium) session(ctx context.Context, u URI, flags uint, pins *pinS
 	if err != nil {
 		return err
 	}
-	select {
-	case mod.turn <- struct{}{}:
-		defer func() { <-mod.turn }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := mod.turn.take(ctx); err != nil {
+		return err
 	}
+	defer mod.turn.leave()
 	err = mod.session(u, flags, pins, f)
 	switch {
 	case !errors.Is(err, ErrAbsent) || !mod.ours:

@@ -119,10 +119,7 @@ func must(t testing.TB, uri string) URI {
 func (h *hsm) raw(f func(*p11Session) error) {
 	h.Helper()
 	u := must(h, h.uri("object=x"))
-	_, err := with(h.Context(), pkcs11Medium{&h.modules}, u, pkcs11.CKF_RW_SESSION, h.pins(u), func(s *p11Session) (struct{}, error) {
-		return struct{}{}, f(s)
-	})
-	if err != nil {
+	if err := (pkcs11Medium{&h.modules}).do(h.Context(), u, pkcs11.CKF_RW_SESSION, h.pins(u), f); err != nil {
 		h.Fatal(err)
 	}
 }

@@ -27,6 +27,12 @@ func with[T any](ctx context.Context, m pkcs11Medium, u URI, flags uint, pins *p
 	})
 }
 
+// do is with for an f that gives nothing.
+func (m pkcs11Medium) do(ctx context.Context, u URI, flags uint, pins *pinSource, f func(*p11Session) error) error {
+	_, err := with(ctx, m, u, flags, pins, func(s *p11Session) (struct{}, error) { return struct{}{}, f(s) })
+	return err
+}
+
 func (m pkcs11Medium) generate(ctx context.Context, u URI, p Purpose, t KeyType, pins *pinSource) (crypto.PublicKey, error) {
 	return with(ctx, m, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) (crypto.PublicKey, error) {
 		n, err := s.newName(u, string(p), pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY)
@@ -71,14 +77,14 @@ func (m pkcs11Medium) generate(ctx context.Context, u URI, p Purpose, t KeyType,
 // the token says so for ever (CKA_LOCAL, CKA_NEVER_EXTRACTABLE are false), and
 // keeps the key in from now on.
 func (m pkcs11Medium) importKey(ctx context.Context, u URI, p Purpose, key crypto.Signer, pins *pinSource) error {
-	_, err := with(ctx, m, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) (struct{}, error) {
+	return m.do(ctx, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) error {
 		n, err := s.newName(u, string(p), pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		public, private, err := components(key)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		defer func() {
 			for _, a := range private {
@@ -87,14 +93,13 @@ func (m pkcs11Medium) importKey(ctx context.Context, u URI, p Purpose, key crypt
 		}()
 		o, err := s.c.CreateObject(s.sh, append(n.private(), private...))
 		if err != nil {
-			return struct{}{}, p11Error("storing the private key", err)
+			return p11Error("storing the private key", err)
 		}
 		if _, err := s.c.CreateObject(s.sh, append(n.public(), public...)); err != nil {
-			return struct{}{}, errors.Join(p11Error("storing the public key", err), s.remove(o))
+			return errors.Join(p11Error("storing the public key", err), s.remove(o))
 		}
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }
 
 // components are the attributes of a key (§2.1.2, §2.1.3, §2.3.3, §2.3.4).
@@ -228,32 +233,31 @@ func (n p11Name) public() []*pkcs11.Attribute {
 // the public key object, and certificates with the same id. Left behind they
 // would be taken for those of the next key with that id.
 func (m pkcs11Medium) destroy(ctx context.Context, u URI, p Purpose, public crypto.PublicKey, pins *pinSource) error {
-	_, err := with(ctx, m, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) (struct{}, error) {
+	return m.do(ctx, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) error {
 		if p == Wrap {
 			o, err := s.keyOf(u, pkcs11.CKO_SECRET_KEY, pkcs11.CKA_ENCRYPT)
 			if err != nil {
-				return struct{}{}, err
+				return err
 			}
-			return struct{}{}, s.remove(o)
+			return s.remove(o)
 		}
 		private, err := s.keyOf(u, pkcs11.CKO_PRIVATE_KEY, pkcs11.CKA_SIGN)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		got, err := s.public(private)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		if !SameKey(public, got) {
-			return struct{}{}, ErrWrongKey
+			return ErrWrongKey
 		}
 		shows, err := s.showing(private, public)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
-		return struct{}{}, s.remove(append([]pkcs11.ObjectHandle{private}, shows...)...)
+		return s.remove(append([]pkcs11.ObjectHandle{private}, shows...)...)
 	})
-	return err
 }
 
 // showing lists the public key objects and certificates that have the id of a

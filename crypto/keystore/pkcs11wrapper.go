@@ -32,13 +32,13 @@ const (
 )
 
 func (m pkcs11Medium) generateWrapper(ctx context.Context, u URI, pins *pinSource) error {
-	_, err := with(ctx, m, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) (struct{}, error) {
+	return m.do(ctx, u, pkcs11.CKF_RW_SESSION, pins, func(s *p11Session) error {
 		if !s.can(pkcs11.CKM_AES_GCM) || !s.can(pkcs11.CKM_AES_KEY_GEN) {
-			return struct{}{}, fmt.Errorf("%w: %s has no AES-GCM", ErrCannot, s.name())
+			return fmt.Errorf("%w: %s has no AES-GCM", ErrCannot, s.name())
 		}
 		n, err := s.newName(u, string(Wrap), pkcs11.CKO_SECRET_KEY)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		_, err = s.c.GenerateKey(s.sh, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, append(n.secret(pkcs11.CKO_SECRET_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
@@ -50,11 +50,10 @@ func (m pkcs11Medium) generateWrapper(ctx context.Context, u URI, pins *pinSourc
 			pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
 			pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false)))
 		if err != nil {
-			return struct{}{}, p11Error("making the wrapping secret", err)
+			return p11Error("making the wrapping secret", err)
 		}
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }
 
 func (m pkcs11Medium) openWrapper(ctx context.Context, u URI, pins *pinSource) (Wrapper, error) {
@@ -101,11 +100,8 @@ func (w *p11Wrapper) use(ctx context.Context, f func(*p11Session, pkcs11.ObjectH
 }
 
 func (w *p11Wrapper) Wrap(secret []byte, label string) ([]byte, error) {
-	if err := checkLabel(label); err != nil {
+	if err := checkSecret(secret, label); err != nil {
 		return nil, fmt.Errorf("wrapping a secret: %w", err)
-	}
-	if len(secret) < 1 || len(secret) > maxSecret {
-		return nil, fmt.Errorf("wrapping a secret: it has %d bytes, want 1 to %d", len(secret), maxSecret)
 	}
 	blob, err := w.use(context.Background(), func(s *p11Session, key pkcs11.ObjectHandle) ([]byte, error) {
 		iv := make([]byte, gcmIV)

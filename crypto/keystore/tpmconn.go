@@ -37,7 +37,7 @@ func (d *tpmDevices) connect(path string) (*tpmConn, error) {
 	if d.conns == nil {
 		d.conns = make(map[string]*tpmConn)
 	}
-	c := &tpmConn{devices: d, path: path, users: 1, turn: make(chan struct{}, 1), transport: t}
+	c := &tpmConn{devices: d, path: path, users: 1, turn: make(turn, 1), transport: t}
 	d.conns[path] = c
 	return c, nil
 }
@@ -92,7 +92,7 @@ type tpmConn struct {
 	path    string
 	users   int // guarded by devices.mu
 
-	turn      chan struct{}       // holds one token while the device is used
+	turn      turn                // taken while the device is used
 	transport transport.TPMCloser // belongs to whoever has the turn
 	primary   *tpmObject          // the same; the storage key, nil: not asked for yet
 
@@ -105,12 +105,10 @@ type tpmConn struct {
 // own. Once the connection is broken it stays so: whoever needs it opens its key
 // anew.
 func (c *tpmConn) do(ctx context.Context, f func() error) error {
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := c.turn.take(ctx); err != nil {
+		return err
 	}
-	defer func() { <-c.turn }()
+	defer c.turn.leave()
 	if err := c.why(); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func sealedArea() tpm2.TPMTPublic {
 
 // A tpmBlob is a wrapped secret. Lengths are of two bytes, the higher one first.
 //
-//	blob = 02 ‖ len ‖ public ‖ len ‖ private ‖ nonce (24) ‖ ciphertext ‖ tag (16)
+//	blob = 03 ‖ len ‖ public ‖ len ‖ private ‖ nonce (24) ‖ ciphertext ‖ tag (16)
 //	associated data = "gate-agent wrapped secret v3" ‖ 00 ‖ label
 //
 // public is a TPMT_PUBLIC and private the content of a TPM2B_PRIVATE of sealed data

@@ -6,18 +6,28 @@ import "context"
 // token, which it holds while somebody uses it.
 type turn chan struct{}
 
+// take waits for the turn, and gives up when ctx ends. Whoever has it calls leave.
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t turn) leave() { <-t }
+
 // use runs f when it is its turn. When ctx ends first, use returns, and f goes on:
 // until it has come back nobody else has the turn.
 func (t turn) use(ctx context.Context, f func(context.Context) error) error {
-	select {
-	case t <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := t.take(ctx); err != nil {
+		return err
 	}
 	done := make(chan error, 1)
 	go func() {
 		err := f(ctx)
-		<-t
+		t.leave()
 		done <- err
 	}()
 	select {
