@@ -147,7 +147,7 @@ func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
 	if err := k.Check(ctx); err != nil {
 		return nil, err
 	}
-	if err := k.Prove(); err != nil {
+	if _, err := k.Prove(); err != nil {
 		return nil, err
 	}
 	r.step(ceremony.TestSigned, 0, 0)

@@ -25,10 +25,10 @@ func TestQuantilesAreThoseOfNearestRank(t *testing.T) {
 	for i := 20; i > 0; i-- {
 		took = append(took, time.Duration(i)*time.Millisecond)
 	}
-	if p50, p95 := quantileMS(took, 0.50), quantileMS(took, 0.95); p50 != 10 || p95 != 19 {
+	if p50, p95 := quantileMS(took, 50), quantileMS(took, 95); p50 != 10 || p95 != 19 {
 		t.Errorf("p50 %v, p95 %v", p50, p95)
 	}
-	if p95 := quantileMS(took[:1], 0.95); p95 != 20 {
+	if p95 := quantileMS(took[:1], 95); p95 != 20 {
 		t.Errorf("of one: %v", p95)
 	}
 }

@@ -66,7 +66,7 @@ key is in force already: then finish, or go back, first.
 		if next == nil {
 			return cli.UsageError("--key is the key that external_auth names: there is nothing to rotate")
 		}
-		if err := next.next.medium.Prove(); err != nil {
+		if _, err := next.next.medium.Prove(); err != nil {
 			return configError{fmt.Errorf("--key: %w", err)}
 		}
 		if err := c.writeRotation(r); err != nil {
@@ -224,7 +224,7 @@ type rotatedKey struct {
 func reportRotation(k *terminalKeys, at time.Time) rotationReport {
 	describe := func(t terminalKey) rotatedKey {
 		d := rotatedKey{Medium: t.medium.URI().Scheme(), Key: kcvOf(t.medium), Signs: true}
-		if err := t.medium.Prove(); err != nil {
+		if _, err := t.medium.Prove(); err != nil {
 			d.Signs, d.Why = false, err.Error()
 		}
 		return d

@@ -141,20 +141,23 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 	return <-got, nil
 }
 
-// Prove has the key sign fresh random bytes, and verifies the signature with its
-// public half.
-func (k *Key) Prove() error {
-	message := []byte("gate-agent key proof v1\x00")
-	message = append(message, make([]byte, 32)...)
-	rand.Read(message[len(message)-32:])
+// Prove has the key sign fresh random bytes, verifies the signature with its public
+// half, and tells how long the signature took. The error is ErrSignature when it does
+// not verify.
+func (k *Key) Prove() (took time.Duration, err error) {
+	challenge := make([]byte, 32)
+	rand.Read(challenge)
+	message := append([]byte("gate-agent/key-proof/v1\x00"), challenge...)
+	began := time.Now()
 	signature, err := SignMessage(k, message)
+	took = time.Since(began)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := VerifyMessage(k.Public(), message, signature); err != nil {
-		return k.wrap("checking a signature of", err)
+		return 0, k.wrap("checking a signature of", err)
 	}
-	return nil
+	return took, nil
 }
 
 // errSlow says that a medium took too long.
