@@ -46,7 +46,7 @@ with the last event that there was when it began. What it writes is personal dat
 			return err
 		}
 		defer func() { err = errors.Join(err, file.Discard()) }()
-		if err := r.Export(cmd.Context(), file.f, filter, journal.Format(format)); err != nil {
+		if err := r.Export(cmd.Context(), file, filter, journal.Format(format)); err != nil {
 			return err
 		}
 		return file.Keep(nil)

@@ -21,6 +21,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
+	"github.com/gate-agent/gate-agent/internal/wholefile"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 )
 
@@ -110,35 +111,15 @@ func (r *rotation) text() []byte {
 }
 
 // writeRotation replaces the file, or removes it for nil; either survives a power cut.
-func (c *config) writeRotation(r *rotation) (err error) {
+func (c *config) writeRotation(r *rotation) error {
 	path := c.rotationPath()
-	if r == nil {
-		err = os.Remove(path)
-	} else {
-		f, createErr := os.CreateTemp(filepath.Dir(path), ".rotation-*") // mode 0600
-		if createErr != nil {
-			return createErr
-		}
-		_, err = f.Write(r.text())
-		if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-			err = os.Rename(f.Name(), path)
-		}
-		if err != nil {
-			return errors.Join(err, os.Remove(f.Name()))
-		}
+	if r != nil {
+		return wholefile.Replace(path, r.text())
 	}
-	if err != nil {
+	if err := os.Remove(path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return wholefile.SyncFolder(filepath.Dir(path))
 }
 
 // A terminalKey is a key of method A with its certificates.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/gate-agent/gate-agent/internal/wholefile"
 )
 
 // GenerateKeySource makes a key-source file of mode 0600: 32 random bytes as
@@ -20,7 +22,7 @@ func GenerateKeySource(path string) error {
 	defer clear(secret)
 	line := base64.StdEncoding.AppendEncode(nil, secret)
 	defer clear(line)
-	if err := writeNew(path, append(line, '\n')); err != nil {
+	if err := wholefile.New(path, append(line, '\n')); err != nil {
 		return fmt.Errorf("making key source: %w", err)
 	}
 	return nil
@@ -83,7 +85,7 @@ func (m sealedMedium) destroy(ctx context.Context, u URI, p Purpose, public cryp
 	if err := errors.Join(err, f.Sync(), f.Close(), os.Remove(path)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return wholefile.SyncFolder(filepath.Dir(path))
 }
 
 // openSealed opens the file that u names and checks that it is for p.
@@ -158,37 +160,10 @@ func writeSealed(u URI, plain []byte, p Purpose, t KeyType) error {
 		return err
 	}
 	defer clear(secret)
-	err = writeNew(u.Get("path"), seal(plain, secret, p, t, defaultKDF()).encode())
+	// A key that is overwritten is gone.
+	err = wholefile.New(u.Get("path"), seal(plain, secret, p, t, defaultKDF()).encode())
 	if errors.Is(err, os.ErrExist) {
 		err = fmt.Errorf("%w: %w", ErrExists, err)
 	}
 	return err
-}
-
-// writeNew writes a file of mode 0600 that appears whole or not at all, and
-// survives a power cut once writeNew returns. It never replaces one: a key
-// that is overwritten is gone. Hence link, which fails where rename replaces.
-func writeNew(path string, content []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".keystore-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

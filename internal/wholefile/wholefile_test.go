@@ -1,4 +1,4 @@
-package main
+package wholefile_test
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/gate-agent/gate-agent/internal/wholefile"
 )
 
 func TestDraftAppearsWholeAndReplacesNothing(t *testing.T) {
@@ -23,7 +25,7 @@ func TestDraftAppearsWholeAndReplacesNothing(t *testing.T) {
 			}
 		}
 	}
-	d, err := createDraft(path)
+	d, err := wholefile.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +34,10 @@ func TestDraftAppearsWholeAndReplacesNothing(t *testing.T) {
 	}
 	only()
 
-	if d, err = createDraft(path); err != nil {
+	if d, err = wholefile.Create(path); err != nil {
 		t.Fatal(err)
 	}
-	other, err := createDraft(path) // nobody is first yet
+	other, err := wholefile.Create(path) // nobody is first yet
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,14 @@ func TestDraftAppearsWholeAndReplacesNothing(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, err := createDraft(path); err == nil {
-		t.Error("a draft for a file that exists")
+	if err := wholefile.New(path, []byte("third")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a new file in the place of another: %v", err)
 	}
+	if err := wholefile.Replace(path, []byte("fourth")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "fourth" {
+		t.Errorf("%q, %v", b, err)
+	}
+	only("record")
 }
