@@ -185,7 +185,7 @@ func (c *config) check() error {
 	if c.List.Every.Duration < time.Second {
 		return fmt.Errorf("list.every is %v, want at least 1s", c.List.Every.Duration)
 	}
-	if slices.Contains(c.Methods, jpki.ExternalAuth) && (c.ExternalAuth.Key == "" || len(c.ExternalAuth.Certificates) == 0) {
+	if c.withMethodA() && (c.ExternalAuth.Key == "" || len(c.ExternalAuth.Certificates) == 0) {
 		return fmt.Errorf("method %q needs external_auth.key and external_auth.certificates", jpki.ExternalAuth)
 	}
 	if c.TapUse.FirstUse {

@@ -16,12 +16,8 @@ import (
 // keysInUse are the keys that the agent opens: those of the configuration, and while
 // the external-authentication key is replaced the one that follows it.
 func (s *site) keysInUse() (places []keyPlace, err error) {
-	for _, k := range s.c.keyPlaces() {
-		if k.uri != "" && (k.purpose != keystore.ExternalAuth || s.withMethodA()) {
-			places = append(places, k)
-		}
-	}
-	if !s.withMethodA() {
+	places = s.c.keysInUse()
+	if !s.c.withMethodA() {
 		return places, nil
 	}
 	r, err := s.c.readRotation()

@@ -58,7 +58,7 @@ func (s *site) gateDriver() finding {
 }
 
 func (s *site) holderCheck() finding {
-	if !s.withMethodA() {
+	if !s.c.withMethodA() {
 		return exempt("method A is not configured")
 	}
 	who := s.c.HolderCheck.ExternalAuth

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -119,9 +117,6 @@ func bad(next, format string, a ...any) finding {
 
 // unknown is no success: nobody knows.
 func unknown(why error, next string) finding { return bad(next, "not checked: %v", why) }
-
-// withMethodA is whether cards are proved with the terminal's key.
-func (s *site) withMethodA() bool { return slices.Contains(s.c.Methods, jpki.ExternalAuth) }
 
 var errNoState = errors.New("the state folder is not there")
 

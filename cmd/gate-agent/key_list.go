@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -100,7 +99,7 @@ type configuredKey struct {
 // usedKeys are those that the configuration names, and the one that a rotation puts
 // in the place of another.
 func (c *config) usedKeys() ([]keyPlace, error) {
-	places := slices.DeleteFunc(c.keyPlaces(), func(p keyPlace) bool { return p.uri == "" })
+	places := c.keyPlaces()
 	r, err := c.readRotation()
 	if r != nil {
 		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth})

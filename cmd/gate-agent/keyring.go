@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/nfc"
+	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 )
 
@@ -125,9 +127,6 @@ func (c keyCard) Release() error { return errors.Join(c.Card.Release(), c.lane.C
 // card that holds a key: it would take that card for one of theirs.
 func (c *config) checkKeyReaders() error {
 	for _, k := range c.keyPlaces() {
-		if k.uri == "" {
-			continue
-		}
 		u, err := keystore.ParseURI(k.uri)
 		if err != nil || u.Scheme() != "scard" { // told elsewhere
 			continue
@@ -147,29 +146,37 @@ func (c *config) checkKeyReaders() error {
 	return nil
 }
 
-// A keyPlace is a key of the configuration that names a URI.
+// A keyPlace is a key that the configuration names.
 type keyPlace struct {
 	name, uri string
 	purpose   keystore.Purpose
 }
 
-// keyPlaces are all of them; uri is "" where the configuration has none.
+// keyPlaces are all of them.
 func (c *config) keyPlaces() []keyPlace {
-	return []keyPlace{
+	all := []keyPlace{
 		{"scope_key.wrapper", c.ScopeKey.Wrapper, keystore.Wrap},
 		{"external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth},
 		{"identity.key", c.Identity.Key, keystore.Identity},
 		{"checkpoint.key", c.Checkpoint.Key, keystore.Checkpoint},
 	}
+	return slices.DeleteFunc(all, func(k keyPlace) bool { return k.uri == "" })
 }
+
+// keysInUse are those that the agent opens: not the key of method A without it.
+func (c *config) keysInUse() []keyPlace {
+	return slices.DeleteFunc(c.keyPlaces(), func(k keyPlace) bool {
+		return k.purpose == keystore.ExternalAuth && !c.withMethodA()
+	})
+}
+
+// withMethodA is whether cards are proved with the terminal's key.
+func (c *config) withMethodA() bool { return slices.Contains(c.Methods, jpki.ExternalAuth) }
 
 // checkKeys checks what the URIs of keys say.
 func (c *config) checkKeys() error {
 	seen := make(map[string]string)
 	for _, k := range c.keyPlaces() {
-		if k.uri == "" {
-			continue
-		}
 		if err := wholePaths(k.uri); err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}

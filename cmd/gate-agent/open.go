@@ -252,10 +252,7 @@ func (c *config) openCheckpointKey() (crypto.Signer, error) {
 func (c *config) custody() ([]string, error) {
 	var said []string
 	var failed error
-	for _, k := range c.keyPlaces() {
-		if k.uri == "" || k.purpose == keystore.ExternalAuth && !slices.Contains(c.Methods, jpki.ExternalAuth) {
-			continue
-		}
+	for _, k := range c.keysInUse() {
 		custody, err := keystore.CustodyOf(k.uri)
 		failed = errors.Join(failed, err)
 		if !slices.Contains(said, custody.Text) {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -191,7 +190,7 @@ func (k *terminalKeys) at(t time.Time) terminalKey {
 // openTerminalKeys opens the external-authentication key when a configured
 // method uses it, and the one that a rotation puts in its place; nil when none does.
 func (c *config) openTerminalKeys(profile jpki.Profile) (*terminalKeys, error) {
-	if !slices.Contains(c.Methods, jpki.ExternalAuth) {
+	if !c.withMethodA() {
 		return nil, nil
 	}
 	var certificates []cvObject

@@ -178,7 +178,7 @@ func (t *tracer) configure(c *config) (err error) {
 		return err
 	}
 	if t.dialogue == string(jpki.ExternalAuth) {
-		if !slices.Contains(c.Methods, jpki.ExternalAuth) {
+		if !c.withMethodA() {
 			return configError{fmt.Errorf("methods does not name %q", jpki.ExternalAuth)}
 		}
 		if t.keys, err = c.openTerminalKeys(t.profile); err != nil {
