@@ -42,7 +42,6 @@ func (s *site) guarded() (all []guarded, err error) {
 		add(0o022, s.c.Anchors.SurfaceKeys)
 	}
 	add(0o027, s.c.Staff.File)
-	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
 	places, err := s.keysInUse()
 	if err != nil {
 		return nil, err
@@ -57,11 +56,7 @@ func (s *site) guarded() (all []guarded, err error) {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}
 		for _, f := range files {
-			forbidden := fs.FileMode(0o077)
-			if credentials != "" && filepath.Dir(f) == filepath.Clean(credentials) {
-				forbidden = 0o027 // its group bits are the mask of an access control list
-			}
-			add(forbidden, f)
+			add(f.Forbidden, f.Path)
 		}
 	}
 	add(0o077, s.c.State)

@@ -66,9 +66,15 @@ func CustodyOf(uri string) (Custody, error) {
 	return c, nil
 }
 
-// Files are the files that hold the key or what opens it: of a sealed key the sealed
-// file and its key source, and of every medium the pin-source. They need not exist.
-func (u URI) Files() (files []string, err error) {
+// A File holds a key or what opens it.
+type File struct {
+	Path      string
+	Forbidden os.FileMode // bits that its mode must not have: it is refused otherwise
+}
+
+// Files are those of a key: of a sealed key the sealed file and its key source, and
+// of every medium the pin-source. They need not exist.
+func (u URI) Files() (files []File, err error) {
 	for _, name := range []string{"path", "key-source", "pin-source"} {
 		if u.Get(name) == "" {
 			continue
@@ -77,7 +83,7 @@ func (u URI) Files() (files []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, file)
+		files = append(files, File{file, forbidden(file)})
 	}
 	return files, nil
 }

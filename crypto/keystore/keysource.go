@@ -59,9 +59,8 @@ func secretPath(source string) (string, error) {
 	return strings.TrimPrefix(source, "file:"), nil
 }
 
-// readPrivate reads a file of at most that many bytes. It must be closed to
-// group and world; systemd's credential directory is the exception, see
-// private. What is wrong with the file itself wraps refused.
+// readPrivate reads a file of at most that many bytes. Its mode
+// must have none of the bits of forbidden. What is wrong with the file itself wraps refused.
 func readPrivate(what, path string, most int64, refused error) (content []byte, err error) {
 	// O_NONBLOCK: a FIFO in the place of the file must not hang the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -75,7 +74,7 @@ func readPrivate(what, path string, most int64, refused error) (content []byte, 
 		return nil, fmt.Errorf("reading %s: %w", what, err)
 	case !fi.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: %s is not a regular file", refused, path)
-	case !private(path, fi.Mode().Perm()):
+	case fi.Mode().Perm()&forbidden(path) != 0:
 		return nil, fmt.Errorf("%w: %s can be read by others (mode %04o): run chmod 0600 %s", refused, path, fi.Mode().Perm(), path)
 	}
 	content, err = io.ReadAll(io.LimitReader(f, most+1))
@@ -89,16 +88,16 @@ func readPrivate(what, path string, most int64, refused error) (content []byte, 
 	return content, nil
 }
 
-// private reports whether only the owner can use a file of these permissions.
-// systemd opens a credential to the service's user by an access control list,
-// whose mask shows as group bits (0440) although no group may read; the
-// directory that it names in CREDENTIALS_DIRECTORY is closed to all others
+// forbidden are the bits that the mode of a secret file must not have: those of
+// group and world. systemd opens a credential to the service's user by an access
+// control list, whose mask shows as group bits (0440) although no group may read;
+// the directory that it names in CREDENTIALS_DIRECTORY is closed to all others
 // (systemd.exec(5), "Credentials").
-func private(path string, perm os.FileMode) bool {
+func forbidden(path string) os.FileMode {
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
-		return perm&0o027 == 0
+		return 0o027
 	}
-	return perm&0o077 == 0
+	return 0o077
 }
 
 // onMemoryFS reports whether a file lies on a file system without a disk.

@@ -103,9 +103,9 @@ func FuzzParseURI(f *testing.F) {
 
 func TestURINamesItsFiles(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/gate-agent.service")
-	for uri, want := range map[string][]string{
-		"sealed:path=/k.pem;key-source=file:/seal":                         {"/k.pem", "/seal"},
-		"pkcs11:module-path=/m.so;token=t;id=01?pin-source=credential:pin": {"/run/credentials/gate-agent.service/pin"},
+	for uri, want := range map[string][]File{
+		"sealed:path=/k.pem;key-source=file:/seal":                         {{"/k.pem", 0o077}, {"/seal", 0o077}},
+		"pkcs11:module-path=/m.so;token=t;id=01?pin-source=credential:pin": {{"/run/credentials/gate-agent.service/pin", 0o027}},
 		"tpm:device=/dev/tpmrm0;handle=81000010":                           nil,
 	} {
 		u, err := ParseURI(uri)
@@ -113,7 +113,7 @@ func TestURINamesItsFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if files, err := u.Files(); err != nil || !slices.Equal(files, want) {
-			t.Errorf("%s: %q, %v, want %q", uri, files, err, want)
+			t.Errorf("%s: %v, %v, want %v", uri, files, err, want)
 		}
 	}
 }
