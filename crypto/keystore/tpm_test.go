@@ -42,7 +42,7 @@ func TestTPMKeysSign(t *testing.T) {
 	for i, typ := range []KeyType{RSA2048, P256, P384} {
 		t.Run(string(typ), func(t *testing.T) {
 			var s Store
-			uri := tpm.uri(fmt.Sprintf("8100001%d", i))
+			uri := tpm.URI(fmt.Sprintf("8100001%d", i))
 			public, err := s.Generate(t.Context(), uri, ExternalAuth, typ)
 			if err != nil {
 				t.Fatal(err)
@@ -96,7 +96,7 @@ func TestTPMKeysSign(t *testing.T) {
 
 func TestTPMHasNoEd25519(t *testing.T) {
 	var s Store
-	_, err := s.Generate(t.Context(), newTPM(t).uri("81000010"), Identity, Ed25519)
+	_, err := s.Generate(t.Context(), newTPM(t).URI("81000010"), Identity, Ed25519)
 	if !errors.Is(err, ErrCannot) || !strings.Contains(err.Error(), "take p-256") {
 		t.Error(err)
 	}
@@ -113,7 +113,7 @@ func TestTPMThatIsNotThereIsAbsent(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := new(Store).OpenSigner(t.Context(), newTPM(t).uri("81000010"), List); !errors.Is(err, ErrNoKey) {
+	if _, err := new(Store).OpenSigner(t.Context(), newTPM(t).URI("81000010"), List); !errors.Is(err, ErrNoKey) {
 		t.Errorf("empty TPM: %v", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestTPMObjectThatIsNoSigningKeyIsNamed(t *testing.T) {
 	} {
 		h := 0x81000020 + tpm2.TPMHandle(i)
 		tpm.persist(t, tc.area, "", h)
-		_, err := new(Store).OpenSigner(t.Context(), tpm.uri(fmt.Sprintf("%08x", uint32(h))), List)
+		_, err := new(Store).OpenSigner(t.Context(), tpm.URI(fmt.Sprintf("%08x", uint32(h))), List)
 		if !errors.Is(err, ErrWrongKeyType) || !strings.Contains(err.Error(), strings.TrimPrefix(strings.TrimPrefix(tc.want, "a "), "an ")) {
 			t.Errorf("%s: %v", tc.want, err)
 		}
@@ -163,7 +163,7 @@ func TestTPMObjectThatIsNoSigningKeyIsNamed(t *testing.T) {
 func TestTPMThatReturnsIsFoundAgain(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	uri := tpm.uri("81000010")
+	uri := tpm.URI("81000010")
 	if _, err := s.Generate(t.Context(), uri, List, P256); err != nil {
 		t.Fatal(err)
 	}
@@ -175,11 +175,11 @@ func TestTPMThatReturnsIsFoundAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(s.tpms.conns); n != 1 || s.tpms.conns[tpm.device()].users != 2 {
+	if n := len(s.tpms.conns); n != 1 || s.tpms.conns[tpm.Device()].users != 2 {
 		t.Errorf("%d connections", n)
 	}
 	for range 2 {
-		tpm.kill(t)
+		tpm.PowerOff(t)
 		for range 2 {
 			if err := signs(k); !errors.Is(err, ErrAbsent) {
 				t.Errorf("the TPM is off: %v", err)
@@ -188,7 +188,7 @@ func TestTPMThatReturnsIsFoundAgain(t *testing.T) {
 		if err := k.Check(t.Context()); !errors.Is(err, ErrAbsent) {
 			t.Errorf("the TPM is off: %v", err)
 		}
-		tpm.start(t)
+		tpm.PowerOn(t)
 		if err := signs(k); !errors.Is(err, ErrAbsent) {
 			t.Errorf("nobody has looked for the TPM yet: %v", err)
 		}
@@ -213,7 +213,7 @@ func TestTPMThatReturnsIsFoundAgain(t *testing.T) {
 func TestTPMThatHangsIsGivenUp(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	uri := tpm.uri("81000010")
+	uri := tpm.URI("81000010")
 	if _, err := s.Generate(t.Context(), uri, List, P256); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestTPMThatHangsIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tpm.process.Signal(syscall.SIGSTOP); err != nil {
+	if err := tpm.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -229,7 +229,7 @@ func TestTPMThatHangsIsGivenUp(t *testing.T) {
 			t.Errorf("no answer: %v", err)
 		}
 	}
-	if err := tpm.process.Signal(syscall.SIGCONT); err != nil {
+	if err := tpm.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(k.Check(t.Context()), signs(k), k.Close()); err != nil {
@@ -249,7 +249,7 @@ func TestSchemeOfATPMKeyIsKept(t *testing.T) {
 		Scheme: tpm2.TPMAlgRSASSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256}),
 	}})
 	tpm.persist(t, area, "", 0x81000010)
-	k, err := new(Store).OpenSigner(t.Context(), tpm.uri("81000010"), List)
+	k, err := new(Store).OpenSigner(t.Context(), tpm.URI("81000010"), List)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestSchemeOfATPMKeyIsKept(t *testing.T) {
 }
 
 func TestEmulatorIsNoCustody(t *testing.T) {
-	c, err := CustodyOf(newTPM(t).uri("81000010"))
+	c, err := CustodyOf(newTPM(t).URI("81000010"))
 	if err != nil || !c.DiskOpens {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -279,7 +279,7 @@ func TestEmulatorIsNoCustody(t *testing.T) {
 func TestManyKeysOnOneTPMTakeTurns(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	uri := tpm.uri("81000010")
+	uri := tpm.URI("81000010")
 	if _, err := s.Generate(t.Context(), uri, List, P256); err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +335,7 @@ func TestTPMKeyThatCanLeaveIsExportable(t *testing.T) {
 		h := 0x81000020 + tpm2.TPMHandle(i)
 		tpm.persist(t, area, "", h)
 		var s Store
-		k, err := s.OpenSigner(t.Context(), tpm.uri(fmt.Sprintf("%08x", uint32(h))), List)
+		k, err := s.OpenSigner(t.Context(), tpm.URI(fmt.Sprintf("%08x", uint32(h))), List)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -358,7 +358,7 @@ func BenchmarkSignTPM(b *testing.B) {
 		pin  string
 	}{{"rsa-2048", RSA2048, ""}, {"p-256", P256, ""}, {"p-256 with pin-source", P256, "?pin-source=" + pin}} {
 		b.Run(tc.name, func(b *testing.B) {
-			uri := tpm.uri(fmt.Sprintf("8100001%d", i)) + tc.pin
+			uri := tpm.URI(fmt.Sprintf("8100001%d", i)) + tc.pin
 			if _, err := s.Generate(b.Context(), uri, List, tc.typ); err != nil && !errors.Is(err, ErrExists) {
 				b.Fatal(err)
 			}

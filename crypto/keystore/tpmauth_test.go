@@ -17,17 +17,17 @@ import (
 )
 
 // keyWithPIN makes a key with an auth value.
-func keyWithPIN(t *testing.T, tpm *swtpm, pin string) (uri, file string) {
+func keyWithPIN(t *testing.T, tpm swtpm, pin string) (uri, file string) {
 	t.Helper()
 	file = pinFile(t, pin)
-	uri = tpm.uri("81000010") + "?pin-source=" + file
+	uri = tpm.URI("81000010") + "?pin-source=" + file
 	if _, err := new(Store).Generate(t.Context(), uri, List, P256); err != nil {
 		t.Fatal(err)
 	}
 	return uri, file
 }
 
-func tries(t *testing.T, tpm *swtpm) int {
+func tries(t *testing.T, tpm swtpm) int {
 	t.Helper()
 	d, err := readDictionary(tpm.raw(t))
 	if err != nil {
@@ -37,7 +37,7 @@ func tries(t *testing.T, tpm *swtpm) int {
 }
 
 // guess sends wrong auth values to a key, as another program would.
-func guess(t *testing.T, tpm *swtpm, times int) {
+func guess(t *testing.T, tpm swtpm, times int) {
 	t.Helper()
 	o, err := readObject(tpm.raw(t), 0x81000010)
 	if err != nil {
@@ -137,7 +137,7 @@ func TestTPMInLockoutIsLocked(t *testing.T) {
 		t.Error(err)
 	}
 	// A key without an auth value does not care.
-	open := tpm.uri("81000011")
+	open := tpm.URI("81000011")
 	if _, err := new(Store).Generate(t.Context(), open, List, P256); err != nil {
 		t.Fatal(err)
 	}
@@ -194,13 +194,13 @@ func TestPowerCutClosesAKeyWithAnAuthValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	tpm.stop(t)
-	tpm.start(t)
+	tpm.PowerOn(t)
 	_ = signs(k) // it is lost
 	if err := errors.Join(k.Check(t.Context()), signs(k)); err != nil {
 		t.Errorf("after an orderly shutdown: %v", err)
 	}
-	tpm.kill(t)
-	tpm.start(t)
+	tpm.PowerOff(t)
+	tpm.PowerOn(t)
 	_ = signs(k)
 	if n := tries(t, tpm); n != 1 {
 		t.Errorf("the TPM counts %d", n)
@@ -216,12 +216,12 @@ func TestPowerCutClosesAKeyWithAnAuthValue(t *testing.T) {
 func TestAuthValueThatNoTPMTakesIsRefused(t *testing.T) {
 	tpm := newTPM(t)
 	for _, pin := range []string{strings.Repeat("x", 33), "a\x00b", "a\x00"} {
-		uri := tpm.uri("81000010") + "?pin-source=" + pinFile(t, pin)
+		uri := tpm.URI("81000010") + "?pin-source=" + pinFile(t, pin)
 		if _, err := new(Store).Generate(t.Context(), uri, List, P256); !errors.Is(err, ErrKeySource) {
 			t.Errorf("%q: %v", pin, err)
 		}
 	}
-	if _, err := new(Store).Generate(t.Context(), tpm.uri("81000010")+"?pin-source="+pinFile(t, strings.Repeat("x", 32)), List, P256); err != nil {
+	if _, err := new(Store).Generate(t.Context(), tpm.URI("81000010")+"?pin-source="+pinFile(t, strings.Repeat("x", 32)), List, P256); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,7 +241,7 @@ func (b *tap) Send(command []byte) ([]byte, error) {
 func TestSecretsCrossTheBusEncrypted(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	c, err := s.tpms.connect(tpm.device())
+	c, err := s.tpms.connect(tpm.Device())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,17 +258,17 @@ func TestSecretsCrossTheBusEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Generate(t.Context(), tpm.uri("81000010")+source, List, P256); err != nil {
+	if _, err := s.Generate(t.Context(), tpm.URI("81000010")+source, List, P256); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Import(t.Context(), tpm.uri("81000011")+source, List, key); err != nil {
+	if err := s.Import(t.Context(), tpm.URI("81000011")+source, List, key); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.GenerateWrapper(t.Context(), tpm.uri("81000012")+source); err != nil {
+	if err := s.GenerateWrapper(t.Context(), tpm.URI("81000012")+source); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range []string{"81000010", "81000011"} {
-		k, err := s.OpenSigner(t.Context(), tpm.uri(h)+source, List)
+		k, err := s.OpenSigner(t.Context(), tpm.URI(h)+source, List)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestSecretsCrossTheBusEncrypted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	w, err := s.OpenWrapper(t.Context(), tpm.uri("81000012")+source)
+	w, err := s.OpenWrapper(t.Context(), tpm.URI("81000012")+source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,17 +314,17 @@ func TestAuthValueIsNotPrinted(t *testing.T) {
 	file := pinFile(t, pin)
 	source := "?pin-source=" + file
 	var s Store
-	_, err1 := s.Generate(t.Context(), tpm.uri("81000010")+source, List, P256)
-	err2 := s.GenerateWrapper(t.Context(), tpm.uri("81000011")+source)
-	k, err3 := s.OpenSigner(t.Context(), tpm.uri("81000010")+source, List)
-	w, err4 := s.OpenWrapper(t.Context(), tpm.uri("81000011")+source)
+	_, err1 := s.Generate(t.Context(), tpm.URI("81000010")+source, List, P256)
+	err2 := s.GenerateWrapper(t.Context(), tpm.URI("81000011")+source)
+	k, err3 := s.OpenSigner(t.Context(), tpm.URI("81000010")+source, List)
+	w, err4 := s.OpenWrapper(t.Context(), tpm.URI("81000011")+source)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
 	}
 	// Again, with what is another one's.
 	wrong := "?pin-source=" + pinFile(t, pin+"x")
-	_, err5 := new(Store).OpenSigner(t.Context(), tpm.uri("81000010")+wrong, List)
-	_, err6 := (&Store{RetryPIN: true}).OpenWrapper(t.Context(), tpm.uri("81000011")+wrong)
+	_, err5 := new(Store).OpenSigner(t.Context(), tpm.URI("81000010")+wrong, List)
+	_, err6 := (&Store{RetryPIN: true}).OpenWrapper(t.Context(), tpm.URI("81000011")+wrong)
 	for _, v := range []any{k, w, &s, pinError(t, err5), pinError(t, err6), err5, err6} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 			text := fmt.Sprintf(verb, v)

@@ -17,25 +17,25 @@ func TestTPMKeysComeAndGo(t *testing.T) {
 	want := map[string]string{}
 	public := map[string]crypto.PublicKey{}
 	for h, typ := range map[string]KeyType{"81000010": P256, "81000011": RSA2048, "8100abcd": P384} {
-		key, err := s.Generate(t.Context(), tpm.uri(h), List, typ)
+		key, err := s.Generate(t.Context(), tpm.URI(h), List, typ)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want[tpm.uri(h)], public[tpm.uri(h)] = string(typ), key
-		if _, err := s.Generate(t.Context(), tpm.uri(h), List, P256); !errors.Is(err, ErrExists) {
+		want[tpm.URI(h)], public[tpm.URI(h)] = string(typ), key
+		if _, err := s.Generate(t.Context(), tpm.URI(h), List, P256); !errors.Is(err, ErrExists) {
 			t.Errorf("a second key at %s: %v", h, err)
 		}
 	}
-	if err := s.GenerateWrapper(t.Context(), tpm.uri("81000020")); err != nil {
+	if err := s.GenerateWrapper(t.Context(), tpm.URI("81000020")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.GenerateWrapper(t.Context(), tpm.uri("81000010")); !errors.Is(err, ErrExists) {
+	if err := s.GenerateWrapper(t.Context(), tpm.URI("81000010")); !errors.Is(err, ErrExists) {
 		t.Errorf("a wrapping secret at the place of a key: %v", err)
 	}
-	want[tpm.uri("81000020")] = "storage key, p-256"
+	want[tpm.URI("81000020")] = "storage key, p-256"
 	check := func() {
 		t.Helper()
-		entries, err := s.List(t.Context(), "tpm:device="+tpm.device())
+		entries, err := s.List(t.Context(), "tpm:device="+tpm.Device())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,14 +60,14 @@ func TestTPMKeysComeAndGo(t *testing.T) {
 	}
 	check()
 
-	a, b := tpm.uri("81000010"), tpm.uri("8100abcd")
+	a, b := tpm.URI("81000010"), tpm.URI("8100abcd")
 	if err := s.Destroy(t.Context(), a, List, public[b]); !errors.Is(err, ErrWrongKey) {
 		t.Errorf("another key was meant: %v", err)
 	}
 	if err := s.Destroy(t.Context(), a, Wrap, nil); !errors.Is(err, ErrWrongKeyType) {
 		t.Errorf("a wrapping secret was meant: %v", err)
 	}
-	if err := s.Destroy(t.Context(), tpm.uri("81000020"), List, public[a]); !errors.Is(err, ErrWrongKeyType) {
+	if err := s.Destroy(t.Context(), tpm.URI("81000020"), List, public[a]); !errors.Is(err, ErrWrongKeyType) {
 		t.Errorf("a key was meant: %v", err)
 	}
 	check()
@@ -79,10 +79,10 @@ func TestTPMKeysComeAndGo(t *testing.T) {
 	if err := s.Destroy(t.Context(), a, List, public[a]); !errors.Is(err, ErrNoKey) {
 		t.Errorf("destroyed twice: %v", err)
 	}
-	if err := s.Destroy(t.Context(), tpm.uri("81000020"), Wrap, nil); err != nil {
+	if err := s.Destroy(t.Context(), tpm.URI("81000020"), Wrap, nil); err != nil {
 		t.Fatal(err)
 	}
-	delete(want, tpm.uri("81000020"))
+	delete(want, tpm.URI("81000020"))
 	check()
 	if n := tpm.loaded(t); n != 0 {
 		t.Errorf("%d objects and sessions stay loaded", n)
@@ -92,7 +92,7 @@ func TestTPMKeysComeAndGo(t *testing.T) {
 func TestDestroyedWrappingSecretDoesNotComeBack(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	uri := tpm.uri("81000020")
+	uri := tpm.URI("81000020")
 	var blob []byte
 	for i := range 2 {
 		if err := s.GenerateWrapper(t.Context(), uri); err != nil {
@@ -128,7 +128,7 @@ func TestImportedKeySignsInTheTPM(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		uri := tpm.uri(fmt.Sprintf("8100001%d", i))
+		uri := tpm.URI(fmt.Sprintf("8100001%d", i))
 		if err := s.Import(t.Context(), uri, List, key); err != nil {
 			t.Fatalf("%s: %v", typ, err)
 		}
@@ -164,7 +164,7 @@ func TestImportedKeySignsInTheTPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Import(t.Context(), tpm.uri("81000020"), List, key); !errors.Is(err, ErrCannot) {
+	if err := s.Import(t.Context(), tpm.URI("81000020"), List, key); !errors.Is(err, ErrCannot) {
 		t.Errorf("Ed25519: %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestStorageKeyOfTheOwnerIsSharedAndLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			var s Store
-			uri := tpm.uri("81000010") + "?pin-source=" + pinFile(t, "pin")
+			uri := tpm.URI("81000010") + "?pin-source=" + pinFile(t, "pin")
 			if _, err := s.Generate(t.Context(), uri, List, P256); err != nil {
 				t.Fatal(err)
 			}
@@ -205,10 +205,10 @@ func TestStorageKeyOfTheOwnerIsSharedAndLeftAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Import(t.Context(), tpm.uri("81000011"), List, key); err != nil {
+			if err := s.Import(t.Context(), tpm.URI("81000011"), List, key); err != nil {
 				t.Error(err)
 			}
-			shared := tpm.uri("81000001")
+			shared := tpm.URI("81000001")
 			if _, err := s.OpenWrapper(t.Context(), shared); !errors.Is(err, ErrWrongKeyType) {
 				t.Errorf("as wrapping secret: %v", err)
 			}
@@ -228,22 +228,22 @@ func TestStorageKeyOfTheOwnerIsSharedAndLeftAlone(t *testing.T) {
 func TestOwnerWithAnAuthValueIsNamed(t *testing.T) {
 	tpm := newTPM(t)
 	var s Store
-	public, err := s.Generate(t.Context(), tpm.uri("81000010"), List, P256)
+	public, err := s.Generate(t.Context(), tpm.URI("81000010"), List, P256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (tpm2.HierarchyChangeAuth{AuthHandle: tpm2.TPMRHOwner, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("owner")}}).Execute(tpm.raw(t)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Generate(t.Context(), tpm.uri("81000011"), List, P256)
+	_, err = s.Generate(t.Context(), tpm.URI("81000011"), List, P256)
 	if err == nil || !strings.Contains(err.Error(), "owner hierarchy has an auth value") {
 		t.Error(err)
 	}
-	err = s.Destroy(t.Context(), tpm.uri("81000010"), List, public)
+	err = s.Destroy(t.Context(), tpm.URI("81000010"), List, public)
 	if err == nil || !strings.Contains(err.Error(), "owner hierarchy has an auth value") {
 		t.Error(err)
 	}
-	k, err := s.OpenSigner(t.Context(), tpm.uri("81000010"), List)
+	k, err := s.OpenSigner(t.Context(), tpm.URI("81000010"), List)
 	if err != nil {
 		t.Fatal(err)
 	}

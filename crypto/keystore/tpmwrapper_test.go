@@ -8,9 +8,9 @@ import (
 )
 
 // tpmWrapperOf makes a wrapping secret and opens it.
-func tpmWrapperOf(t testing.TB, tpm *swtpm, query string) Wrapper {
+func tpmWrapperOf(t testing.TB, tpm swtpm, query string) Wrapper {
 	t.Helper()
-	uri := tpm.uri("81000020") + query
+	uri := tpm.URI("81000020") + query
 	if err := new(Store).GenerateWrapper(t.Context(), uri); err != nil {
 		t.Fatal(err)
 	}
@@ -67,11 +67,11 @@ func TestWrapperSurvivesItsTPMsPowerCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tpm.kill(t)
+	tpm.PowerOff(t)
 	if _, err := w.Unwrap(blob, "label"); !errors.Is(err, ErrAbsent) {
 		t.Errorf("the TPM is off: %v", err)
 	}
-	tpm.start(t)
+	tpm.PowerOn(t)
 	if got, err := w.Unwrap(blob, "label"); err != nil || string(got) != "secret" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -87,23 +87,23 @@ func TestWrapperWithAnAuthValue(t *testing.T) {
 	if got, err := w.Unwrap(blob, "label"); err != nil || string(got) != "secret" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := new(Store).OpenWrapper(t.Context(), tpm.uri("81000020")+"?pin-source="+pinFile(t, "wrong")); pinError(t, err).Left != 2 {
+	if _, err := new(Store).OpenWrapper(t.Context(), tpm.URI("81000020")+"?pin-source="+pinFile(t, "wrong")); pinError(t, err).Left != 2 {
 		t.Error(err)
 	}
-	if _, err := new(Store).OpenWrapper(t.Context(), tpm.uri("81000020")); !pinError(t, err).NotSent {
+	if _, err := new(Store).OpenWrapper(t.Context(), tpm.URI("81000020")); !pinError(t, err).NotSent {
 		t.Error(err)
 	}
 }
 
 func TestSigningKeyOfATPMIsNoWrappingSecret(t *testing.T) {
 	tpm := newTPM(t)
-	if _, err := new(Store).Generate(t.Context(), tpm.uri("81000010"), List, P256); err != nil {
+	if _, err := new(Store).Generate(t.Context(), tpm.URI("81000010"), List, P256); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := new(Store).OpenWrapper(t.Context(), tpm.uri("81000010")); !errors.Is(err, ErrWrongKeyType) {
+	if _, err := new(Store).OpenWrapper(t.Context(), tpm.URI("81000010")); !errors.Is(err, ErrWrongKeyType) {
 		t.Error(err)
 	}
-	if _, err := new(Store).OpenWrapper(t.Context(), tpm.uri("81000020")); !errors.Is(err, ErrNoKey) {
+	if _, err := new(Store).OpenWrapper(t.Context(), tpm.URI("81000020")); !errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}
 }

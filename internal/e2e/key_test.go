@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/gate-agent/gate-agent/crypto/ceremony"
+	"github.com/gate-agent/gate-agent/internal/swtpm"
 )
 
 // key runs gate-agent key, without a configuration.
@@ -32,10 +33,9 @@ func key(t *testing.T, s site, args ...string) (stdout, stderr string, code int)
 // medium cannot do is said.
 func TestKeysOfATPM(t *testing.T) {
 	t.Parallel()
-	need(t, "swtpm", "swtpm")
 	need(t, "openssl", "openssl")
 	s := install(t, t.TempDir())
-	device := "tpm:device=" + s.startTPM(t)
+	device := "tpm:device=" + swtpm.New(t).Device()
 	must := func(args ...string) string {
 		t.Helper()
 		stdout, stderr, code := key(t, s, args...)

@@ -10,14 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/swtpm"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -158,55 +157,9 @@ func provisionHSM(t *testing.T, s site, _ *readers) (string, *rsa.PublicKey, []s
 	return uri, publicOf(t, text), env
 }
 
-func provisionTPM(t *testing.T, s site, _ *readers) (string, *rsa.PublicKey, []string) {
-	need(t, "swtpm", "swtpm")
-	socket := s.startTPM(t)
-	uri := fmt.Sprintf("tpm:device=%s;handle=81000010", socket)
+func provisionTPM(t *testing.T, _ site, _ *readers) (string, *rsa.PublicKey, []string) {
+	uri := swtpm.New(t).URI("81000010")
 	return uri, generated(t, uri), nil
-}
-
-// startTPM runs a software TPM until the test ends.
-func (s site) startTPM(t *testing.T) (socket string) {
-	t.Helper()
-	// Short: a socket's path has 107 bytes at most.
-	dir, err := os.MkdirTemp("", "tpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket = filepath.Join(dir, "sock")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
-		"--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan struct{})
-	go func() { // ends with the process
-		defer close(ended)
-		// Pdeathsig watches the thread that forked, not the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is always killed
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			return socket
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("swtpm does not listen")
-		}
-	}
 }
 
 // A tap of method A through every medium, and what key test says of it.
