@@ -12,6 +12,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/swtpm"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
@@ -150,6 +151,21 @@ func (b bench) uri(name string) string {
 	return fmt.Sprintf("sealed:path=%s;key-source=%s", b.path(name), b.path("key-source"))
 }
 
+// inTPM puts the external-authentication key where it cannot be taken out.
+func inTPM(t *testing.T, _ bench, s *site) {
+	s.c.ExternalAuth.Key = swtpm.New(t).URI("81000010")
+	if _, err := s.c.keys.store.Generate(t.Context(), s.c.ExternalAuth.Key, keystore.ExternalAuth, keystore.RSA2048); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// swtpmOff is the URI of a key in a TPM that has no power.
+func swtpmOff(t *testing.T) string {
+	tpm := swtpm.New(t)
+	tpm.PowerOff(t)
+	return tpm.URI("81000010")
+}
+
 // change is a fault of the configuration.
 func change(f func(*config)) func(*testing.T, bench, *site) {
 	return func(_ *testing.T, _ bench, s *site) { f(s.c) }
@@ -246,8 +262,9 @@ func faults() []fault {
 			s.c.Checkpoint.Key = b.uri("same.key")
 		}},
 		{check: "keys-apart", name: "not to be opened", disk: moved("checkpoint.key")},
-		{check: "not-exportable", name: "sealed", blind: true},
-		{check: "not-exportable", name: "no method A", site: onlyB, want: isExempt, blind: true},
+		{check: "not-exportable", name: "sealed", mend: inTPM, site: func(_ *testing.T, b bench, s *site) { s.c.ExternalAuth.Key = b.uri("external-auth.key") }},
+		{check: "not-exportable", name: "TPM without power", mend: inTPM, site: func(t *testing.T, _ bench, s *site) { s.c.ExternalAuth.Key = swtpmOff(t) }},
+		{check: "not-exportable", name: "no method A", mend: inTPM, site: onlyB, want: isExempt},
 		{check: "custody", name: "key source on disk", mend: inMemory, site: func(t *testing.T, b bench, s *site) {
 			source, err := filepath.Abs("doctor.go") // the folder of the tests may lie in memory
 			if err != nil {
