@@ -42,8 +42,11 @@ func (p *pinSource) read(medium string) ([]byte, error) {
 }
 
 // mayTry reports whether a PIN may be sent to a medium that has seen a wrong one
-// since the last right one.
-func (p *pinSource) mayTry() bool { return p.retry && !p.refused }
+// since the last right one, and has so many tries left, where it tells. Nobody spends
+// the last one here, for a locked token is a terminal that needs a visit.
+func (p *pinSource) mayTry(left int, known bool) bool {
+	return p.retry && !p.refused && !(known && left <= 1)
+}
 
 // called remembers that the medium called pin wrong.
 func (p *pinSource) called(pin []byte) { p.wrong, p.refused = sha256.Sum256(pin), true }

@@ -113,6 +113,7 @@ func TestTriesThatAreMissingSpareTheCard(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tc.left), func(t *testing.T) {
 			r := newReader(t, "good.json", left(tc.left))
+			r.RetryPIN = tc.left == 1 // nor does a person who allows one spend the last
 			k, err := r.Signer(r.uri("id=01"), ExternalAuth)
 			if err != nil {
 				t.Fatal(err)

@@ -73,8 +73,7 @@ func (c *cardSession) pinState(ctx context.Context) (pinState, error) {
 }
 
 // unlock verifies the PIN of the key, where it needs one. A PIN is sent when no
-// try is missing, or when a person has said so (Store.RetryPIN); but nobody
-// spends the last one here, for a locked card is a terminal that needs a visit.
+// try is missing, or when a person has said so (Store.RetryPIN).
 func (c *cardSession) unlock(ctx context.Context) error {
 	if c.key.free {
 		return nil
@@ -88,7 +87,7 @@ func (c *cardSession) unlock(ctx context.Context) error {
 	}
 	notSent := &PINError{Medium: c.name, NotSent: true, Left: state.left, Known: state.known}
 	spent := state.known && state.left < c.key.pin.full
-	if spent && (state.left == 1 || !c.pins.mayTry()) {
+	if spent && !c.pins.mayTry(state.left, true) {
 		return notSent
 	}
 	pin, err := c.pins.read(c.name)

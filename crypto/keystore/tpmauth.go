@@ -90,7 +90,7 @@ func authOf(t transport.TPM, o *tpmObject, u URI, pins *pinSource) (*tpmAuth, er
 	case err != nil:
 	case d.locked():
 		err = &PINError{Medium: a.medium, Locked: true}
-	case d.tries > 0 && !pins.mayTry():
+	case d.tries > 0 && !pins.mayTry(d.left(), true):
 		err = &PINError{Medium: a.medium, NotSent: true, Left: d.left(), Known: true}
 	}
 	if err != nil {
