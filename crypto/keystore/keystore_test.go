@@ -19,7 +19,7 @@ import (
 )
 
 // store is a folder with a key source, and the URI of a key in it.
-func store(t *testing.T) (dir, uri string) {
+func store(t testing.TB) (dir, uri string) {
 	t.Helper()
 	dir = t.TempDir()
 	if err := GenerateKeySource(filepath.Join(dir, "source")); err != nil {

@@ -355,7 +355,7 @@ func TestSIMInAReaderSigns(t *testing.T) {
 	exportable(t, k, false)
 }
 
-func BenchmarkSignCard(b *testing.B) {
+func BenchmarkSignOpenSC(b *testing.B) {
 	r := newReader(b, "good.json", nil)
 	k := r.open("id=01")
 	for b.Loop() {

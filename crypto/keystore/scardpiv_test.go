@@ -266,7 +266,7 @@ func FuzzTLV(f *testing.F) {
 	})
 }
 
-func BenchmarkSign(b *testing.B) {
+func BenchmarkSignDirect(b *testing.B) {
 	for _, c := range []struct{ image, aid, key, pin string }{
 		{"good.json", jpki, "17", "1234"},
 		{"piv.json", piv, "9A", "123456"},

@@ -61,3 +61,23 @@ func TestNoMediumIsAskedForWhatIsNoSignature(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkSignSealed(b *testing.B) {
+	for _, typ := range []KeyType{RSA2048, P256} {
+		_, uri := store(b)
+		if _, err := new(Store).Generate(b.Context(), uri, ExternalAuth, typ); err != nil {
+			b.Fatal(err)
+		}
+		k, err := new(Store).OpenSigner(b.Context(), uri, ExternalAuth)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(string(typ), func(b *testing.B) {
+			for b.Loop() {
+				if err := signs(k); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
