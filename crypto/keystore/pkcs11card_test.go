@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/internal/pcscd"
+	"github.com/gate-agent/gate-agent/internal/pcscd/pcscdtest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
@@ -27,30 +27,10 @@ const opensc = `app default {
 }
 `
 
-// daemon is the one pcscd of this process, started by the first test that
-// needs it: the client library remembers the first socket that it was told.
-var daemon *pcscd.Daemon
+// daemon is the one pcscd of this process.
+var daemon pcscdtest.Daemon
 
-var startDaemon = sync.OnceValue(func() (err error) {
-	if daemon, err = pcscd.Start(context.Background(), pcscd.Options{}); err != nil {
-		return err
-	}
-	return daemon.Setenv()
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if daemon != nil {
-		if code != 0 {
-			fmt.Println(daemon.Log())
-		}
-		if err := daemon.Stop(); err != nil {
-			fmt.Println(err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { daemon.Main(m) }
 
 // A reader is a card in a slot of the private pcscd, and a store that reaches it
 // through OpenSC.
@@ -71,11 +51,7 @@ func newReader(t testing.TB, image string, change func(*vcard.Image)) *reader {
 	if err != nil || len(modules) == 0 {
 		notInstalled(t, openSC, "opensc-pkcs11")
 	}
-	if err := startDaemon(); errors.Is(err, pcscd.ErrNotInstalled) {
-		notInstalled(t, err.Error(), "pcscd vsmartcard-vpcd")
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	daemon.Need(t)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "opensc.conf")
 	if err := os.WriteFile(conf, []byte(opensc), 0o600); err != nil {

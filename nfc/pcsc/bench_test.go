@@ -13,7 +13,7 @@ import (
 // 400 ms of vpcd's detection are not in it.
 
 func benchCard(b *testing.B) (_ nfc.Card, connected time.Duration) {
-	needDaemon(b)
+	daemon.Need(b)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	b.Cleanup(cancel)
 	lane, err := pcsc.Open(pcsc.Options{Present: true})

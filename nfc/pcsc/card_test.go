@@ -193,7 +193,7 @@ func TestSilentCardCostsNoMoreThanItsDeadline(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForASilentCard(t *testing.T) {
-	needDaemon(t)
+	daemon.Need(t)
 	lane, err := pcsc.Open(pcsc.Options{Present: true, Transmit: 50 * time.Millisecond, Release: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)

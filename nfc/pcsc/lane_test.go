@@ -68,7 +68,7 @@ func TestCardThatLeftAndReturnedUnseenIsReadAgain(t *testing.T) {
 }
 
 func TestForgottenCardIsNotReadAtTheStart(t *testing.T) {
-	needDaemon(t)
+	daemon.Need(t)
 	remove := insert(t, 0, newCard(t))
 	there(t, 0)
 	lane := open(t, pcsc.Options{}) // fails when a card is reported
@@ -79,7 +79,7 @@ func TestForgottenCardIsNotReadAtTheStart(t *testing.T) {
 }
 
 func TestPresentCardIsReadAtTheStartWithFreshPower(t *testing.T) {
-	needDaemon(t)
+	daemon.Need(t)
 	card := &responder{atr: plainATR, respond: echo}
 	insert(t, 0, card)
 	there(t, 0)
@@ -116,7 +116,7 @@ func TestTwoCardsAtOnceAreNotAlone(t *testing.T) {
 }
 
 func TestLaneSeesItsOwnSlotsOnly(t *testing.T) {
-	needDaemon(t)
+	daemon.Need(t)
 	lane := open(t, pcsc.Options{Readers: []string{"* 01"}})
 	other := open(t, pcsc.Options{Readers: []string{daemon.SlotName(0)}})
 	insert(t, 0, newCard(t))
@@ -287,7 +287,7 @@ func TestHungPcscdHoldsNobodyUp(t *testing.T) {
 }
 
 func TestReaderThatComesLaterIsUsed(t *testing.T) {
-	needDaemon(t)
+	daemon.Need(t)
 	lane := open(t, pcsc.Options{Readers: []string{"Virtual Reader B *"}})
 	if s, err := lane.Status(t.Context()); err != nil || len(s.Slots) != 0 {
 		t.Fatalf("status %+v, %v", s, err)

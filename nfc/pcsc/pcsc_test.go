@@ -14,46 +14,16 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/internal/pcscd"
+	"github.com/gate-agent/gate-agent/internal/pcscd/pcscdtest"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// daemon is the one pcscd of this process, started by the first test that
-// needs it: the client library remembers the first socket that it was told.
-var daemon *pcscd.Daemon
+// daemon is the one pcscd of this process.
+var daemon pcscdtest.Daemon
 
-var startDaemon = sync.OnceValue(func() (err error) {
-	if daemon, err = pcscd.Start(context.Background(), pcscd.Options{Slots: 2}); err != nil {
-		return err
-	}
-	return daemon.Setenv()
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if daemon != nil {
-		if code != 0 {
-			fmt.Println(daemon.Log())
-		}
-		if err := daemon.Stop(); err != nil {
-			fmt.Println(err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-func needDaemon(t testing.TB) {
-	t.Helper()
-	err := startDaemon()
-	if errors.Is(err, pcscd.ErrNotInstalled) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { daemon.Main(m) }
 
 const (
 	noticed   = 1200 * time.Millisecond // pcscd looks every 400 ms
@@ -65,7 +35,7 @@ const (
 // open opens a lane over every slot, and makes it look at them.
 func open(t *testing.T, opt pcsc.Options) *pcsc.Lane {
 	t.Helper()
-	needDaemon(t)
+	daemon.Need(t)
 	if opt.Settle == 0 {
 		opt.Settle = settle
 	}

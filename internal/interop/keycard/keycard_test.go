@@ -18,35 +18,16 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/pcscd"
+	"github.com/gate-agent/gate-agent/internal/pcscd/pcscdtest"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// daemon is the one pcscd of this process: the client library remembers the first
-// socket that it was told.
-var daemon *pcscd.Daemon
+// daemon is the one pcscd of this process.
+var daemon pcscdtest.Daemon
 
-var startDaemon = sync.OnceValue(func() (err error) {
-	if daemon, err = pcscd.Start(context.Background(), pcscd.Options{}); err != nil {
-		return err
-	}
-	return daemon.Setenv()
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if daemon != nil {
-		if code != 0 {
-			fmt.Println(daemon.Log())
-		}
-		if err := daemon.Stop(); err != nil {
-			fmt.Println(err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { daemon.Main(m) }
 
 // A reader is the first slot of the daemon.
 type reader struct {
@@ -57,13 +38,7 @@ type reader struct {
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	err := startDaemon()
-	if errors.Is(err, pcscd.ErrNotInstalled) && os.Getenv("CI") != "true" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	daemon.Need(t)
 	r := &reader{t: t}
 	t.Cleanup(r.pull)
 	return r
