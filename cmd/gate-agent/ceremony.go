@@ -12,11 +12,11 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 )
 
-// A rite is a key ceremony on its way, at a terminal where two people are.
+// A keyCeremony is one that is being held, at a terminal where two people are.
 //
 //	names ─▶ key is made ─▶ each confirms the check value ─▶ test signature ─▶ export tried ─▶ signed
 //	                 └─────────────── anything goes wrong ──────────────┴──▶ key is destroyed
-type rite struct {
+type keyCeremony struct {
 	person   tty
 	store    *keystore.Store
 	uri      string
@@ -33,7 +33,7 @@ var errNotConfirmed = fmt.Errorf("the check value was typed wrong %d times", cer
 
 // hold holds the ceremony to its end and returns the signed transcript, once keep
 // has taken it. When anything goes wrong no key is left, where the medium can.
-func (r *rite) hold(ctx context.Context, keep func(msg []byte) error) (err error) {
+func (r *keyCeremony) hold(ctx context.Context, keep func(msg []byte) error) (err error) {
 	r.began = time.Now()
 	r.t.Begun = r.now()
 	rand.Read(r.t.Nonce[:])
@@ -63,14 +63,14 @@ func (r *rite) hold(ctx context.Context, keep func(msg []byte) error) (err error
 }
 
 // now does not go back when the clock is set meanwhile.
-func (r *rite) now() time.Time { return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond) }
+func (r *keyCeremony) now() time.Time { return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond) }
 
-func (r *rite) step(what ceremony.Action, person, tries int) {
+func (r *keyCeremony) step(what ceremony.Action, person, tries int) {
 	r.t.Steps = append(r.t.Steps, ceremony.Step{What: what, At: r.now(), Person: person, Tries: tries})
 }
 
 // names asks both people for theirs, until they are two.
-func (r *rite) names(ctx context.Context) error {
+func (r *keyCeremony) names(ctx context.Context) error {
 	r.person.say("鍵の生成には2人が必要です。\nMaking this key takes two people.")
 	for i, p := range []struct {
 		role ceremony.Role
@@ -104,7 +104,7 @@ func (r *rite) names(ctx context.Context) error {
 }
 
 // typed gives a question its time.
-func (r *rite) typed(ctx context.Context, ask func(context.Context) ([]byte, error)) ([]byte, error) {
+func (r *keyCeremony) typed(ctx context.Context, ask func(context.Context) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, typing, errNotTyped)
 	defer cancel()
 	return ask(ctx)
@@ -112,7 +112,7 @@ func (r *rite) typed(ctx context.Context, ask func(context.Context) ([]byte, err
 
 // confirm shows the check value and has each of the two type it. What is typed
 // does not show: the second one reads the value, not what the first one typed.
-func (r *rite) confirm(ctx context.Context) error {
+func (r *keyCeremony) confirm(ctx context.Context) error {
 	r.person.say("\n鍵のチェック値 (KCV) / Key check value:\n\n    %s\n\n各自が読み取り、入力してください。\nEach of you reads it, and types it.", r.t.KCV())
 	for i, p := range r.t.People {
 		prompt := fmt.Sprintf("%s: KCV (表示されません / not shown): ", p.Name)
@@ -137,7 +137,7 @@ func (r *rite) confirm(ctx context.Context) error {
 
 // prove opens the key anew, as the terminal will, has it sign, tries to take it out
 // of the medium, and signs the transcript with it and with the terminal's own key.
-func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
+func (r *keyCeremony) prove(ctx context.Context) (msg []byte, err error) {
 	k, err := r.store.Signer(r.uri, r.t.Purpose)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
 
 // undo destroys the key, also when somebody has broken the ceremony off: a key
 // whose ceremony failed is nobody's.
-func (r *rite) undo() error {
+func (r *keyCeremony) undo() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cardWait)
 	defer cancel()
 	if err := r.store.Destroy(ctx, r.uri, r.t.Purpose, r.t.Public); err != nil {

@@ -59,7 +59,7 @@ key and prints it. What it refuses ends with 4.
 		if transcript == "" {
 			return cli.UsageError("--transcript is missing: name the file to write the transcript to")
 		}
-		r, err := c.prepareRite(u, p, t)
+		r, err := c.prepareCeremony(u, p, t)
 		if err != nil {
 			return err
 		}
@@ -105,8 +105,8 @@ key and prints it. What it refuses ends with 4.
 	return cmd
 }
 
-// prepareRite finds out what can go wrong before anybody types.
-func (c *config) prepareRite(u keystore.URI, p keystore.Purpose, t keystore.KeyType) (*rite, error) {
+// prepareCeremony finds out what can go wrong before anybody types.
+func (c *config) prepareCeremony(u keystore.URI, p keystore.Purpose, t keystore.KeyType) (*keyCeremony, error) {
 	custody, err := keystore.CustodyOf(u.String())
 	if err != nil {
 		return nil, configError{err}
@@ -115,7 +115,7 @@ func (c *config) prepareRite(u keystore.URI, p keystore.Purpose, t keystore.KeyT
 	if err != nil {
 		return nil, err
 	}
-	r := &rite{
+	r := &keyCeremony{
 		store: &c.keys.store, uri: u.String(), keyType: t, custody: custody, identity: identity,
 		t: ceremony.Transcript{
 			Terminal: c.Terminal, Scope: c.Scope, Hierarchy: c.Mode.String(), Program: version(),

@@ -154,12 +154,9 @@ func rotateBackCommand() *cobra.Command {
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
-		r, err := c.readRotation()
-		switch {
-		case err != nil:
+		r, err := c.rotationUnderWay()
+		if err != nil {
 			return err
-		case r == nil:
-			return errNoRotation
 		}
 		r.Back = true
 		if err := c.writeRotation(r); err != nil {
@@ -175,7 +172,13 @@ func rotateBackCommand() *cobra.Command {
 	return cmd
 }
 
-var errNoRotation = errors.New("there is no rotation: begin one with key rotate schedule")
+func (c *config) rotationUnderWay() (*rotation, error) {
+	r, err := c.readRotation()
+	if err == nil && r == nil {
+		err = errors.New("there is no rotation: begin one with key rotate schedule")
+	}
+	return r, err
+}
 
 func rotateFinishCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -188,12 +191,10 @@ configuration. The key that is not needed any more is destroyed by key destroy.`
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
-		r, err := c.readRotation()
+		r, err := c.rotationUnderWay()
 		switch {
 		case err != nil:
 			return err
-		case r == nil:
-			return errNoRotation
 		case !r.Back && !sameURI(r.Key, c.ExternalAuth.Key):
 			return fmt.Errorf("the new key is not in the configuration yet. Write its certificates to files, and into [external_auth]:\n\n  key = %q\n\nthen run key rotate finish again; or take it back first, with key rotate back", r.Key)
 		}

@@ -13,7 +13,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -42,7 +41,7 @@ type Transcript struct {
 
 	Public crypto.PublicKey // of the key that was made
 	Nonce  [32]byte         // makes the proof of possession one of this ceremony
-	Steps  []Step           // one for each of Course
+	Steps  []Step           // in their one order
 
 	proof []byte
 }
@@ -83,8 +82,8 @@ const (
 	ExportTried Action = "export-tried" // the program tried to take the private key out
 )
 
-// Course is the one order of steps, by their What and Person.
-func Course() []Step {
+// course is the one order of steps, by their What and Person.
+func course() []Step {
 	return []Step{{What: Named}, {What: Generated}, {What: Confirmed, Person: 1}, {What: Confirmed, Person: 2}, {What: TestSigned}, {What: ExportTried}}
 }
 
@@ -202,12 +201,9 @@ func Verify(signer crypto.PublicKey, msg []byte) (Transcript, error) {
 	return t, nil
 }
 
-// Proof is the signature of the key that was made.
-func (t Transcript) Proof() []byte { return bytes.Clone(t.proof) }
-
-// SPKI is the SubjectPublicKeyInfo in DER of the key that was made (RFC 5280
+// spki is the SubjectPublicKeyInfo in DER of the key that was made (RFC 5280
 // §4.1.2.7), nil when there is none.
-func (t Transcript) SPKI() []byte {
+func (t Transcript) spki() []byte {
 	der, err := x509.MarshalPKIXPublicKey(t.Public)
 	if err != nil {
 		return nil

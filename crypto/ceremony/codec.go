@@ -100,7 +100,7 @@ func (t Transcript) encode() ([]byte, error) {
 		Version: version, Terminal: t.Terminal, Scope: t.Scope, Hierarchy: t.Hierarchy, Program: t.Program,
 		Begun: millis(t.Begun), Ended: millis(t.Ended),
 		Purpose: string(t.Purpose), Medium: t.Medium, Custody: t.Custody, KeyType: string(t.KeyType()),
-		SPKI: t.SPKI(), KCV: t.KCV(), Exportable: t.Exportable, Nonce: t.Nonce, Proof: t.proof,
+		SPKI: t.spki(), KCV: t.KCV(), Exportable: t.Exportable, Nonce: t.Nonce, Proof: t.proof,
 	}
 	for _, p := range t.People {
 		w.People = append(w.People, wirePerson{p.Name, string(p.Role)})
@@ -170,9 +170,9 @@ func (t Transcript) check() error {
 
 // checkSteps wants the one course, at instants that do not go back.
 func (t Transcript) checkSteps() error {
-	course := Course()
-	if len(t.Steps) != len(course) {
-		return fmt.Errorf("%w: %d steps, want %d", ErrMalformed, len(t.Steps), len(course))
+	order := course()
+	if len(t.Steps) != len(order) {
+		return fmt.Errorf("%w: %d steps, want %d", ErrMalformed, len(t.Steps), len(order))
 	}
 	before := t.Begun
 	if ms := before.UnixMilli(); ms <= 0 {
@@ -181,8 +181,8 @@ func (t Transcript) checkSteps() error {
 	for i, s := range t.Steps {
 		typed := s.What == Confirmed
 		switch {
-		case s.What != course[i].What || s.Person != course[i].Person:
-			return fmt.Errorf("%w: step %d is not %q", ErrMalformed, i+1, course[i].What)
+		case s.What != order[i].What || s.Person != order[i].Person:
+			return fmt.Errorf("%w: step %d is not %q", ErrMalformed, i+1, order[i].What)
 		case typed && (s.Tries < 1 || s.Tries > MaxTries) || !typed && s.Tries != 0:
 			return fmt.Errorf("%w: step %d took %d tries", ErrMalformed, i+1, s.Tries)
 		case s.At.Before(before):
