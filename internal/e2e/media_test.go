@@ -96,6 +96,7 @@ const (
 
 func media(t *testing.T) []medium {
 	sim, direct, through := newKeyCard(t, vcard.KindSIM), newKeyCard(t, vcard.KindCard), newKeyCard(t, vcard.KindCard)
+	remote := new(remoteHSM)
 	scard := func(k *keyCard) func(*testing.T, site, *readers) (string, *rsa.PublicKey, []string) {
 		return func(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
 			k.lies(r)
@@ -107,6 +108,7 @@ func media(t *testing.T) []medium {
 	return []medium{
 		{name: "sealed", exportable: true, provision: provisionSealed},
 		{name: "pkcs11, HSM", provision: provisionHSM},
+		{name: "pkcs11, HSM behind a daemon", provision: remote.provision, away: remote.away},
 		{name: "pkcs11, IC card", provision: func(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
 			need(t, "pkcs11-tool", "opensc opensc-pkcs11")
 			module, err := filepath.Glob(openSC)
@@ -161,6 +163,68 @@ func provisionHSM(t *testing.T, s site, _ *readers) (string, *rsa.PublicKey, []s
 	// The module looks for its configuration in the environment of its process.
 	text := s.mustEnv(t, env, "key", "generate", "--purpose", "external-auth", uri)
 	return uri, publicOf(t, text), env
+}
+
+// A remoteHSM is an HSM that a daemon serves over a socket: it restarts, as those in a
+// network do.
+type remoteHSM struct {
+	socket string
+	conf   string // SOFTHSM2_CONF of the daemon
+	cmd    *exec.Cmd
+}
+
+const hsmClient = "/usr/lib/*/pkcs11/p11-kit-client.so"
+
+func (h *remoteHSM) provision(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
+	need(t, "p11-kit", "p11-kit p11-kit-modules")
+	client, err := filepath.Glob(hsmClient)
+	if err != nil || len(client) == 0 {
+		t.Fatalf("no %s (%v)", hsmClient, err)
+	}
+	local, public, env := provisionHSM(t, s, r)
+	h.conf = env[0]
+	dir, err := os.MkdirTemp("", "hsm") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.socket = filepath.Join(dir, "sock")
+	h.start(t)
+	t.Cleanup(func() {
+		h.kill()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return strings.Replace(local, softHSM, client[0], 1), public, []string{"P11_KIT_SERVER_ADDRESS=unix:path=" + h.socket}
+}
+
+func (h *remoteHSM) start(t *testing.T) {
+	t.Helper()
+	h.cmd = exec.Command("p11-kit", "server", "--foreground", "--timeout", "60", "--provider", softHSM, "--name", h.socket, "pkcs11:token=gate-1")
+	h.cmd.Env = append(os.Environ(), h.conf)
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it forks for each client, and ends by itself without one
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(h.socket); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the HSM's daemon does not listen")
+		}
+	}
+}
+
+func (h *remoteHSM) kill() {
+	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
+	_ = h.cmd.Wait() // killed
+	_ = os.Remove(h.socket)
+}
+
+func (h *remoteHSM) away(t *testing.T, _ site, _ *readers) (back func()) {
+	h.kill()
+	return func() { h.start(t) }
 }
 
 func provisionTPM(t *testing.T, s site, _ *readers) (string, *rsa.PublicKey, []string) {
