@@ -34,7 +34,7 @@ func TestKeysOfATPM(t *testing.T) {
 	t.Parallel()
 	need(t, "swtpm", "swtpm")
 	need(t, "openssl", "openssl")
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	device := "tpm:device=" + s.startTPM(t)
 	must := func(args ...string) string {
 		t.Helper()
