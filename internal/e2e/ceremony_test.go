@@ -109,7 +109,7 @@ func (h *hall) nothing() {
 // public key can verify it.
 func TestKeyCeremony(t *testing.T) {
 	t.Parallel()
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	h := newHall(t, s, "", "--json")
 	h.sees("Name of the operator: ")
 	h.types("  ")
@@ -203,7 +203,7 @@ func TestKeyCeremony(t *testing.T) {
 // Who cannot read the check value has not seen this key made.
 func TestCeremonyWithoutTheCheckValueLeavesNoKey(t *testing.T) {
 	t.Parallel()
-	h := newHall(t, install(t, t.TempDir()), "")
+	h := newHall(t, install(t, shortDir(t)), "")
 	h.named("A", "B")
 	h.types(h.kcv())
 	for range ceremony.MaxTries {
@@ -227,7 +227,7 @@ func TestCeremonyThatIsBrokenOffLeavesNoKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHall(t, install(t, t.TempDir()), "")
+			h := newHall(t, install(t, shortDir(t)), "")
 			h.named("A", "B")
 			h.kcv()
 			h.sees("A: KCV")
@@ -252,7 +252,7 @@ func TestCeremonyThatIsBrokenOffLeavesNoKey(t *testing.T) {
 // A key that is there is neither replaced nor destroyed.
 func TestCeremonyReplacesNoKey(t *testing.T) {
 	t.Parallel()
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	uri := "sealed:path=" + s.path("new.key") + ";key-source=" + s.path("key-source")
 	before, err := new(keystore.Store).Generate(t.Context(), uri, keystore.ExternalAuth, keystore.RSA2048)
 	if err != nil {
@@ -293,7 +293,7 @@ func TestCeremonyNamesWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := install(t, t.TempDir())
+			s := install(t, shortDir(t))
 			for _, e := range c.edits {
 				s.edit(t, e[0], e[1])
 			}

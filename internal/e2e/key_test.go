@@ -34,7 +34,7 @@ func key(t *testing.T, s site, args ...string) (stdout, stderr string, code int)
 func TestKeysOfATPM(t *testing.T) {
 	t.Parallel()
 	need(t, "openssl", "openssl")
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	device := "tpm:device=" + swtpm.New(t).Device()
 	must := func(args ...string) string {
 		t.Helper()

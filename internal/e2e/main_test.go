@@ -140,10 +140,26 @@ func install(t testing.TB, dir string) site {
 	return s
 }
 
+// shortDir is a folder for a test whose path is short: that of a socket in it has 107
+// bytes at most, and t.TempDir has the test's name.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // ready is a terminal with its list in force.
 func ready(t testing.TB) site {
 	t.Helper()
-	s := install(t, filepath.Join(t.TempDir(), "terminal"))
+	s := install(t, filepath.Join(shortDir(t), "terminal"))
 	s.must(t, "list", "import", s.path("list.cose"))
 	return s
 }

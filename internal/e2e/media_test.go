@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,8 +41,9 @@ type medium struct {
 
 // A keyCard is the card with the terminal's key, in a slot of its own.
 type keyCard struct {
-	img  *vcard.Image
-	card *card
+	img   *vcard.Image
+	card  *card
+	clock *vcard.Clock // nil: it computes at once
 }
 
 // lies puts the key card into its slot.
@@ -51,7 +53,7 @@ func (k *keyCard) lies(r *readers) {
 		return strings.Count(r.daemon.Log(), "Card inserted into "+r.daemon.SlotName(keySlot))
 	}
 	before := seen()
-	k.card = r.insert(k.img, how{slot: keySlot})
+	k.card = r.insert(k.img, how{slot: keySlot, clock: k.clock})
 	for deadline := time.Now().Add(patience); seen() == before; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatal("pcscd does not see the card with the key")
@@ -89,11 +91,12 @@ func need(t *testing.T, program, pkg string) {
 
 const (
 	softHSM = "/usr/lib/softhsm/libsofthsm2.so"
-	openSC  = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
+	openSC  = "/usr/lib/*/opensc-pkcs11.so" // by architecture
 )
 
 func media(t *testing.T) []medium {
 	sim, direct, through := newKeyCard(t, vcard.KindSIM), newKeyCard(t, vcard.KindCard), newKeyCard(t, vcard.KindCard)
+	remote := new(remoteHSM)
 	scard := func(k *keyCard) func(*testing.T, site, *readers) (string, *rsa.PublicKey, []string) {
 		return func(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
 			k.lies(r)
@@ -105,12 +108,17 @@ func media(t *testing.T) []medium {
 	return []medium{
 		{name: "sealed", exportable: true, provision: provisionSealed},
 		{name: "pkcs11, HSM", provision: provisionHSM},
+		{name: "pkcs11, HSM behind a daemon", provision: remote.provision, away: remote.away},
 		{name: "pkcs11, IC card", provision: func(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
 			need(t, "pkcs11-tool", "opensc opensc-pkcs11")
+			module, err := filepath.Glob(openSC)
+			if err != nil || len(module) == 0 {
+				t.Fatalf("no %s (%v)", openSC, err)
+			}
 			through.lies(r)
 			pin := s.write(t, "card.pin", []byte("7351\n"))
 			conf := s.write(t, "opensc.conf", []byte("app default { card_drivers = jpki; }\n"))
-			uri := fmt.Sprintf("pkcs11:module-path=%s;token=%s;id=01?pin-source=%s", openSC, strings.ReplaceAll(jpkiToken, " ", "%20"), pin)
+			uri := fmt.Sprintf("pkcs11:module-path=%s;token=%s;id=01?pin-source=%s", module[0], strings.ReplaceAll(jpkiToken, " ", "%20"), pin)
 			return uri, through.public(), []string{"OPENSC_CONF=" + conf}
 		}, away: through.away},
 		{name: "scard, IC card", provision: scard(direct), away: direct.away},
@@ -157,6 +165,59 @@ func provisionHSM(t *testing.T, s site, _ *readers) (string, *rsa.PublicKey, []s
 	return uri, publicOf(t, text), env
 }
 
+// A remoteHSM is an HSM that a daemon serves over a socket: it restarts, as those in a
+// network do.
+type remoteHSM struct {
+	socket string
+	conf   string // SOFTHSM2_CONF of the daemon
+	cmd    *exec.Cmd
+}
+
+const hsmClient = "/usr/lib/*/pkcs11/p11-kit-client.so"
+
+func (h *remoteHSM) provision(t *testing.T, s site, r *readers) (string, *rsa.PublicKey, []string) {
+	need(t, "p11-kit", "p11-kit p11-kit-modules")
+	client, err := filepath.Glob(hsmClient)
+	if err != nil || len(client) == 0 {
+		t.Fatalf("no %s (%v)", hsmClient, err)
+	}
+	local, public, env := provisionHSM(t, s, r)
+	h.conf = env[0]
+	h.socket = filepath.Join(shortDir(t), "sock")
+	h.start(t)
+	t.Cleanup(h.kill)
+	return strings.Replace(local, softHSM, client[0], 1), public, []string{"P11_KIT_SERVER_ADDRESS=unix:path=" + h.socket}
+}
+
+func (h *remoteHSM) start(t *testing.T) {
+	t.Helper()
+	h.cmd = exec.Command("p11-kit", "server", "--foreground", "--timeout", "60", "--provider", softHSM, "--name", h.socket, "pkcs11:token=gate-1")
+	h.cmd.Env = append(os.Environ(), h.conf)
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it forks for each client, and ends by itself without one
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(h.socket); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the HSM's daemon does not listen")
+		}
+	}
+}
+
+func (h *remoteHSM) kill() {
+	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
+	_ = h.cmd.Wait() // killed
+	_ = os.Remove(h.socket)
+}
+
+func (h *remoteHSM) away(t *testing.T, _ site, _ *readers) (back func()) {
+	h.kill()
+	return func() { h.start(t) }
+}
+
 func provisionTPM(t *testing.T, _ site, _ *readers) (string, *rsa.PublicKey, []string) {
 	uri := swtpm.New(t).URI("81000010")
 	return uri, generated(t, uri), nil
@@ -185,6 +246,7 @@ func TestEveryMediumAuthenticatesTheTerminal(t *testing.T) {
 			if e.Method != "external-auth" || e.TerminalSignatures != 1 || e.Stages.Key <= 0 {
 				t.Errorf("%+v", e)
 			}
+			t.Logf("a tap of %.1f ms, %.1f of them for the terminal's key", e.ElapsedMS, e.Stages.Key)
 			if m.away != nil {
 				back := m.away(t, s, r)
 				a.says(`"msg":"key cannot be used","key":"external_auth.key"`)
@@ -202,6 +264,29 @@ func TestEveryMediumAuthenticatesTheTerminal(t *testing.T) {
 			agree(t, s, a.all)
 		})
 	}
+}
+
+// The other order of the dialogue, with a key that a card takes its time for.
+func TestSlowMediumSignsBesideTheCard(t *testing.T) {
+	t.Parallel()
+	r, s := newSlots(t, 4), ready(t)
+	k := newKeyCard(t, vcard.KindCard)
+	k.clock = &vcard.Clock{KeyOperation: 200 * time.Millisecond, Sleep: true}
+	k.lies(r)
+	name := strings.ReplaceAll(r.daemon.SlotName(keySlot), " ", "%20")
+	uri := fmt.Sprintf("scard:reader=%s;aid=D392F000260100000001;key=17?pin-source=%s", name, s.write(t, "card.pin", []byte("7351")))
+	s.authenticatesWith(t, r, uri, k.public())
+	s.edit(t, "[scope_key]", "[card]\nprofile = \"built-in:challenge-first\"\n\n[scope_key]")
+	a := launch(t, s, r.daemon.Env())
+	a.says(`"msg":"list in force"`)
+	time.Sleep(settled)
+	e := r.tap(a, theTown(t).bob(t))
+	want(t, e, terminal.Admit, terminal.OK)
+	if e.TerminalSignatures != 1 || e.Stages.Key < 200 {
+		t.Errorf("%+v", e)
+	}
+	a.stop()
+	agree(t, s, a.all)
 }
 
 // authenticatesWith gives the terminal another external-authentication key.
@@ -237,6 +322,7 @@ func (s site) testsKey(t *testing.T, env []string, uri string, public crypto.Pub
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Log(lines[len(lines)-1]) // docs/keys.md
 	scheme, _, _ := strings.Cut(uri, ":")
 	if said.Medium != scheme || said.Key != kcv || said.SignMS <= 0 || said.Exportable == nil || *said.Exportable != exportable {
 		t.Errorf("%s, want medium %s, key %s, exportable %s", stdout, scheme, kcv, strconv.FormatBool(exportable))

@@ -175,7 +175,7 @@ func newcomer(t *testing.T, left int) *vcard.Image {
 
 func TestRegisteringACardWithItsPIN(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	img := newcomer(t, 2)
 	c := register(t, s, r, "--json", "--ticket", "T-000123")
 	c.sees("leave it there to the end")
@@ -253,7 +253,7 @@ func TestNoCardIsRegisteredWithoutItsPIN(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, s := newReaders(t), install(t, t.TempDir())
+			r, s := newReaders(t), install(t, shortDir(t))
 			img := newcomer(t, c.left)
 			clerk := register(t, s, r)
 			card := r.insert(img, how{})
@@ -278,7 +278,7 @@ func TestNoCardIsRegisteredWithoutItsPIN(t *testing.T) {
 // none is sent to the card that comes next.
 func TestCardThatLeavesWhileItsHolderTypes(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	img := newcomer(t, 3)
 	clerk := register(t, s, r)
 	card := r.insert(img, how{})
@@ -298,7 +298,7 @@ func TestCardThatLeavesWhileItsHolderTypes(t *testing.T) {
 // given the PIN of the one before.
 func TestCardExchangedWhileItsHolderTypes(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	clerk := register(t, s, r)
 	first := r.insert(newcomer(t, 3), how{})
 	clerk.sees("PIN (4 digits, not shown): ")
@@ -327,7 +327,7 @@ func TestCardExchangedWhileItsHolderTypes(t *testing.T) {
 // ^C ends it too, and the terminal shows again what is typed.
 func TestRegistrationThatItsHolderBreaksOff(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	clerk := register(t, s, r)
 	card := r.insert(newcomer(t, 3), how{})
 	clerk.sees("PIN (4 digits, not shown): ")
@@ -351,7 +351,7 @@ func TestRegistrationThatItsHolderBreaksOff(t *testing.T) {
 // A phone gives its certificate after the PIN, and has no key of its own.
 func TestRegisteringAPhone(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	img := theTown(t).person(t, "phone that wants its PIN", "tap-use").Image
 	c := register(t, s, r)
 	card := r.insert(img, how{})
@@ -372,7 +372,7 @@ func TestRegisteringAPhone(t *testing.T) {
 // What is there already is not replaced, and nobody types a PIN for it.
 func TestRecordReplacesNoFile(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	c := register(t, s, r, "--out", s.path("list.cose"))
 	c.sees("list.cose exists, and is not replaced")
 	if code := c.end(); code != 1 {
@@ -402,7 +402,7 @@ func TestRegistrationNamesWhatIsNotConfigured(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, s := newReaders(t), install(t, t.TempDir())
+			r, s := newReaders(t), install(t, shortDir(t))
 			for _, e := range c.edits {
 				s.edit(t, e[0], e[1])
 			}
@@ -432,7 +432,7 @@ func TestRegistrationNamesWhatIsNotConfigured(t *testing.T) {
 // Of two cards nobody can say whose PIN it would be.
 func TestTwoCardsAreNotRegistered(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	cards := []*card{r.insert(newcomer(t, 3), how{}), r.insert(newcomer(t, 3), how{slot: 1})}
 	time.Sleep(time.Second) // pcscd looks for cards every 400 ms
 	clerk := register(t, s, r)
@@ -449,7 +449,7 @@ func TestTwoCardsAreNotRegistered(t *testing.T) {
 // A second card that comes while the holder types: the PIN is given to neither.
 func TestSecondCardWhileItsHolderTypes(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	clerk := register(t, s, r)
 	cards := []*card{r.insert(newcomer(t, 3), how{})}
 	clerk.sees("PIN (4 digits, not shown): ")
@@ -475,7 +475,7 @@ func TestSecondCardWhileItsHolderTypes(t *testing.T) {
 // The line breaks: nothing is left of what was begun.
 func TestRegistrationWhoseTerminalIsGone(t *testing.T) {
 	t.Parallel()
-	r, s := newReaders(t), install(t, t.TempDir())
+	r, s := newReaders(t), install(t, shortDir(t))
 	clerk := register(t, s, r)
 	card := r.insert(newcomer(t, 3), how{})
 	clerk.sees("PIN (4 digits, not shown): ")
@@ -491,7 +491,7 @@ func TestRegistrationWhoseTerminalIsGone(t *testing.T) {
 
 func TestRegistrationNeedsATerminal(t *testing.T) {
 	t.Parallel()
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	cmd := exec.Command(filepath.Join(programs, "gate-agent"), "card", "register", "--config", s.config, "--out", s.path("record.cose"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without one
 	cmd.Stdin = strings.NewReader(thePIN + "\n" + theBirthDate + "\n")

@@ -96,7 +96,7 @@ func keepsSecrets(t testing.TB, s site, text string) {
 func TestSpiltSecretsAreFound(t *testing.T) {
 	t.Parallel()
 	w := theTown(t)
-	s := install(t, t.TempDir())
+	s := install(t, shortDir(t))
 	source, err := os.ReadFile(s.path("key-source"))
 	if err != nil {
 		t.Fatal(err)

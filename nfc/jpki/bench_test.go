@@ -2,8 +2,10 @@ package jpki_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"path/filepath"
 	"testing"
 	"time"
@@ -93,4 +95,49 @@ func BenchmarkAgentShare(b *testing.B) {
 			b.ReportMetric(0, "ns/op") // the same figure
 		})
 	}
+}
+
+// BenchmarkMedium tells what a medium of the terminal's key costs a tap of method A,
+// in the order of the built-in profile and with the challenge asked for first: then
+// it signs while the card, modelled at 424 kbit/s in real time, checks certificates.
+// The card's own signature takes no time here.
+func BenchmarkMedium(b *testing.B) {
+	for _, took := range []time.Duration{0, 50 * time.Millisecond, 150 * time.Millisecond} {
+		for _, c := range []struct {
+			name    string
+			profile jpki.Profile
+		}{{"table", jpki.DefaultProfile()}, {"challenge-first", jpki.ChallengeFirst(jpki.DefaultProfile())}} {
+			b.Run(fmt.Sprintf("%v/%s", took, c.name), func(b *testing.B) {
+				term := newTerminal(b)
+				key, err := jpki.NewTerminalKey(slow{term.signer, took}, term.certificates...)
+				if err != nil {
+					b.Fatal(err)
+				}
+				d, err := jpki.NewDialogue(c.profile, key, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				img := image(b, "good.json")
+				for b.Loop() {
+					clock := &vcard.Clock{BitRate: 424000, KeyOperation: -1, Sleep: true}
+					if _, _, err := tap(b, d, newCard(b, img, vcard.Options{Clock: clock}), registered(jpki.ExternalAuth)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "tap-ms/op")
+				b.ReportMetric(0, "ns/op") // the same figure
+			})
+		}
+	}
+}
+
+// A slow signer takes as long as a medium does.
+type slow struct {
+	crypto.Signer
+	took time.Duration
+}
+
+func (s slow) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	time.Sleep(s.took)
+	return s.Signer.Sign(rand, digest, opts)
 }
