@@ -143,8 +143,7 @@ func (r *rite) prove(ctx context.Context) (msg []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	k.Expect(r.t.Public)
-	if err := k.Check(ctx); err != nil {
+	if err := errors.Join(k.Expect(r.t.Public), k.Check(ctx)); err != nil {
 		return nil, err
 	}
 	if err := k.Prove(); err != nil {
