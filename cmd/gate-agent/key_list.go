@@ -103,7 +103,7 @@ func (c *config) usedKeys() ([]keyPlace, error) {
 	places := slices.DeleteFunc(c.keyPlaces(), func(p keyPlace) bool { return p.uri == "" })
 	r, err := c.readRotation()
 	if r != nil {
-		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth})
+		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth, r.Certificates})
 	}
 	return places, err
 }
@@ -141,7 +141,7 @@ func (c *config) describePlace(ctx context.Context, place keyPlace, u keystore.U
 		}
 		return errors.Join(err, openErr)
 	}
-	key, openErr := c.keys.store.OpenSigner(ctx, place.uri, place.purpose)
+	key, openErr := c.openPlace(ctx, &c.keys.store, place)
 	if err := errors.Join(err, openErr); err != nil {
 		return err
 	}
