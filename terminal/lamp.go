@@ -113,7 +113,7 @@ func (l *Lane) condition() (shows Signal, why []Reason, causes []error) {
 		return ShowOutOfOrder, []Reason{reason}, []error{err}
 	}
 	now, floor := l.read(), l.Journal.Latest()
-	if lost := l.keyLost(now.at); lost != nil {
+	if lost := l.keyLost(instantOf(now.at, floor, list)); lost != nil { // the key of the next tap
 		why, causes = []Reason{OutOfOrder}, []error{lost}
 		if shows = ShowCaution; len(l.Methods) == 1 {
 			shows = ShowOutOfOrder // every card would be denied

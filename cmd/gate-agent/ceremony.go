@@ -63,7 +63,9 @@ func (r *keyCeremony) hold(ctx context.Context, keep func(msg []byte) error) (er
 }
 
 // now does not go back when the clock is set meanwhile.
-func (r *keyCeremony) now() time.Time { return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond) }
+func (r *keyCeremony) now() time.Time {
+	return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond)
+}
 
 func (r *keyCeremony) step(what ceremony.Action, person, tries int) {
 	r.t.Steps = append(r.t.Steps, ceremony.Step{What: what, At: r.now(), Person: person, Tries: tries})
@@ -143,8 +145,7 @@ func (r *keyCeremony) prove(ctx context.Context) (msg []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	k.Expect(r.t.Public)
-	if err := k.Check(ctx); err != nil {
+	if err := errors.Join(k.Expect(r.t.Public), k.Check(ctx)); err != nil {
 		return nil, err
 	}
 	if _, err := k.Prove(); err != nil {

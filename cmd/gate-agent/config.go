@@ -89,6 +89,7 @@ type config struct {
 		Profile string `toml:"profile"` // "" is the built-in one
 	} `toml:"card"`
 
+	file   string
 	folder string // of the file
 	keys   *keyring
 }
@@ -120,7 +121,7 @@ func loadConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, configError{err}
 	}
-	c := &config{folder: filepath.Dir(path), keys: newKeyring(context.Background())}
+	c := &config{file: path, folder: filepath.Dir(path), keys: newKeyring(context.Background())}
 	c.Deadline.Duration = terminal.DefaultDeadline
 	c.Gate.preset()
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
@@ -136,6 +137,7 @@ func loadConfig(path string) (*config, error) {
 	if err := c.check(); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", path, err)}
 	}
+	c.keys.places = c.keyPlaces()
 	return c, nil
 }
 

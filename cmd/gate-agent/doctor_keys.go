@@ -22,7 +22,7 @@ func (s *site) keysInUse() (places []keyPlace, err error) {
 	}
 	r, err := s.c.readRotation()
 	if err == nil && r != nil && !sameURI(r.Key, s.c.ExternalAuth.Key) {
-		places = append(places, keyPlace{"the key of " + s.c.rotationPath(), r.Key, keystore.ExternalAuth})
+		places = append(places, keyPlace{"the key of " + s.c.rotationPath(), r.Key, keystore.ExternalAuth, r.Certificates})
 	}
 	return places, err
 }
@@ -30,10 +30,22 @@ func (s *site) keysInUse() (places []keyPlace, err error) {
 func (s *site) open(k keyPlace) (err error) {
 	if k.purpose == keystore.Wrap {
 		_, err = s.c.openScopeKey()
-	} else {
-		_, err = s.c.keys.signer(k.name, k.uri, k.purpose)
+		return s.heldByAgent(k, err)
 	}
-	return s.heldByAgent(k, err)
+	_, err = s.signer(k)
+	return err
+}
+
+// signer opens a key that signs. The keyring closes it.
+func (s *site) signer(k keyPlace) (*keystore.Key, error) {
+	key, err := s.c.keys.lost(k.name, k.uri, k.purpose)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.c.checkPlace(s.ctx, k, key); err != nil {
+		return nil, s.heldByAgent(k, fmt.Errorf("%s: %w", k.name, err))
+	}
+	return key, nil
 }
 
 // errHeld is no fault of the key.
@@ -74,8 +86,8 @@ func (s *site) eachTerminalKey(look func(k keyPlace, key *keystore.Key) finding)
 		if k.purpose != keystore.ExternalAuth {
 			continue
 		}
-		key, err := s.c.keys.signer(k.name, k.uri, k.purpose)
-		if err = s.heldByAgent(k, err); err != nil {
+		key, err := s.signer(k)
+		if err != nil {
 			return unknown(err, "see docs/keystore.md")
 		}
 		if f = look(k, key); f.Result != isOK {
@@ -113,16 +125,13 @@ func (s *site) keysApart() finding {
 		if k.purpose == keystore.Wrap {
 			continue // a secret has no public half, and the medium keeps its purpose with it
 		}
-		key, err := s.c.keys.lost(k.name, k.uri, k.purpose)
-		if err == nil {
-			err = s.heldByAgent(k, key.Check(s.ctx))
-		}
+		key, err := s.signer(k)
 		if err != nil {
 			return unknown(err, "see docs/keystore.md")
 		}
-	}
-	if err := s.c.keys.apart(); err != nil {
-		return bad("make a key for each (docs/keys.md)", "%v", err)
+		if err := s.c.keys.apart(k.name, key); err != nil {
+			return bad("make a key for each (docs/keys.md)", "%v", err)
+		}
 	}
 	return fine("%d keys, no two are one", len(places))
 }

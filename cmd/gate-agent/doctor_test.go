@@ -289,7 +289,7 @@ func TestKeyThatCanBeTakenOutFails(t *testing.T) {
 // A card has its key for one program at a time: that the agent has it is no fault of
 // the card, and no proof of anything either.
 func TestCardThatTheAgentHoldsIsNotCalledAbsent(t *testing.T) {
-	k := keyPlace{"external_auth.key", "scard:reader=SAM;aid=D392F000260100000001;key=17?pin-source=/run/pin", keystore.ExternalAuth}
+	k := keyPlace{name: "external_auth.key", uri: "scard:reader=SAM;aid=D392F000260100000001;key=17?pin-source=/run/pin", purpose: keystore.ExternalAuth}
 	s := &site{}
 	agentIs(7, 1000)(t, bench{}, s)
 	if err := s.heldByAgent(k, keystore.ErrAbsent); !errors.Is(err, errHeld) {

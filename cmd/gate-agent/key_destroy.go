@@ -145,7 +145,7 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 			if p == keystore.Wrap {
 				named, err = sameSecret(ctx, s, u.String(), place.uri)
 			} else {
-				named, err = sameKey(ctx, s, place, public)
+				named, err = c.sameKey(ctx, s, place, public)
 			}
 			if err != nil {
 				return refusedError{fmt.Errorf("nobody can tell whether %s is this key: %w", place.name, err)}
@@ -159,8 +159,8 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 }
 
 // sameKey reports whether a key has that public half.
-func sameKey(ctx context.Context, s *keystore.Store, place keyPlace, public crypto.PublicKey) (bool, error) {
-	k, err := s.OpenSigner(ctx, place.uri, place.purpose)
+func (c *config) sameKey(ctx context.Context, s *keystore.Store, place keyPlace, public crypto.PublicKey) (bool, error) {
+	k, err := c.openPlace(ctx, s, place)
 	if err != nil {
 		return false, err
 	}

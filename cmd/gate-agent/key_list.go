@@ -102,7 +102,7 @@ func (c *config) usedKeys() ([]keyPlace, error) {
 	places := c.keyPlaces()
 	r, err := c.readRotation()
 	if r != nil {
-		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth})
+		places = append(places, keyPlace{"key rotate", r.Key, keystore.ExternalAuth, r.Certificates})
 	}
 	return places, err
 }
@@ -140,7 +140,7 @@ func (c *config) describePlace(ctx context.Context, place keyPlace, u keystore.U
 		}
 		return errors.Join(err, openErr)
 	}
-	key, openErr := c.keys.store.OpenSigner(ctx, place.uri, place.purpose)
+	key, openErr := c.openPlace(ctx, &c.keys.store, place)
 	if err := errors.Join(err, openErr); err != nil {
 		return err
 	}

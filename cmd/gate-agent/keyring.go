@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -28,6 +32,9 @@ type keyring struct {
 	// patient lets a program start while the medium of the external-authentication
 	// key is absent.
 	patient bool
+
+	// places are those of the configuration, for apart.
+	places []keyPlace
 }
 
 // A namedKey is a key and the place of the configuration that names it.
@@ -49,7 +56,7 @@ func (r *keyring) signer(name, uri string, p keystore.Purpose) (*keystore.Key, e
 	if err := k.Check(r.ctx); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", name, err)}
 	}
-	return k, r.apart()
+	return k, r.apart(name, k)
 }
 
 // lost is a key that nobody has looked for yet.
@@ -69,19 +76,44 @@ func (r *keyring) lost(name, uri string, p keystore.Purpose) (*keystore.Key, err
 	return k, nil
 }
 
-// apart refuses one key in two places: what is signed for one purpose could be
-// shown for the other.
-func (r *keyring) apart() error {
+// apart refuses a key that is in another place too: what is signed for one purpose
+// could be shown for the other. A command does not open every key of the
+// configuration; those of other purposes that may be the same one under another URI
+// are looked at. A sealed key has its purpose inside.
+func (r *keyring) apart(name string, k *keystore.Key) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, a := range r.keys {
-		for _, b := range r.keys[:i] {
-			if keystore.SameKey(a.Public(), b.Public()) {
-				return configError{fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", b.name, a.name)}
-			}
+	others := slices.Clone(r.keys)
+	r.mu.Unlock()
+	opened := make(map[string]bool)
+	for _, other := range others {
+		opened[other.name] = true
+		if other.name != name && keystore.SameKey(k.Public(), other.Public()) {
+			return oneKey(other.name, name)
+		}
+	}
+	for _, p := range r.places {
+		u, err := keystore.ParseURI(p.uri)
+		if err != nil || opened[p.name] || u.Scheme() == "sealed" || u.Scheme() != k.URI().Scheme() ||
+			p.purpose != keystore.Identity && p.purpose != keystore.Checkpoint {
+			continue
+		}
+		other, err := r.store.OpenSigner(r.ctx, p.uri, p.purpose)
+		if err != nil {
+			continue // whoever uses that key is told, and looks at this one
+		}
+		same := keystore.SameKey(k.Public(), other.Public())
+		if err := other.Close(); err != nil {
+			return err
+		}
+		if same {
+			return oneKey(p.name, name)
 		}
 	}
 	return nil
+}
+
+func oneKey(a, b string) error {
+	return configError{fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", a, b)}
 }
 
 func (r *keyring) close() (err error) {
@@ -99,7 +131,7 @@ const cardWait = 5 * time.Second
 
 // connectCard powers the card in a reader, and connects to it exclusively.
 func connectCard(ctx context.Context, reader string) (keystore.Card, error) {
-	lane, err := pcsc.Open(pcsc.Options{Readers: []string{reader}, Present: true})
+	lane, err := pcsc.Open(pcsc.Options{Readers: []string{literally(reader)}, Present: true})
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +145,12 @@ func connectCard(ctx context.Context, reader string) (keystore.Card, error) {
 		return nil, errors.Join(err, lane.Close())
 	}
 	return keyCard{card, lane}, nil
+}
+
+// literally is a pattern of path.Match for one name alone: a key lies in that
+// reader, and no person's card does.
+func literally(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
 // A keyCard is a card that holds a key, with the lane that is there for it alone.
@@ -150,15 +188,17 @@ func (c *config) checkKeyReaders() error {
 type keyPlace struct {
 	name, uri string
 	purpose   keystore.Purpose
+
+	certificates []cvObject // of the key of a rotation
 }
 
 // keyPlaces are all of them.
 func (c *config) keyPlaces() []keyPlace {
 	all := []keyPlace{
-		{"scope_key.wrapper", c.ScopeKey.Wrapper, keystore.Wrap},
-		{"external_auth.key", c.ExternalAuth.Key, keystore.ExternalAuth},
-		{"identity.key", c.Identity.Key, keystore.Identity},
-		{"checkpoint.key", c.Checkpoint.Key, keystore.Checkpoint},
+		{name: "scope_key.wrapper", uri: c.ScopeKey.Wrapper, purpose: keystore.Wrap},
+		{name: "external_auth.key", uri: c.ExternalAuth.Key, purpose: keystore.ExternalAuth},
+		{name: "identity.key", uri: c.Identity.Key, purpose: keystore.Identity},
+		{name: "checkpoint.key", uri: c.Checkpoint.Key, purpose: keystore.Checkpoint},
 	}
 	return slices.DeleteFunc(all, func(k keyPlace) bool { return k.uri == "" })
 }
@@ -173,6 +213,55 @@ func (c *config) keysInUse() []keyPlace {
 // withMethodA is whether cards are proved with the terminal's key.
 func (c *config) withMethodA() bool { return slices.Contains(c.Methods, jpki.ExternalAuth) }
 
+// expected is the public half that the key of a place must have, nil where nobody
+// knows. A card in the reader of the terminal's own may be a person's: told what to
+// expect, the medium sends it no PIN.
+func (c *config) expected(k keyPlace) (crypto.PublicKey, error) {
+	if k.purpose != keystore.ExternalAuth {
+		return nil, nil
+	}
+	certificates := k.certificates
+	if certificates == nil {
+		var err error
+		if certificates, err = c.terminalCertificates(); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // asked for, and not there yet
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if len(certificates) == 0 {
+		return nil, nil
+	}
+	last, err := cardauth.ParseCVCertificate(certificates[len(certificates)-1])
+	if err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", k.name, err)}
+	}
+	return publicKey(last.PublicKey())
+}
+
+// openPlace opens the key of a place, one that signs. The caller closes it.
+func (c *config) openPlace(ctx context.Context, s *keystore.Store, k keyPlace) (*keystore.Key, error) {
+	key, err := s.Signer(k.uri, k.purpose)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkPlace(ctx, k, key); err != nil {
+		return nil, errors.Join(err, key.Close())
+	}
+	return key, nil
+}
+
+func (c *config) checkPlace(ctx context.Context, k keyPlace, key *keystore.Key) error {
+	public, err := c.expected(k)
+	if err == nil && public != nil {
+		err = key.Expect(public)
+	}
+	if err != nil {
+		return err
+	}
+	return key.Check(ctx)
+}
+
 // checkKeys checks what the URIs of keys say.
 func (c *config) checkKeys() error {
 	seen := make(map[string]string)
@@ -181,10 +270,11 @@ func (c *config) checkKeys() error {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
 		u, _ := keystore.ParseURI(k.uri) // wholePaths has
-		if other, twice := seen[u.String()]; twice {
-			return fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", other, k.name)
+		place := withoutSecrets(u)
+		if other, twice := seen[place]; twice {
+			return oneKey(other, k.name)
 		}
-		seen[u.String()] = k.name
+		seen[place] = k.name
 	}
 	return c.checkKeyReaders()
 }

@@ -56,13 +56,13 @@ key is in force already: then finish, or go back, first.
 		if err != nil {
 			return err
 		}
-		if old := keys.rotating.Load(); old != nil && old.inForce(time.Now()) && !sameURI(old.Key, r.Key) {
+		if old := keys.now.Load().rotating; old != nil && old.inForce(time.Now()) && !sameURI(old.Key, r.Key) {
 			return errors.New("the key of an earlier rotation is in force: name it in external_auth and run key rotate finish, or go back with key rotate back")
 		}
 		if err := c.takeOver(keys, r); err != nil {
 			return err
 		}
-		next := keys.rotating.Load()
+		next := keys.now.Load().rotating
 		if next == nil {
 			return cli.UsageError("--key is the key that external_auth names: there is nothing to rotate")
 		}
@@ -198,6 +198,15 @@ configuration. The key that is not needed any more is destroyed by key destroy.`
 		case !r.Back && !sameURI(r.Key, c.ExternalAuth.Key):
 			return fmt.Errorf("the new key is not in the configuration yet. Write its certificates to files, and into [external_auth]:\n\n  key = %q\n\nthen run key rotate finish again; or take it back first, with key rotate back", r.Key)
 		}
+		if !r.Back { // the certificates in the file are the last copy, perhaps
+			keys, err := c.rotationKeys()
+			if err != nil {
+				return err
+			}
+			if _, err := keys.now.Load().configured.medium.Prove(); err != nil {
+				return configError{fmt.Errorf("external_auth.key: %w", err)}
+			}
+		}
 		if err := c.writeRotation(nil); err != nil {
 			return err
 		}
@@ -230,8 +239,9 @@ func reportRotation(k *terminalKeys, at time.Time) rotationReport {
 		}
 		return d
 	}
-	report := rotationReport{InForce: kcvOf(k.at(at).medium), Keys: []rotatedKey{describe(k.configured)}, State: "none"}
-	if r := k.rotating.Load(); r != nil {
+	now := k.now.Load()
+	report := rotationReport{InForce: kcvOf(k.at(at).medium), Keys: []rotatedKey{describe(now.configured)}, State: "none"}
+	if r := now.rotating; r != nil {
 		report.Keys = append(report.Keys, describe(r.next))
 		report.From = &r.From
 		switch {

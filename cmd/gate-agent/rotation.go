@@ -127,9 +127,7 @@ type terminalKey struct {
 	medium *keystore.Key
 }
 
-// newTerminalKey ties a key that need not be there yet to its certificates, and
-// looks for it. A medium that is absent is no error: its certificate says which
-// key it has to come back with.
+// newTerminalKey ties a key, which nobody has looked for yet, to its certificates.
 func (r *keyring) newTerminalKey(name, uri string, profile jpki.Profile, certificates []cvObject) (k terminalKey, err error) {
 	chain := make([]cardauth.CVCertificate, len(certificates))
 	for i, b := range certificates {
@@ -141,23 +139,40 @@ func (r *keyring) newTerminalKey(name, uri string, profile jpki.Profile, certifi
 		return k, err
 	}
 	certified, err := publicKey(chain[len(chain)-1].PublicKey())
-	if err != nil {
-		return k, configError{fmt.Errorf("%s: %w", name, err)}
+	if err == nil {
+		err = k.medium.Expect(certified)
 	}
-	k.medium.Expect(certified)
-	if k.TerminalKey, err = jpki.NewTerminalKey(k.medium, chain...); err == nil {
+	if err == nil {
+		k.TerminalKey, err = jpki.NewTerminalKey(k.medium, chain...)
+	}
+	if err == nil {
 		err = profile.Check(k.TerminalKey)
 	}
+	return k, k.told(name, err)
+}
+
+// found looks for a terminal key. A medium that is absent is no error where the
+// program is patient: its certificate says which key it has to come back with.
+func (r *keyring) found(name string, k terminalKey) error {
+	err := k.medium.Check(r.ctx)
+	if r.patient && errors.Is(err, keystore.ErrAbsent) {
+		err = nil
+	}
 	if err != nil {
-		return k, configError{fmt.Errorf("%s: %w", name, err)}
+		return k.told(name, err)
 	}
-	switch err := k.medium.Check(r.ctx); {
+	return r.apart(name, k.medium)
+}
+
+// told names the place of a key to an error about it, which may be nil.
+func (k terminalKey) told(name string, err error) error {
+	switch {
 	case errors.Is(err, keystore.ErrWrongKey):
-		return k, configError{fmt.Errorf("%s: the last certificate certifies another key than %s", name, k.medium.URI())}
-	case err != nil && !(r.patient && errors.Is(err, keystore.ErrAbsent)):
-		return k, configError{fmt.Errorf("%s: %w", name, err)}
+		return configError{fmt.Errorf("%s: the last certificate certifies another key than %s", name, k.medium.URI())}
+	case err != nil:
+		return configError{fmt.Errorf("%s: %w", name, err)}
 	}
-	return k, r.apart()
+	return nil
 }
 
 // publicKey is the key in the form of the standard library.
@@ -166,12 +181,17 @@ func publicKey(k cardkey.Key) (any, error) { return x509.ParsePKIXPublicKey(k.SP
 // terminalKeys are the key of the configuration and, while it is replaced, the
 // one that follows it. They implement jpki.TerminalKeys.
 type terminalKeys struct {
-	profile    jpki.Profile
-	configured terminalKey
-	rotating   atomic.Pointer[rotating] // nil: no rotation
+	profile jpki.Profile
+	now     atomic.Pointer[keysNow] // never nil
 }
 
-// A rotating is a rotation with its key opened.
+// A keysNow is what terminalKeys are until a rotation goes a step further.
+type keysNow struct {
+	configured terminalKey
+	rotating   *rotating // nil: no rotation
+}
+
+// A rotating is a rotation with its key.
 type rotating struct {
 	rotation
 	next terminalKey
@@ -181,10 +201,11 @@ type rotating struct {
 func (k *terminalKeys) At(t time.Time) *jpki.TerminalKey { return k.at(t).TerminalKey }
 
 func (k *terminalKeys) at(t time.Time) terminalKey {
-	if r := k.rotating.Load(); r != nil && r.inForce(t) {
+	now := k.now.Load()
+	if r := now.rotating; r != nil && r.inForce(t) {
 		return r.next
 	}
-	return k.configured
+	return now.configured
 }
 
 // openTerminalKeys opens the external-authentication key when a configured
@@ -193,7 +214,29 @@ func (c *config) openTerminalKeys(profile jpki.Profile) (*terminalKeys, error) {
 	if !c.withMethodA() {
 		return nil, nil
 	}
-	var certificates []cvObject
+	certificates, err := c.terminalCertificates()
+	if err != nil {
+		return nil, err
+	}
+	const name = "external_auth.key"
+	configured, err := c.keys.newTerminalKey(name, c.ExternalAuth.Key, profile, certificates)
+	if err == nil {
+		err = c.keys.found(name, configured)
+	}
+	if err != nil {
+		return nil, err
+	}
+	k := &terminalKeys{profile: profile}
+	k.now.Store(&keysNow{configured: configured})
+	r, err := c.readRotation()
+	if err != nil {
+		return nil, err
+	}
+	return k, c.takeOver(k, r)
+}
+
+// terminalCertificates are those of external_auth.
+func (c *config) terminalCertificates() (certificates []cvObject, err error) {
 	for _, name := range c.ExternalAuth.Certificates {
 		b, err := readFile(c.path(name))
 		if err != nil {
@@ -204,30 +247,42 @@ func (c *config) openTerminalKeys(profile jpki.Profile) (*terminalKeys, error) {
 		}
 		certificates = append(certificates, b)
 	}
-	k := &terminalKeys{profile: profile}
-	var err error
-	if k.configured, err = c.keys.newTerminalKey("external_auth.key", c.ExternalAuth.Key, profile, certificates); err != nil {
-		return nil, err
-	}
-	r, err := c.readRotation()
-	if err != nil {
-		return nil, err
-	}
-	return k, c.takeOver(k, r)
+	return certificates, nil
 }
 
 // takeOver opens the key of a rotation, which may be nil. One whose key the
-// configuration names already is over.
+// configuration names already is over. One that was taken back needs no key: a new
+// key that does not open is a reason to take it back.
 func (c *config) takeOver(k *terminalKeys, r *rotation) error {
-	if r == nil || sameURI(r.Key, c.ExternalAuth.Key) {
-		k.rotating.Store(nil)
+	configured := k.now.Load().configured
+	if r == nil || sameURI(r.Key, configured.medium.URI().String()) {
+		k.now.Store(&keysNow{configured: configured})
 		return nil
 	}
-	next, err := c.keys.newTerminalKey("the key of "+c.rotationPath(), r.Key, k.profile, r.Certificates)
+	name := "the key of " + c.rotationPath()
+	next, err := c.keys.newTerminalKey(name, r.Key, k.profile, r.Certificates)
 	if err != nil {
 		return err
 	}
-	k.rotating.Store(&rotating{*r, next})
+	if err := c.keys.found(name, next); err != nil && !r.Back {
+		return err
+	}
+	k.now.Store(&keysNow{configured, &rotating{*r, next}})
+	return nil
+}
+
+// end takes over that key rotate finish has removed the file of a rotation. A running
+// agent has the configuration of its start: when the one on the disk names the new
+// key by now, that is the configured one from here on.
+func (c *config) end(k *terminalKeys, known *rotating) error {
+	onDisk, err := loadConfig(c.file)
+	if err != nil {
+		return err
+	}
+	if !sameURI(known.Key, onDisk.ExternalAuth.Key) {
+		return c.takeOver(k, nil)
+	}
+	k.now.Store(&keysNow{configured: known.next})
 	return nil
 }
 
@@ -236,8 +291,9 @@ func (k *terminalKeys) describe() []string {
 	if k == nil {
 		return nil
 	}
-	said := []string{fmt.Sprintf("key %s, %s", kcvOf(k.configured.medium), k.configured.medium.URI().Scheme())}
-	if r := k.rotating.Load(); r != nil {
+	now := k.now.Load()
+	said := []string{fmt.Sprintf("key %s, %s", kcvOf(now.configured.medium), now.configured.medium.URI().Scheme())}
+	if r := now.rotating; r != nil {
 		when := "in force from " + r.From.Local().Format("2006-01-02 15:04:05 MST")
 		if r.Back {
 			when = "taken back, not in force"
@@ -247,11 +303,11 @@ func (k *terminalKeys) describe() []string {
 	return said
 }
 
-// sameURI compares key URIs however they are written.
+// sameURI compares key URIs however they are written, and whatever opens the key.
 func sameURI(a, b string) bool {
 	x, errX := keystore.ParseURI(a)
 	y, errY := keystore.ParseURI(b)
-	return errX == nil && errY == nil && x.String() == y.String()
+	return errX == nil && errY == nil && withoutSecrets(x) == withoutSecrets(y)
 }
 
 // followEvery is how often a running agent looks for a rotation that was
@@ -266,7 +322,7 @@ func (c *config) followRotation(ctx context.Context, log *slog.Logger, k *termin
 	}
 	inForce := k.at(now())
 	log.Info("external-authentication key in use", "key", inForce.medium.URI().Scheme(), "kcv", kcvOf(inForce.medium))
-	known, said := k.rotating.Load(), ""
+	known, said := k.now.Load().rotating, ""
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
@@ -277,8 +333,13 @@ func (c *config) followRotation(ctx context.Context, log *slog.Logger, k *termin
 		}
 		r, err := c.readRotation()
 		if err == nil && !r.same(known) {
-			if err = c.takeOver(k, r); err == nil {
-				known = k.rotating.Load()
+			if r == nil {
+				err = c.end(k, known)
+			} else {
+				err = c.takeOver(k, r)
+			}
+			if err == nil {
+				known = k.now.Load().rotating
 				if known != nil {
 					log.Info("rotation of the external-authentication key", "kcv", kcvOf(known.next.medium), "from", known.From, "back", known.Back)
 				} else {

@@ -76,11 +76,16 @@ func (s *Store) Signer(uri string, p Purpose) (*Key, error) {
 }
 
 // Expect says which key the medium must hold, where that is known from elsewhere,
-// such as a certificate. It is for before the first Check.
-func (k *Key) Expect(public crypto.PublicKey) {
+// such as a certificate. The error is ErrWrongKey when the key is known to be
+// another one: it stays what it is.
+func (k *Key) Expect(public crypto.PublicKey) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.public != nil && !SameKey(k.public, public) {
+		return k.wrap("expecting", ErrWrongKey)
+	}
 	k.public = public
+	return nil
 }
 
 // Public is the public half: nil for a key that was never open, unless Expect
@@ -130,10 +135,8 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (signatur
 		}
 		return err
 	})
-	if errors.Is(err, errSlow) { // whatever becomes of it: nobody else waits that long
-		k.mu.Lock()
-		k.why = err
-		k.mu.Unlock()
+	if errors.Is(err, errSlow) {
+		k.slow()
 	}
 	if err != nil {
 		return nil, k.wrap("signing with", err)
@@ -163,6 +166,14 @@ func (k *Key) Prove() (took time.Duration, err error) {
 // errSlow says that a medium took too long.
 var errSlow = fmt.Errorf("%w: no answer in time", ErrAbsent)
 
+// slow has the key lost whatever becomes of the call that takes so long: nobody
+// else waits for it.
+func (k *Key) slow() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.why = errSlow
+}
+
 // Check asks the medium whether the key can still be used, and opens it anew when
 // it was lost. The error says why it cannot be used now. Check spends no try of a
 // PIN twice, so it may be called as often as one likes.
@@ -174,7 +185,9 @@ func (k *Key) Check(ctx context.Context) error {
 			return ErrClosed
 		}
 		if k.session != nil {
+			late := time.AfterFunc(signTimeout, k.slow) // known before somebody's tap finds out
 			err := k.session.alive(ctx)
+			late.Stop()
 			if err == nil {
 				k.mu.Lock()
 				defer k.mu.Unlock()

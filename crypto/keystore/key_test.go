@@ -19,7 +19,7 @@ import (
 type token struct {
 	key    crypto.Signer
 	absent bool
-	hangs  chan struct{} // not nil: signing waits for it
+	hangs  chan struct{} // not nil: whatever it is asked waits for it
 	pin    string        // "" wants none
 	tried  int           // PINs that were sent
 
@@ -62,6 +62,9 @@ func (s tokenSession) sign(_ context.Context, digest []byte, opts crypto.SignerO
 }
 
 func (s tokenSession) alive(context.Context) error {
+	if s.hangs != nil {
+		<-s.hangs
+	}
 	if s.absent {
 		return ErrAbsent
 	}
@@ -148,7 +151,9 @@ func TestExpectedKeyIsWaitedFor(t *testing.T) {
 	m := newToken(t)
 	m.absent = true
 	k := keyOn(m, &pinSource{})
-	k.Expect(m.key.Public())
+	if err := k.Expect(m.key.Public()); err != nil {
+		t.Fatal(err)
+	}
 	if err := k.Check(t.Context()); !errors.Is(err, ErrAbsent) || !SameKey(k.Public(), m.key.Public()) {
 		t.Errorf("%v, public half %v", err, k.Public())
 	}
@@ -156,8 +161,14 @@ func TestExpectedKeyIsWaitedFor(t *testing.T) {
 	if err := errors.Join(k.Check(t.Context()), signs(k)); err != nil {
 		t.Error(err)
 	}
+	other := newToken(t).key.Public()
+	if err := k.Expect(other); !errors.Is(err, ErrWrongKey) || !SameKey(k.Public(), m.key.Public()) {
+		t.Errorf("a key that is open is taken for another one: %v", err)
+	}
 	k = keyOn(m, &pinSource{})
-	k.Expect(newToken(t).key.Public())
+	if err := k.Expect(other); err != nil {
+		t.Fatal(err)
+	}
 	if err := k.Check(t.Context()); !errors.Is(err, ErrWrongKey) {
 		t.Errorf("another key than the certificate's: %v", err)
 	}
@@ -222,6 +233,29 @@ func TestMediumThatHangsHoldsNobodyUp(t *testing.T) {
 		}
 		if m.opened != m.closed {
 			t.Errorf("opened %d times, closed %d", m.opened, m.closed)
+		}
+	})
+}
+
+// The lamps ask Lost: a medium that hangs is to be known there although nobody has
+// held a card to the reader.
+func TestMediumThatHangsIsKnownBeforeSomebodyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newToken(t)
+		k := keyOn(m, &pinSource{})
+		if err := k.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.hangs = make(chan struct{})
+		checked := make(chan error)
+		go func() { checked <- k.Check(t.Context()) }()
+		time.Sleep(signTimeout + time.Millisecond)
+		if err := k.Lost(); !errors.Is(err, ErrAbsent) {
+			t.Errorf("the key is lost because of %v", err)
+		}
+		close(m.hangs)
+		if err := errors.Join(<-checked, k.Lost(), signs(k), k.Close()); err != nil {
+			t.Errorf("it answers again: %v", err)
 		}
 	})
 }

@@ -1,8 +1,11 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/sha256"
+	"fmt"
+	"unicode"
 )
 
 // A pinSource is the file that the PIN of a medium comes from: a PIN is in no
@@ -23,8 +26,8 @@ func (s *Store) pins(u URI) *pinSource {
 	return &pinSource{path: u.Get("pin-source"), retry: s.RetryPIN}
 }
 
-// read gives the PIN, 1 to 64 bytes, to be cleared after its use: nil where no
-// source is named. medium is for the error, which is a *PINError without a try
+// read gives the PIN, 1 to 64 bytes without control characters, to be cleared after
+// its use: nil where no source is named. medium is for the error, which is a *PINError without a try
 // spent when the PIN is the one that was called wrong before.
 func (p *pinSource) read(medium string) ([]byte, error) {
 	if p.path == "" {
@@ -33,6 +36,10 @@ func (p *pinSource) read(medium string) ([]byte, error) {
 	pin, err := readSecret("PIN source", p.path, 64)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(pin, []byte("\xEF\xBB\xBF")) || bytes.ContainsFunc(pin, unicode.IsControl) {
+		clear(pin)
+		return nil, fmt.Errorf("%w: %s holds a byte order mark or a control character, as a text editor of another system puts into it; the PIN was not sent. Write the PIN and nothing else", ErrKeySource, p.path)
 	}
 	if p.refused && sha256.Sum256(pin) == p.wrong {
 		clear(pin)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -42,24 +43,31 @@ type p11Module struct {
 	ours bool // C_Initialize was ours, so C_Finalize is
 
 	mu    sync.Mutex
-	wrong map[string][sha256.Size]byte // token: of the PIN that it called wrong. Not every token has a flag for it
+	wrong map[tokenPIN]bool // called so since the last right one. Not every token has a flag for it
+}
+
+// A tokenPIN is a PIN that was sent to a token.
+type tokenPIN struct {
+	token string
+	pin   [sha256.Size]byte // digest
 }
 
 // calledWrong reports whether a token has called this PIN wrong.
 func (m *p11Module) calledWrong(token string, pin []byte) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sum, ok := m.wrong[token]
-	return ok && sum == sha256.Sum256(pin)
+	return m.wrong[tokenPIN{token, sha256.Sum256(pin)}]
 }
 
 // called remembers what a token has called a PIN.
 func (m *p11Module) called(token string, pin []byte, right bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.wrong[token] = sha256.Sum256(pin); right {
-		delete(m.wrong, token)
+	if right {
+		maps.DeleteFunc(m.wrong, func(w tokenPIN, _ bool) bool { return w.token == token })
+		return
 	}
+	m.wrong[tokenPIN{token, sha256.Sum256(pin)}] = true
 }
 
 // module loads the module that u names. It is never unloaded: its threads and exit
@@ -78,7 +86,7 @@ func (m *p11Modules) module(u URI) (*p11Module, error) {
 	if c == nil {
 		return nil, fmt.Errorf("%w: %s does not load: it is no PKCS #11 module, or for another processor, or lacks a library (see ldd)", ErrAbsent, path)
 	}
-	mod := &p11Module{path: path, c: c, turn: make(turn, 1), wrong: make(map[string][sha256.Size]byte)}
+	mod := &p11Module{path: path, c: c, turn: make(turn, 1), wrong: make(map[tokenPIN]bool)}
 	if m.loaded == nil {
 		m.loaded = make(map[string]*p11Module)
 	}

@@ -52,14 +52,26 @@ func (d *tpmDevices) use(ctx context.Context, path string, f func(*tpmConn) erro
 	return errors.Join(err, c.release())
 }
 
-// close closes what keys have left open.
-func (d *tpmDevices) close() (err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, c := range d.conns {
-		err = errors.Join(err, c.close())
-	}
-	clear(d.conns)
+// close closes what keys have left open. A device that hangs is left alone, and so
+// is the program: it ends.
+func (d *tpmDevices) close() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), signTimeout, errSlow)
+	defer cancel()
+	_, err := within(ctx, func(ctx context.Context) (_ struct{}, err error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for path, c := range d.conns {
+			select {
+			case c.turn <- struct{}{}:
+				err = errors.Join(err, c.close())
+				<-c.turn
+			case <-ctx.Done():
+				err = errors.Join(err, fmt.Errorf("letting %s go: %w", path, context.Cause(ctx)))
+			}
+		}
+		clear(d.conns)
+		return struct{}{}, err
+	})
 	return err
 }
 

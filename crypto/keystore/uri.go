@@ -41,6 +41,7 @@ type attribute struct {
 	required bool
 	key      bool // tells one key of a medium from the others
 	check    func(value string) error
+	hex      bool // either case is the same value
 }
 
 // attributes are those of a scheme, in the order in which String writes them.
@@ -61,14 +62,14 @@ func attributes(scheme string) (_ []attribute, example string) {
 	case "scard":
 		return []attribute{
 			{name: "reader", required: true},
-			{name: "aid", required: true, check: isHex(5, 16)},
-			{name: "key", required: true, key: true, check: isHex(1, 1)},
+			{name: "aid", required: true, check: isHex(5, 16), hex: true},
+			{name: "key", required: true, key: true, check: isHex(1, 1), hex: true},
 			{name: "pin-source", query: true, required: true},
 		}, "scard:reader=NAME;aid=HEX;key=HEX?pin-source=FILE"
 	case "tpm":
 		return []attribute{
 			{name: "device", required: true},
-			{name: "handle", required: true, key: true, check: isPersistent},
+			{name: "handle", required: true, key: true, check: isPersistent, hex: true},
 			{name: "pin-source", query: true},
 		}, "tpm:device=/dev/tpmrm0;handle=81000010"
 	}
@@ -202,6 +203,9 @@ func parseAttrs(s, sep string, all []attribute, query bool, values map[string]st
 		}
 		if err != nil {
 			return fmt.Errorf("attribute %q: %w", name, err)
+		}
+		if all[i].hex {
+			value = strings.ToUpper(value)
 		}
 		values[name] = value
 	}

@@ -69,6 +69,21 @@ func TestIDIsHexadecimalOrPercentEncoded(t *testing.T) {
 	}
 }
 
+// Who compares URIs compares keys.
+func TestHexadecimalIsOneValueInEitherCase(t *testing.T) {
+	for a, b := range map[string]string{
+		"tpm:device=/d;handle=8100001a":                                "tpm:device=/d;handle=8100001A",
+		"scard:reader=r;aid=d392f000260100000001;key=1a?pin-source=/p": "scard:reader=r;aid=D392F000260100000001;key=1A?pin-source=/p",
+		"pkcs11:module-path=/m.so;token=t;id=AB":                       "pkcs11:module-path=/m.so;token=t;id=%AB",
+	} {
+		x, errX := ParseURI(a)
+		y, errY := ParseURI(b)
+		if errX != nil || errY != nil || x.String() != y.String() {
+			t.Errorf("%s and %s: %v, %v", x, y, errX, errY)
+		}
+	}
+}
+
 func TestErrorsOfAURIDoNotRepeatAPIN(t *testing.T) {
 	const pin = "canary-7351"
 	for _, uri := range []string{

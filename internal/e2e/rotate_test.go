@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +28,7 @@ type rotated struct {
 // by the town's authority, and gives the flags that name it.
 func (s site) successor(t testing.TB, name string) (uri string, flags []string) {
 	t.Helper()
-	uri = fmt.Sprintf("sealed:path=%s;key-source=%s", s.path(name+".key"), s.path("key-source"))
+	uri = s.sealed(name + ".key")
 	text := s.must(t, "key", "generate", "--purpose", "external-auth", uri)
 	intermediate, last, err := theTown(t).Authority.TerminalCertificates(publicOf(t, text))
 	if err != nil {
@@ -34,6 +37,11 @@ func (s site) successor(t testing.TB, name string) (uri string, flags []string) 
 	return uri, []string{
 		"--key", uri, "--certificate", s.write(t, name+"-intermediate.cvc", intermediate), "--certificate", s.write(t, name+"-terminal.cvc", last),
 	}
+}
+
+// sealed is the URI of a key in a file.
+func (s site) sealed(file string) string {
+	return fmt.Sprintf("sealed:path=%s;key-source=%s", s.path(file), s.path("key-source"))
 }
 
 // publicOf reads the public half of a key as the programs print it.
@@ -125,14 +133,30 @@ func TestKeyIsReplacedWhileTheGateWorks(t *testing.T) {
 	admitted("taken back")
 
 	schedule("now")
-	a.stop()
-	config := "next-intermediate.cvc\", \"next-terminal.cvc"
-	s.edit(t, `intermediate.cvc", "terminal.cvc`, config)
+	inUse := `"msg":"external-authentication key in use","key":"sealed","kcv":"`
+	for deadline := time.Now().Add(patience); strings.Count(a.stderr.String(), inUse+next) < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the agent does not use the new key again")
+		}
+	}
 	s.edit(t, s.path("external-auth.key"), s.path("next.key"))
+	// Its certificates in the file may be the last copy.
+	if _, stderr, code := s.run(t, "key", "rotate", "finish"); code != 3 || !strings.Contains(stderr, "certifies another key") {
+		t.Errorf("certificates of the old key: exit code %d: %s", code, stderr)
+	}
+	s.edit(t, `intermediate.cvc", "terminal.cvc`, `next-intermediate.cvc", "next-terminal.cvc`)
 	s.must(t, "key", "rotate", "finish")
 	if status("none", 1).InForce != next {
 		t.Error("the new key is not in force")
 	}
+	// The running agent has the configuration of its start, with the old key.
+	a.says(`"msg":"no rotation of the external-authentication key any more"`)
+	s.must(t, "key", "destroy", "--purpose", "external-auth", "--kcv", old, s.sealed("external-auth.key"))
+	admitted("finished")
+	if n := strings.Count(a.stderr.String(), inUse+old); n != 2 { // at the start, and taken back
+		t.Errorf("the old key came into use %d times", n)
+	}
+	a.stop()
 	b := start(t, s, r)
 	want(t, r.tap(b, w.person(t, "listed", "tap-use").Image), terminal.Admit, terminal.OK)
 	b.stop()
@@ -178,4 +202,54 @@ func TestRotationThatCannotWorkIsNotWritten(t *testing.T) {
 	if _, stderr, code := s.run(t, "check-config"); code != 3 || !strings.Contains(stderr, "rotation.toml") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+}
+
+// A new key that does not open is a reason to take it back.
+func TestBrokenKeyIsTakenBack(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), ready(t)
+	s.edit(t, `methods  = ["tap-use", "external-auth"]`, `methods  = ["external-auth"]`)
+	s.edit(t, "first_use = true", "first_use = false")
+	_, flags := s.successor(t, "next")
+	s.must(t, append([]string{"key", "rotate", "schedule", "--from", "now"}, flags...)...)
+	if err := os.WriteFile(s.path("next.key"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := s.run(t, "check-config"); code != 3 || !strings.Contains(stderr, "damaged") {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	s.must(t, "key", "rotate", "back")
+	v := reads[rotated](t, s, "key", "rotate", "status")
+	if v.State != "back" || len(v.Keys) != 2 || !v.Keys[0].Signs || v.Keys[1].Signs || v.InForce != v.Keys[0].Key {
+		t.Errorf("%+v", v)
+	}
+	a := start(t, s, r)
+	want(t, r.tap(a, theTown(t).bob(t)), terminal.Admit, terminal.OK)
+	a.stop()
+}
+
+// What somebody writes into the file changes nothing of the key that is in force.
+func TestCertificatesOfAnotherKeyAreNotTakenOver(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), ready(t)
+	s.edit(t, `methods  = ["tap-use", "external-auth"]`, `methods  = ["external-auth"]`)
+	s.edit(t, "first_use = true", "first_use = false")
+	_, flags := s.successor(t, "next")
+	s.successor(t, "other")
+	s.must(t, append([]string{"key", "rotate", "schedule", "--from", "now"}, flags...)...)
+	a := start(t, s, r)
+	read := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(s.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	in64 := base64.StdEncoding.EncodeToString
+	s.write(t, "state/rotation.toml", bytes.Replace(read("state/rotation.toml"),
+		[]byte(in64(read("next-terminal.cvc"))), []byte(in64(read("other-terminal.cvc"))), 1))
+	a.says("rotation not taken over")
+	want(t, r.tap(a, theTown(t).bob(t)), terminal.Admit, terminal.OK)
+	a.stop()
 }
