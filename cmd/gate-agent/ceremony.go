@@ -63,7 +63,9 @@ func (r *keyCeremony) hold(ctx context.Context, keep func(msg []byte) error) (er
 }
 
 // now does not go back when the clock is set meanwhile.
-func (r *keyCeremony) now() time.Time { return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond) }
+func (r *keyCeremony) now() time.Time {
+	return r.began.Add(time.Since(r.began)).Truncate(time.Millisecond)
+}
 
 func (r *keyCeremony) step(what ceremony.Action, person, tries int) {
 	r.t.Steps = append(r.t.Steps, ceremony.Step{What: what, At: r.now(), Person: person, Tries: tries})
