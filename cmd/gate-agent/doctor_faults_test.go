@@ -153,9 +153,9 @@ func (b bench) uri(name string) string {
 }
 
 // inTPM puts the external-authentication key where it cannot be taken out.
-func inTPM(t *testing.T, _ bench, s *site) {
+func inTPM(t *testing.T, b bench, s *site) {
 	s.c.ExternalAuth.Key = swtpm.New(t).URI("81000010")
-	if _, err := s.c.keys.store.Generate(t.Context(), s.c.ExternalAuth.Key, keystore.ExternalAuth, keystore.RSA2048); err != nil {
+	if err := s.c.keys.store.Import(t.Context(), s.c.ExternalAuth.Key, keystore.ExternalAuth, b.TerminalKey); err != nil {
 		t.Fatal(err)
 	}
 }
