@@ -284,9 +284,7 @@ func TestDaemonThatWasKilledUnseenIsOutlived(t *testing.T) {
 func TestDaemonThatHangsHoldsNobodyUp(t *testing.T) {
 	r := newReader(t, "good.json", nil)
 	k, l := r.open("id=01"), r.open("id=01")
-	if err := syscall.Kill(daemon.Pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, daemon.Pid())
 	goOn := sync.OnceFunc(func() {
 		if err := syscall.Kill(daemon.Pid(), syscall.SIGCONT); err != nil {
 			t.Error(err)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +15,9 @@ import (
 // runEnv is run with an environment of its own.
 func (s site) runEnv(t *testing.T, env []string, args ...string) (output string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "gate-agent"), append(args, "--config", s.config)...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // "run" would go on
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, "gate-agent"), append(args, "--config", s.config)...)
 	cmd.Env = append(os.Environ(), env...)
 	out, _ := cmd.CombinedOutput() // the exit code tells
 	keepsSecrets(t, s, string(out))
