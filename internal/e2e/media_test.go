@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,7 +111,8 @@ func media(t *testing.T) []medium {
 			need(t, "pkcs11-tool", "opensc opensc-pkcs11")
 			through.lies(r)
 			pin := s.write(t, "card.pin", []byte("7351\n"))
-			conf := s.write(t, "opensc.conf", []byte("app default { card_drivers = jpki; }\n"))
+			// As docs/keystore.md says: else OpenSC holds people's cards while it looks for its own.
+			conf := s.write(t, "opensc.conf", []byte(`app default { card_drivers = jpki; ignored_readers = "Virtual Reader A"; framework pkcs15 { use_pin_caching = false; } }`))
 			uri := fmt.Sprintf("pkcs11:module-path=%s;token=%s;id=01?pin-source=%s", openSC, strings.ReplaceAll(jpkiToken, " ", "%20"), pin)
 			return uri, through.public(), []string{"OPENSC_CONF=" + conf}
 		}, away: through.away},
@@ -200,7 +202,11 @@ func (s site) startTPM(t *testing.T) (socket string) {
 		}
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		// The socket has its name before anybody listens.
+		if c, err := net.Dial("unix", socket); err == nil {
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
 			return socket
 		}
 		if time.Now().After(deadline) {
