@@ -13,9 +13,9 @@ import (
 // CKU_CONTEXT_SPECIFIC for a key that wants the PIN for each signature.
 //
 // The flags of the token are read before each PIN (§3.2, CK_TOKEN_INFO): a PIN
-// that may be wrong is not sent where others were wrong before. Even the last try
-// is sent when somebody has asked for it by RetryPIN, having read how many are
-// left: any other tool would take that same try. An error that says nothing of the
+// that may be wrong is not sent where others were wrong before, unless a person has
+// said so (RetryPIN); but nobody spends the last try here, as with cards that are
+// spoken to directly: a locked token is a terminal that needs a visit. An error that says nothing of the
 // PIN is not held against it; the flags tell next time whether it cost a try.
 func (s *p11Session) login(user uint) error {
 	if user == pkcs11.CKU_USER {
@@ -41,7 +41,7 @@ func (s *p11Session) login(user uint) error {
 	if err != nil {
 		return err
 	}
-	if state.Locked || state.NotSent && !s.pins.mayTry() {
+	if last := state.Known && state.Left == 1; state.Locked || last || state.NotSent && !s.pins.mayTry() {
 		return state
 	}
 	pin, err := s.pins.read(s.name())
