@@ -42,7 +42,7 @@ PIN once more, whatever it is: use it after you have corrected the file that
 pin-source names, and never in a script, or the token is locked in the end.
 鍵で署名を試し、所要時間と、鍵を取り出せるかどうかを表示します。`,
 		Example: `  gate-agent key test --json --key 'pkcs11:module-path=/usr/lib/softhsm/libsofthsm2.so;token=gate-1;object=external-auth?pin-source=/etc/gate-agent/pin'
-  gate-agent key test --retry-pin 'scard:reader=SAM 00 00;aid=D392F000260100000001;key=17?pin-source=/etc/gate-agent/pin'`,
+  gate-agent key test --retry-pin 'scard:reader=SAM%2000%2000;aid=D392F000260100000001;key=17?pin-source=/etc/gate-agent/pin'`,
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "URI of the key, also as an argument")

@@ -2,9 +2,12 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 )
@@ -88,4 +91,25 @@ func newSealed(t *testing.T, p keystore.Purpose) *keystore.Key {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// What help shows is typed as it stands there.
+func TestExamplesNameKeysThatCanBe(t *testing.T) {
+	uri := regexp.MustCompile(`'((?:sealed|pkcs11|scard|tpm):[^']*)'`)
+	seen := 0
+	var look func(*cobra.Command)
+	look = func(cmd *cobra.Command) {
+		for _, m := range uri.FindAllStringSubmatch(cmd.Example, -1) {
+			seen++
+			if _, err := keystore.ParseMedium(m[1]); err != nil {
+				t.Errorf("%s: %s: %v", cmd.CommandPath(), m[1], err)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	if look(rootCommand()); seen < 10 {
+		t.Errorf("%d URIs were found", seen)
+	}
 }

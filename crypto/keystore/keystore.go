@@ -70,7 +70,7 @@ type Wrapper interface {
 }
 
 // A Store opens keys. The zero value serves every medium but scard:. Its methods
-// may be called from several goroutines; it must not be copied after its first use.
+// return when their context ends, also from a medium that hangs; they may be called from several goroutines; it must not be copied after its first use.
 type Store struct {
 	// Card powers and connects the card in a reader, exclusively. nil: this
 	// program has no readers.
@@ -200,7 +200,9 @@ func (s *Store) OpenWrapper(ctx context.Context, uri string) (Wrapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := m.openWrapper(ctx, u, s.pins(u))
+	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
+	defer cancel()
+	w, err := within(ctx, func(ctx context.Context) (Wrapper, error) { return m.openWrapper(ctx, u, s.pins(u)) })
 	if err != nil {
 		return nil, fmt.Errorf("opening wrapping secret %s: %w", u, err)
 	}
@@ -221,7 +223,7 @@ func (s *Store) Generate(ctx context.Context, uri string, p Purpose, t KeyType) 
 	if err != nil {
 		return nil, err
 	}
-	public, err := m.generate(ctx, u, p, t, s.pins(u))
+	public, err := within(ctx, func(ctx context.Context) (crypto.PublicKey, error) { return m.generate(ctx, u, p, t, s.pins(u)) })
 	if err != nil {
 		return nil, fmt.Errorf("making %s key %s: %w", p, u, err)
 	}
@@ -242,7 +244,7 @@ func (s *Store) Import(ctx context.Context, uri string, p Purpose, key crypto.Si
 	if err != nil {
 		return err
 	}
-	if err := m.importKey(ctx, u, p, key, s.pins(u)); err != nil {
+	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.importKey(ctx, u, p, key, s.pins(u)) }); err != nil {
 		return fmt.Errorf("importing %s key %s: %w", p, u, err)
 	}
 	return nil
@@ -273,7 +275,7 @@ func (s *Store) GenerateWrapper(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.generateWrapper(ctx, u, s.pins(u)); err != nil {
+	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.generateWrapper(ctx, u, s.pins(u)) }); err != nil {
 		return fmt.Errorf("making wrapping secret %s: %w", u, err)
 	}
 	return nil
@@ -290,7 +292,7 @@ func (s *Store) List(ctx context.Context, uri string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := m.list(ctx, u, s.pins(u))
+	entries, err := within(ctx, func(ctx context.Context) ([]Entry, error) { return m.list(ctx, u, s.pins(u)) })
 	if err != nil {
 		return nil, fmt.Errorf("listing the keys of %s: %w", u, err)
 	}
@@ -312,7 +314,7 @@ func (s *Store) Destroy(ctx context.Context, uri string, p Purpose, public crypt
 	if err != nil {
 		return err
 	}
-	if err := m.destroy(ctx, u, p, public, s.pins(u)); err != nil {
+	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.destroy(ctx, u, p, public, s.pins(u)) }); err != nil {
 		return fmt.Errorf("destroying %s key %s: %w", p, u, err)
 	}
 	return nil

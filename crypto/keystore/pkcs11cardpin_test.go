@@ -104,16 +104,18 @@ func (r *reader) untilPIN(k *Key, e **PINError) {
 func TestTriesThatAreMissingSpareTheCard(t *testing.T) {
 	for _, tc := range []struct {
 		left  int
+		retry bool // nor does a person's word spend the last one
 		want  PINError
 		tries string
 	}{
-		{2, PINError{NotSent: true}, "63C2"},
-		{1, PINError{NotSent: true, Left: 1, Known: true}, "63C1"},
-		{0, PINError{Locked: true}, "63C0"},
+		{2, false, PINError{NotSent: true}, "63C2"},
+		{1, false, PINError{NotSent: true, Left: 1, Known: true}, "63C1"},
+		{1, true, PINError{NotSent: true, Left: 1, Known: true}, "63C1"},
+		{0, true, PINError{Locked: true}, "63C0"},
 	} {
-		t.Run(fmt.Sprint(tc.left), func(t *testing.T) {
+		t.Run(fmt.Sprint(tc.left, tc.retry), func(t *testing.T) {
 			r := newReader(t, "good.json", left(tc.left))
-			r.RetryPIN = tc.left == 1 // nor does a person who allows one spend the last
+			r.RetryPIN = tc.retry
 			k, err := r.Signer(r.uri("id=01"), ExternalAuth)
 			if err != nil {
 				t.Fatal(err)

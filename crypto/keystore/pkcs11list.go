@@ -74,12 +74,14 @@ func (s *p11Session) entries(u URI, class uint, public func(pkcs11.ObjectHandle)
 		case class == pkcs11.CKO_PRIVATE_KEY && !isTrue(v[2]):
 			continue
 		default:
-			e.Public, err = public(o)
-			if t, typeErr := TypeOf(e.Public); err == nil && typeErr == nil {
-				e.Type = string(t)
-			} else if err = errors.Join(err, typeErr); errors.Is(err, ErrAbsent) {
+			var t KeyType
+			if e.Public, err = public(o); err == nil {
+				t, err = TypeOf(e.Public)
+			}
+			if errors.Is(err, ErrAbsent) {
 				return nil, err
-			} else {
+			}
+			if e.Type = string(t); err != nil {
 				e.Type = err.Error()
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -225,6 +226,19 @@ func TestTPMThatHangsIsGivenUp(t *testing.T) {
 	for range 2 {
 		if err := signs(k); !errors.Is(err, ErrAbsent) {
 			t.Errorf("no answer: %v", err)
+		}
+	}
+	// Nor does anybody wait who has given up, such as a program that is to end.
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var own Store // with a connection of its own
+	_, listed := own.List(ctx, uri)
+	_, opened := own.OpenWrapper(ctx, tpm.URI("81000011"))
+	_, made := own.Generate(ctx, tpm.URI("81000012"), List, P256)
+	destroyed := own.Destroy(ctx, uri, List, k.Public())
+	for _, err := range []error{listed, opened, made, destroyed} {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("given up: %v", err)
 		}
 	}
 	if err := s.Close(); !errors.Is(err, ErrAbsent) {

@@ -185,13 +185,15 @@ func (w *tpmWrapper) Unwrap(blob []byte, label string) ([]byte, error) {
 // use runs f with the device: opened anew when it was lost, once it holds the same
 // storage key.
 func (w *tpmWrapper) use(f func(*tpmConn) error) error {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), signTimeout, errSlow)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), openTimeout, errSlow)
 	defer cancel()
-	return w.devices.use(ctx, w.device, func(c *tpmConn) error {
-		if err := w.parent.unchanged(c); err != nil {
-			return err
-		}
-		return f(c)
+	return make(turn, 1).use(ctx, func(ctx context.Context) error {
+		return w.devices.use(ctx, w.device, func(c *tpmConn) error {
+			if err := w.parent.unchanged(c); err != nil {
+				return err
+			}
+			return f(c)
+		})
 	})
 }
 
