@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -165,19 +166,37 @@ func (c keyCard) Release() error { return errors.Join(c.Card.Release(), c.lane.C
 // card that holds a key: it would take that card for one of theirs.
 func (c *config) checkKeyReaders() error {
 	for _, k := range c.keyPlaces() {
-		u, err := keystore.ParseURI(k.uri)
-		if err != nil || u.Scheme() != "scard" { // told elsewhere
-			continue
+		if err := c.checkKeyReader(k.name, k.uri); err != nil {
+			return err
 		}
-		reader := u.Get("reader")
-		for _, l := range c.lanes() {
-			if len(l.Reader.Slots) == 0 {
-				return fmt.Errorf("%s lies on a card in reader %q: name the readers of people's cards in reader.slots, or that card is taken for one of theirs", k.name, reader)
-			}
-			for _, pattern := range l.Reader.Slots {
-				if matched, _ := path.Match(pattern, reader); matched || pattern == reader {
-					return fmt.Errorf("%s lies on a card in reader %q, which reader.slots has for people's cards with %q", k.name, reader, pattern)
-				}
+	}
+	return nil
+}
+
+func (c *config) checkKeyReader(name, uri string) error {
+	u, err := keystore.ParseURI(uri)
+	if err != nil { // told elsewhere
+		return nil
+	}
+	reader, where := "", "in a reader"
+	switch {
+	case u.Scheme() == "scard":
+		reader = u.Get("reader")
+	case u.Scheme() == "pkcs11" && strings.Contains(filepath.Base(u.Get("module-path")), "opensc-pkcs11"):
+		reader = u.Get("slot-description") // "": the module looks through all of them
+	default:
+		return nil
+	}
+	if reader != "" {
+		where = fmt.Sprintf("in reader %q", reader)
+	}
+	for _, l := range c.lanes() {
+		if len(l.Reader.Slots) == 0 {
+			return fmt.Errorf("%s lies on a card %s: name the readers of people's cards in reader.slots, or that card is taken for one of theirs", name, where)
+		}
+		for _, pattern := range l.Reader.Slots {
+			if matched, _ := path.Match(pattern, reader); reader != "" && (matched || pattern == reader) {
+				return fmt.Errorf("%s lies on a card %s, which reader.slots has for people's cards with %q", name, where, pattern)
 			}
 		}
 	}

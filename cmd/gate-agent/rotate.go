@@ -83,6 +83,9 @@ func (c *config) newRotation(uri string, certificates []string, from string) (*r
 	if err := wholePaths(uri); err != nil {
 		return nil, cli.UsageError("--key: " + err.Error())
 	}
+	if err := c.checkKeyReader("--key", uri); err != nil {
+		return nil, cli.UsageError(err.Error())
+	}
 	if len(certificates) == 0 {
 		return nil, cli.UsageError("--certificate is missing: name the new card-verifiable certificates, in order")
 	}
