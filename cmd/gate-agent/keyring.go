@@ -34,6 +34,10 @@ type keyring struct {
 	// key is absent.
 	patient bool
 
+	// lenient lets one start with a rotation whose key does not open, as long as it
+	// is not in force: followRotation tells, and tries again.
+	lenient bool
+
 	// places are those of the configuration, for apart.
 	places []keyPlace
 }

@@ -84,7 +84,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	c.keys.patient = true
+	c.keys.patient, c.keys.lenient = true, true
 	proof, err := c.openProof()
 	if err != nil {
 		return err

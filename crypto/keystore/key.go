@@ -70,7 +70,12 @@ func (s *Store) Signer(uri string, p Purpose) (*Key, error) {
 	k := &Key{uri: u, purpose: p, turn: make(turn, 1), why: errNotOpen}
 	k.open = func(ctx context.Context) (session, error) {
 		pins.key = k.Public()
-		return s.medium(u).open(ctx, u, p, pins)
+		var opened session
+		err := pins.alone(ctx, func() (err error) {
+			opened, err = s.medium(u).open(ctx, u, p, pins)
+			return err
+		})
+		return opened, err
 	}
 	return k, nil
 }

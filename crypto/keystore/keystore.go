@@ -202,11 +202,27 @@ func (s *Store) OpenWrapper(ctx context.Context, uri string) (Wrapper, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, openTimeout, errSlow)
 	defer cancel()
-	w, err := within(ctx, func(ctx context.Context) (Wrapper, error) { return m.openWrapper(ctx, u, s.pins(u)) })
+	w, err := sending(ctx, s, u, func(ctx context.Context, pins *pinSource) (Wrapper, error) { return m.openWrapper(ctx, u, pins) })
 	if err != nil {
 		return nil, fmt.Errorf("opening wrapping secret %s: %w", u, err)
 	}
 	return w, nil
+}
+
+// sending runs f, which may send the PIN of u, as pinSource.alone says. It returns when
+// ctx ends, at the latest.
+func sending[T any](ctx context.Context, s *Store, u URI, f func(context.Context, *pinSource) (T, error)) (T, error) {
+	pins := s.pins(u)
+	return within(ctx, func(ctx context.Context) (got T, err error) {
+		err = pins.alone(ctx, func() (err error) { got, err = f(ctx, pins); return err })
+		return got, err
+	})
+}
+
+// send is sending for what gives nothing.
+func (s *Store) send(ctx context.Context, u URI, f func(context.Context, *pinSource) error) error {
+	_, err := sending(ctx, s, u, func(ctx context.Context, pins *pinSource) (struct{}, error) { return struct{}{}, f(ctx, pins) })
+	return err
 }
 
 // Generate makes a private key for a purpose on the medium itself, and returns
@@ -223,7 +239,9 @@ func (s *Store) Generate(ctx context.Context, uri string, p Purpose, t KeyType) 
 	if err != nil {
 		return nil, err
 	}
-	public, err := within(ctx, func(ctx context.Context) (crypto.PublicKey, error) { return m.generate(ctx, u, p, t, s.pins(u)) })
+	public, err := sending(ctx, s, u, func(ctx context.Context, pins *pinSource) (crypto.PublicKey, error) {
+		return m.generate(ctx, u, p, t, pins)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("making %s key %s: %w", p, u, err)
 	}
@@ -244,7 +262,7 @@ func (s *Store) Import(ctx context.Context, uri string, p Purpose, key crypto.Si
 	if err != nil {
 		return err
 	}
-	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.importKey(ctx, u, p, key, s.pins(u)) }); err != nil {
+	if err := s.send(ctx, u, func(ctx context.Context, pins *pinSource) error { return m.importKey(ctx, u, p, key, pins) }); err != nil {
 		return fmt.Errorf("importing %s key %s: %w", p, u, err)
 	}
 	return nil
@@ -275,7 +293,7 @@ func (s *Store) GenerateWrapper(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.generateWrapper(ctx, u, s.pins(u)) }); err != nil {
+	if err := s.send(ctx, u, func(ctx context.Context, pins *pinSource) error { return m.generateWrapper(ctx, u, pins) }); err != nil {
 		return fmt.Errorf("making wrapping secret %s: %w", u, err)
 	}
 	return nil
@@ -292,7 +310,7 @@ func (s *Store) List(ctx context.Context, uri string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := within(ctx, func(ctx context.Context) ([]Entry, error) { return m.list(ctx, u, s.pins(u)) })
+	entries, err := sending(ctx, s, u, func(ctx context.Context, pins *pinSource) ([]Entry, error) { return m.list(ctx, u, pins) })
 	if err != nil {
 		return nil, fmt.Errorf("listing the keys of %s: %w", u, err)
 	}
@@ -314,7 +332,7 @@ func (s *Store) Destroy(ctx context.Context, uri string, p Purpose, public crypt
 	if err != nil {
 		return err
 	}
-	if err := make(turn, 1).use(ctx, func(ctx context.Context) error { return m.destroy(ctx, u, p, public, s.pins(u)) }); err != nil {
+	if err := s.send(ctx, u, func(ctx context.Context, pins *pinSource) error { return m.destroy(ctx, u, p, public, pins) }); err != nil {
 		return fmt.Errorf("destroying %s key %s: %w", p, u, err)
 	}
 	return nil

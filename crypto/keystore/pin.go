@@ -2,10 +2,16 @@ package keystore
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"os"
+	"time"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
 
 // A pinSource is the file that the PIN of a medium comes from: a PIN is in no
@@ -46,6 +52,35 @@ func (p *pinSource) read(medium string) ([]byte, error) {
 		return nil, &PINError{Medium: medium, NotSent: true}
 	}
 	return pin, nil
+}
+
+// alone runs f, which may send a PIN, while no other program that takes its PIN from
+// the same file does: two that read together that no try is missing would spend two.
+// It waits until ctx ends.
+func (p *pinSource) alone(ctx context.Context, f func() error) error {
+	if p.path == "" {
+		return f()
+	}
+	name, err := secretPath(p.path)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return f() // which says what is wrong with it, if it needs it
+	}
+	defer file.Close() // only locked
+	for {
+		// A file system without locks is no reason to do without the key.
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return f()
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: another program is opening a key with the PIN of %s", ErrAbsent, p.path)
+		}
+	}
 }
 
 // mayTry reports whether a PIN may be sent to a medium that has seen a wrong one

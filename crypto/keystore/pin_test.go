@@ -1,11 +1,13 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A token would take a line ending of another system for a part of the PIN, and
@@ -44,5 +46,30 @@ func TestNoWrongPINOfATokenIsForgotten(t *testing.T) {
 	m.called("a", []byte("4"), true)
 	if m.calledWrong("a", []byte("1")) || !m.calledWrong("b", []byte("3")) {
 		t.Error("a right PIN says nothing of the other token, and gives its own all tries again")
+	}
+}
+
+// Two programs that open a key at the same time do so one after the other: else both
+// find that no try is missing, and send a wrong PIN each.
+func TestPINIsSentByOneProgramAtATime(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(file, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, b := &pinSource{path: file}, &pinSource{path: file} // of a process each
+	err := a.alone(t.Context(), func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := b.alone(ctx, func() error { t.Error("both are at it"); return nil }); !errors.Is(err, ErrAbsent) {
+			t.Errorf("the other: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	ran := false
+	if err := b.alone(t.Context(), func() error { ran = true; return nil }); err != nil || !ran {
+		t.Errorf("afterwards: %v, %v", err, ran)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/halt"
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/internal/pcscd/pcscdtest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
@@ -284,7 +285,7 @@ func TestDaemonThatWasKilledUnseenIsOutlived(t *testing.T) {
 func TestDaemonThatHangsHoldsNobodyUp(t *testing.T) {
 	r := newReader(t, "good.json", nil)
 	k, l := r.open("id=01"), r.open("id=01")
-	halt(t, daemon.Pid())
+	halt.Process(t, daemon.Pid())
 	goOn := sync.OnceFunc(func() {
 		if err := syscall.Kill(daemon.Pid(), syscall.SIGCONT); err != nil {
 			t.Error(err)

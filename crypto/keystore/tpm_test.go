@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/halt"
 	"github.com/google/go-tpm/tpm2"
 )
 
@@ -222,7 +223,7 @@ func TestTPMThatHangsIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	halt(t, tpm.Process.Pid)
+	halt.Process(t, tpm.Process.Pid)
 	for range 2 {
 		if err := signs(k); !errors.Is(err, ErrAbsent) {
 			t.Errorf("no answer: %v", err)

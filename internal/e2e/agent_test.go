@@ -162,6 +162,23 @@ func (a *agent) event() terminal.Event {
 	panic("unreachable")
 }
 
+// rest is what comes until nothing has come for that long.
+func (a *agent) rest(d time.Duration) (all []terminal.Event) {
+	a.t.Helper()
+	for {
+		select {
+		case e, ok := <-a.events:
+			if !ok {
+				a.t.Fatal("the agent has ended")
+			}
+			a.all = append(a.all, e)
+			all = append(all, e)
+		case <-time.After(d):
+			return all
+		}
+	}
+}
+
 // silent fails the test when an event comes meanwhile.
 func (a *agent) silent(d time.Duration, why string) {
 	a.t.Helper()

@@ -253,3 +253,23 @@ func TestCertificatesOfAnotherKeyAreNotTakenOver(t *testing.T) {
 	want(t, r.tap(a, theTown(t).bob(t)), terminal.Admit, terminal.OK)
 	a.stop()
 }
+
+// What is scheduled and does not open keeps no gate shut before its instant.
+func TestScheduledKeyThatDoesNotOpenKeepsNoGateShut(t *testing.T) {
+	t.Parallel()
+	r, s := newReaders(t), ready(t)
+	_, flags := s.successor(t, "next")
+	s.must(t, append([]string{"key", "rotate", "schedule", "--from", time.Now().Add(time.Hour).Format(time.RFC3339)}, flags...)...)
+	if err := os.Rename(s.path("next.key"), s.path("away.key")); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, s, r)
+	a.says(`"msg":"rotation not taken over: the keys are those of before"`)
+	want(t, r.tap(a, theTown(t).bob(t)), terminal.Admit, terminal.OK)
+	if err := os.Rename(s.path("away.key"), s.path("next.key")); err != nil {
+		t.Fatal(err)
+	}
+	a.says(`"msg":"rotation of the external-authentication key"`)
+	a.stop()
+	agree(t, s, a.all)
+}

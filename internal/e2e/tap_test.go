@@ -92,6 +92,11 @@ func TestTwoCardsOpenNothing(t *testing.T) {
 	want(t, a.event(), terminal.Deny, terminal.MultipleCards)
 	second.remove()
 	first.remove()
+	// On a busy machine a reader may lose sight of a card for a moment, and find it
+	// again: as another one.
+	for _, e := range a.rest(time.Second) {
+		want(t, e, terminal.Deny, terminal.MultipleCards)
+	}
 	if a.opened() != 0 {
 		t.Error("the gate has opened")
 	}

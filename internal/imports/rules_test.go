@@ -24,7 +24,7 @@ type rule struct {
 var (
 	network = []string{"net", "net/http/...", "net/rpc/...", "net/smtp", "net/textproto", "crypto/tls", "github.com/nats-io/..."}
 	farther = []string{"net/http/...", "net/rpc/...", "net/smtp", "crypto/tls", "github.com/nats-io/..."}
-	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm"}
+	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/halt"}
 	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3"}
 	logging = []string{"log/..."}
 )
@@ -192,7 +192,7 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm"},
+		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/halt"},
 		deps:   virtual,
 		why:    "virtual cards and worlds are for the simulator and for tests",
 	},

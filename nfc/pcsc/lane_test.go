@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/halt"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
 )
@@ -252,9 +253,7 @@ func TestHungPcscdHoldsNobodyUp(t *testing.T) {
 		waiting <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
-	if err := syscall.Kill(daemon.Pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt.Process(t, daemon.Pid())
 	resume := func() { _ = syscall.Kill(daemon.Pid(), syscall.SIGCONT) }
 	defer resume()
 

@@ -1,4 +1,5 @@
-package keystore
+// Package halt stops processes for tests: what hangs is as bad as what is gone.
+package halt
 
 import (
 	"fmt"
@@ -10,9 +11,9 @@ import (
 	"time"
 )
 
-// halt stops a process, and returns when it has stopped: the signal reaches its
+// Process stops a process with SIGSTOP, and returns when it has stopped: the signal reaches its
 // threads one after the other, and on a busy machine they go on for a while.
-func halt(t *testing.T, pid int) {
+func Process(t testing.TB, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
