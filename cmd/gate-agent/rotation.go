@@ -168,7 +168,7 @@ func (r *keyring) found(name string, k terminalKey) error {
 func (k terminalKey) told(name string, err error) error {
 	switch {
 	case errors.Is(err, keystore.ErrWrongKey):
-		return configError{fmt.Errorf("%s: the last certificate certifies another key than %s", name, k.medium.URI())}
+		return configError{fmt.Errorf("%s: the last certificate certifies another key: %w", name, err)}
 	case err != nil:
 		return configError{fmt.Errorf("%s: %w", name, err)}
 	}

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 )
@@ -26,7 +27,7 @@ var (
 	ErrWrongKeyType = errors.New("key is of the wrong type")
 
 	// ErrWrongKey says that the medium came back with another key than it had.
-	ErrWrongKey = errors.New("the medium holds another key now")
+	ErrWrongKey = errors.New("the medium holds another key")
 
 	// ErrKeySource says that a key-source or pin-source file may not be used:
 	// others can read it, it is empty, or it is too large.
@@ -81,4 +82,15 @@ func (e *PINError) Error() string {
 		return fmt.Sprintf("%s has seen a wrong PIN%s: the PIN was not sent, so that no further try is lost. Correct the pin-source, then try it once with gate-agent key test --retry-pin", e.Medium, left)
 	}
 	return fmt.Sprintf("%s calls the PIN wrong%s: it is not sent again. Correct the pin-source", e.Medium, left)
+}
+
+// wrongKey is ErrWrongKey, with what the medium holds and what was wanted where one
+// look tells them apart.
+func wrongKey(got, want crypto.PublicKey) error {
+	is, errIs := TypeOf(got)
+	not, errNot := TypeOf(want)
+	if errIs != nil || errNot != nil || is == not {
+		return ErrWrongKey
+	}
+	return fmt.Errorf("%w: it is %s, wanted is %s", ErrWrongKey, is, not)
 }

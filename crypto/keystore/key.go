@@ -221,7 +221,7 @@ func (k *Key) found(s session) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.public != nil && !SameKey(k.public, s.Public()) {
-		return errors.Join(ErrWrongKey, s.close())
+		return errors.Join(wrongKey(s.Public(), k.public), s.close())
 	}
 	k.session, k.public, k.why = s, s.Public(), nil
 	return nil

@@ -163,7 +163,7 @@ func (c *cardSession) find(ctx context.Context) error {
 		return gone(err)
 	}
 	if public != nil && c.pins.key != nil && !SameKey(c.pins.key, public) {
-		return ErrWrongKey
+		return wrongKey(public, c.pins.key)
 	}
 	if err := c.unlock(ctx); err != nil {
 		return err
