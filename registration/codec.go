@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
@@ -165,16 +163,8 @@ func (s Signed) check(whose string) error {
 }
 
 func checkText(what, s string, least, most int) error {
-	if len(s) < least || len(s) > most {
-		return fmt.Errorf("%w: the %s has %d bytes, allowed are %d to %d", ErrMalformed, what, len(s), least, most)
-	}
-	if !utf8.ValidString(s) {
-		return fmt.Errorf("%w: the %s is not UTF-8", ErrMalformed, what)
-	}
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return fmt.Errorf("%w: the %s has a character that cannot be printed", ErrMalformed, what)
-		}
+	if err := strictcbor.CheckText(s, least, most); err != nil {
+		return fmt.Errorf("%w: the %s %w", ErrMalformed, what, err)
 	}
 	return nil
 }

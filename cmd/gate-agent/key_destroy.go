@@ -17,7 +17,7 @@ func keyDestroyCommand() *cobra.Command {
 	var purpose, kcv, again string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "destroy URI --purpose PURPOSE --kcv XXXX-XXXX-XXXX-XXXX [--config FILE] [--json]",
+		Use:   "destroy URI --purpose PURPOSE --kcv KCV [--config FILE] [--json]",
 		Short: "Destroy a key for ever",
 		Long: `Destroy removes a private key from its medium. There is no way back. Its key check
 value (KCV) must be given, which key public and key list print: another key than the

@@ -9,7 +9,10 @@
 package strictcbor
 
 import (
+	"errors"
 	"fmt"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -93,4 +96,22 @@ func (c Codec) First(b []byte) (item []byte, err error) {
 	var raw cbor.RawMessage
 	rest, err := c.tagged.UnmarshalFirst(b, &raw)
 	return b[:len(b)-len(rest)], err
+}
+
+// CheckText wants text of so many bytes, in UTF-8, every character of which can be
+// printed: names are shown to people, who compare them. The error continues a sentence
+// that begins with what the text is.
+func CheckText(s string, least, most int) error {
+	if len(s) < least || len(s) > most {
+		return fmt.Errorf("has %d bytes, allowed are %d to %d", len(s), least, most)
+	}
+	if !utf8.ValidString(s) {
+		return errors.New("is not UTF-8")
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return errors.New("has a character that cannot be printed")
+		}
+	}
+	return nil
 }

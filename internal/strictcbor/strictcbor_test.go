@@ -59,3 +59,18 @@ func TestFirstItemMayBeTagged(t *testing.T) {
 		t.Errorf("cut short: %v", err)
 	}
 }
+
+func TestTextIsWhatPeopleCanCompare(t *testing.T) {
+	for _, c := range []struct {
+		text, want string // "": good
+	}{
+		{"gate-1 left", ""}, {"山田 太郎", ""},
+		{"", "has 0 bytes"}, {"123456789012345678901", "has 21 bytes"},
+		{"a\xff", "is not UTF-8"}, {"a\nb", "cannot be printed"}, {"a\u202eb", "cannot be printed"},
+	} {
+		err := strictcbor.CheckText(c.text, 1, 20)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %q", c.text, err, c.want)
+		}
+	}
+}
