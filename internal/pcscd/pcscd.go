@@ -21,9 +21,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotInstalled says that a program or driver is missing; the text names
@@ -64,6 +67,7 @@ type Daemon struct {
 	path  string // of the pcscd program
 	slots int
 	ports []int // first port of each pair
+	locks *os.File
 	run   *run
 }
 
@@ -103,7 +107,15 @@ func Start(ctx context.Context, opt Options) (_ *Daemon, err error) {
 			return nil, fmt.Errorf("private pcscd: %w", err)
 		}
 	}
-	// Nothing can reserve a port for another program: choose, try, and
+	if d.locks, err = os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("pcscd-ports-%d", os.Getuid())), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, fmt.Errorf("private pcscd: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.locks.Close())
+		}
+	}()
+	// Nothing can reserve a port from every other program: choose, try, and
 	// choose again when somebody else was faster.
 	for range portTries {
 		d.ports = nil
@@ -142,7 +154,7 @@ func lookPath() (string, error) {
 // that has none yet.
 func (d *Daemon) configure() error {
 	for unit := len(d.ports); unit < (d.slots+slotsPerUnit-1)/slotsPerUnit; unit++ {
-		port, err := freePorts()
+		port, err := d.freePorts()
 		if err != nil {
 			return err
 		}
@@ -167,11 +179,17 @@ func (d *Daemon) configure() error {
 func friendlyName(unit int) string { return fmt.Sprintf("Virtual Reader %c", 'A'+unit) }
 
 // freePorts finds two adjacent free ports below the range from which the
-// kernel gives ports to clients, so that a dialling card cannot take one.
-func freePorts() (int, error) {
+// kernel gives ports to clients, so that a dialling card cannot take one. They are
+// locked in a file that all daemons of this user share, until Stop: also while this one
+// is killed, to be restarted on them, no other takes them.
+func (d *Daemon) freePorts() (int, error) {
 	const low, high = 20000, 32000
 	for range portTries {
 		port := low + 2*rand.IntN((high-low)/2)
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(port), Len: 1}
+		if slices.Contains(d.ports, port) || unix.FcntlFlock(d.locks.Fd(), unix.F_OFD_SETLK, &lock) != nil {
+			continue
+		}
 		if isFree(port) && isFree(port+1) {
 			return port, nil
 		}
@@ -375,7 +393,12 @@ func (d *Daemon) Stop() error {
 		d.run.end(syscall.SIGTERM)
 		d.run = nil
 	}
-	if err := os.RemoveAll(d.dir); err != nil {
+	err := os.RemoveAll(d.dir)
+	if d.locks != nil {
+		err = errors.Join(err, d.locks.Close())
+		d.locks = nil
+	}
+	if err != nil {
 		return fmt.Errorf("stopping private pcscd: %w", err)
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func start(t *testing.T, opt Options) *Daemon {
@@ -81,6 +83,29 @@ func TestRestartKeepsSocketAndPorts(t *testing.T) {
 	}
 	if after := [...]string{d.Env(), d.SlotAddr(0), d.SlotAddr(1)}; after != before {
 		t.Errorf("before %v, after %v", before, after)
+	}
+}
+
+// A daemon that is killed comes back on its ports, whatever others were started
+// meanwhile.
+func TestPortsOfAKilledDaemonStayItsOwn(t *testing.T) {
+	d := start(t, Options{})
+	d.Kill()
+	other, err := os.OpenFile(d.locks.Name(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(d.ports[0]), Len: 1}
+	if err := unix.FcntlFlock(d.locks.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_UNLCK {
+		t.Errorf("its own lock keeps it out: %v, %v", lock.Type, err)
+	}
+	lock = unix.Flock_t{Type: unix.F_WRLCK, Start: int64(d.ports[0]), Len: 1}
+	if err := unix.FcntlFlock(other.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type != unix.F_WRLCK {
+		t.Errorf("another daemon can take its port: %v, %v", lock.Type, err)
+	}
+	if err := d.Restart(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
