@@ -67,7 +67,7 @@ func (p *Place) day(t time.Time) int64 {
 // places keeps the place of a lane in the venue of the list in force.
 type places struct {
 	mu    sync.Mutex
-	of    [32]byte // RowsSHA256 of the list, with its number
+	of    [32]byte // Digest of the list, with its number
 	epoch uint64
 	seq   uint64
 	place *Place
@@ -79,8 +79,8 @@ func (l *Lane) place(m whitelist.Manifest) (*Place, error) {
 	p := &l.places
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.place == nil && p.err == nil || p.of != m.RowsSHA256 || p.epoch != m.Epoch || p.seq != m.Seq {
-		p.of, p.epoch, p.seq = m.RowsSHA256, m.Epoch, m.Seq
+	if p.place == nil && p.err == nil || p.of != m.Digest() || p.epoch != m.Epoch || p.seq != m.Seq {
+		p.of, p.epoch, p.seq = m.Digest(), m.Epoch, m.Seq
 		p.place, p.err = NewPlace(m.Venue, l.GateName)
 	}
 	return p.place, p.err

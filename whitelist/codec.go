@@ -14,9 +14,10 @@ import (
 // decoded is encoded again and compared: one value has one encoding
 // (RFC 8949 §4.2.1), and a field that is null, empty or cut short shows.
 
-// A manifest with a venue is of version 2. One without is written as before there
-// were venues, so that every program reads it.
-const version, versionWithoutVenue = 2, 1
+// A manifest that names a set of rows is of version 3, any other with a venue of
+// version 2. One without is written as before there were venues, so that every
+// program reads it.
+const versionPublished, version, versionWithoutVenue = 3, 2, 1
 
 type wireManifest struct {
 	Version        uint64     `cbor:"0,keyasint"`
@@ -30,8 +31,12 @@ type wireManifest struct {
 	Policy         wirePolicy `cbor:"8,keyasint"`
 	ScopeKeyCheck  [16]byte   `cbor:"9,keyasint"`
 	Rows           uint64     `cbor:"10,keyasint"`
-	RowsSHA256     [32]byte   `cbor:"11,keyasint"`
+	RowsSHA256     []byte     `cbor:"11,keyasint,omitempty"`
 	Venue          wireVenue  `cbor:"12,keyasint,omitempty"`
+
+	Set      *wireSet      `cbor:"13,keyasint,omitempty"`
+	Snapshot *wireSnapshot `cbor:"14,keyasint,omitempty"`
+	Deltas   []wireDelta   `cbor:"15,keyasint,omitempty"`
 }
 
 type wirePolicy struct {
@@ -43,7 +48,7 @@ type wirePolicy struct {
 
 // codec: a row holds entitlements, each of them gates; a manifest a venue, which
 // holds gates.
-var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates, MaxZones, MaxVenueGates, MaxProducts), Map: 16})
+var codec = strictcbor.New(strictcbor.Limits{Nested: 5, Array: max(MaxEntitlements, MaxGates, MaxZones, MaxVenueGates, MaxProducts, MaxDeltas), Map: 16})
 
 // ParseManifest reads a manifest that was signed for [sign1.RoleList] by a key
 // of the manifest's own scope. It checks every rule written at [Manifest].
@@ -63,8 +68,18 @@ func ParseManifest(p sign1.Payload) (Manifest, error) {
 
 func decodeManifest(b []byte) (Manifest, error) {
 	var w wireManifest
-	if err := codec.UnmarshalVersion(b, &w, version); err != nil && codec.UnmarshalVersion(b, &w, versionWithoutVenue) != nil {
+	err := codec.UnmarshalVersion(b, &w, versionPublished)
+	for v := uint64(version); err != nil && v >= versionWithoutVenue; v-- {
+		w = wireManifest{}
+		if codec.UnmarshalVersion(b, &w, v) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	if n := len(w.RowsSHA256); n != 0 && n != 32 {
+		return Manifest{}, fmt.Errorf("%w: rows_sha256 has %d bytes, want 32", ErrMalformed, n)
 	}
 	m := Manifest{
 		Scope: w.Scope, Hierarchy: w.Hierarchy, Epoch: w.Epoch, Seq: w.Seq,
@@ -74,10 +89,13 @@ func decodeManifest(b []byte) (Manifest, error) {
 			RevocationMaxAge: time.Duration(min(w.Policy.RevocationMaxAge, uint64(maxAge/time.Second)+1)) * time.Second,
 		},
 		Venue:         w.Venue.venue(),
-		ScopeKeyCheck: w.ScopeKeyCheck, Rows: w.Rows, RowsSHA256: w.RowsSHA256,
+		ScopeKeyCheck: w.ScopeKeyCheck, Rows: w.Rows,
 	}
+	copy(m.RowsSHA256[:], w.RowsSHA256)
+	m.published(w)
 	if w.Version != m.version() {
-		return Manifest{}, fmt.Errorf("%w: version %d has no venue, and version %d has one", ErrMalformed, versionWithoutVenue, version)
+		return Manifest{}, fmt.Errorf("%w: version %d has no venue, version %d has one, and version %d names a set", ErrMalformed,
+			versionWithoutVenue, version, versionPublished)
 	}
 	again, err := m.encode()
 	if err != nil {
@@ -94,7 +112,7 @@ func (m Manifest) encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	return codec.Marshal(wireManifest{
+	w := wireManifest{
 		Version: m.version(),
 		Scope:   m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq,
 		IssuedAt: toUnix(m.IssuedAt), NotAfter: toUnix(m.NotAfter), RevocationAsOf: toUnix(m.RevocationAsOf),
@@ -103,11 +121,16 @@ func (m Manifest) encode() ([]byte, error) {
 			RevocationMaxAge: uint64(m.Policy.RevocationMaxAge / time.Second),
 		},
 		Venue:         m.Venue.wire(),
-		ScopeKeyCheck: m.ScopeKeyCheck, Rows: m.Rows, RowsSHA256: m.RowsSHA256,
-	})
+		ScopeKeyCheck: m.ScopeKeyCheck, Rows: m.Rows,
+	}
+	w.wirePublished(m)
+	return codec.Marshal(w)
 }
 
 func (m Manifest) version() uint64 {
+	if m.Published() {
+		return versionPublished
+	}
 	if m.Venue.isZero() {
 		return versionWithoutVenue
 	}
@@ -145,7 +168,7 @@ func (m Manifest) check() error {
 	if err := m.Venue.check(); err != nil {
 		return fmt.Errorf("venue: %w", err)
 	}
-	return nil
+	return m.checkPublished()
 }
 
 // lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.

@@ -193,7 +193,7 @@ func TestManifestHasOneEncoding(t *testing.T) {
 		"array":             {0x80},
 		"byte behind":       append(bytes.Clone(good), 0),
 		"indefinite length": append(append([]byte{0xbf}, good[1:]...), 0xff),
-		"unknown key":       spoil(func(m map[int]any) { m[13] = 1 }),
+		"unknown key":       spoil(func(m map[int]any) { m[16] = 1 }),
 		"missing key":       spoil(func(m map[int]any) { delete(m, 10) }),
 		"null scope":        spoil(func(m map[int]any) { m[1] = nil }),
 		"scope as bytes":    spoil(func(m map[int]any) { m[1] = []byte(scope) }),
@@ -215,7 +215,7 @@ func TestManifestHasOneEncoding(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := decodeManifest(spoil(func(m map[int]any) { m[0] = 3; m[12] = "new" })); err == nil || !strings.Contains(err.Error(), "update") {
+	if _, err := decodeManifest(spoil(func(m map[int]any) { m[0] = 4; m[12] = "new" })); err == nil || !strings.Contains(err.Error(), "update") {
 		t.Errorf("a newer version: %v", err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 )
 
@@ -31,13 +32,13 @@ var (
 	issued  = time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
 )
 
-func trust(t testing.TB) sign1.Keys {
+func trust(t testing.TB) roles.Trust {
 	t.Helper()
 	keys, err := sign1.NewKeys(sign1.Key{Public: listKey.Public(), Role: sign1.RoleList, Scope: scope})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keys
+	return roles.Trust{Pinned: keys}
 }
 
 func scopeKey(t testing.TB) cardid.ScopeKey {
@@ -132,7 +133,7 @@ func signed(t testing.TB, key crypto.Signer, payload []byte) []byte {
 	return msg
 }
 
-func read(keys sign1.Keys, file io.Reader) (Manifest, []SealedRow, error) {
+func read(keys roles.Trust, file io.Reader) (Manifest, []SealedRow, error) {
 	r, err := NewReader(file, keys)
 	if err != nil {
 		return Manifest{}, nil, err
@@ -305,7 +306,7 @@ func TestOversizedFileIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.left = 1000 // as if 2 GiB had nearly been read
+	r.rows.left = 1000 // as if 2 GiB had nearly been read
 	for err == nil {
 		_, err = r.Next()
 	}
@@ -409,7 +410,7 @@ func FuzzReader(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(uint64(0), []byte(nil))
-	f.Add(uint64(2), file[len(r.Signed()):])
+	f.Add(uint64(2), file[len(r.Head().Bytes):])
 	f.Add(uint64(1), AppendRow(nil, SealedRow{Sealed: make([]byte, 200)}))
 	f.Fuzz(func(t *testing.T, n uint64, behind []byte) {
 		if _, _, err := read(keys, bytes.NewReader(behind)); err == nil {

@@ -49,6 +49,8 @@ var (
 	ErrTrailing = errors.New("bytes behind the last row")
 	// ErrTampered: the rows are not those that were signed.
 	ErrTampered = errors.New("rows differ from the signed digest")
+	// ErrSet: deltas lead to other rows than the manifest's set.
+	ErrSet = errors.New("rows differ from the signed set")
 	// ErrOrder: rows are not strictly ascending by CardID, or one comes twice.
 	ErrOrder = errors.New("rows out of order")
 	// ErrTooLarge: a limit of the format is exceeded.
@@ -93,7 +95,22 @@ type Manifest struct {
 	// with; Write fills it in, as it does the next two.
 	ScopeKeyCheck [16]byte
 	Rows          uint64   // number of rows
-	RowsSHA256    [32]byte // SHA-256 of all bytes behind the manifest
+	RowsSHA256    [32]byte // SHA-256 of all bytes behind the manifest; none in a list that has a Set
+
+	// Set, Snapshot and Deltas are of lists that are published as files of their
+	// own (version 3): what the rows are, and how to come by them. A terminal that has
+	// no set of this epoch begins with the snapshot.
+	Set      SetID
+	Snapshot Snapshot
+	Deltas   []Delta // at most MaxDeltas, ascending by To, then From
+}
+
+// Digest is what the signature says of the rows: RowsSHA256 or Set.Digest.
+func (m Manifest) Digest() [32]byte {
+	if m.Published() {
+		return m.Set.Digest
+	}
+	return m.RowsSHA256
 }
 
 // Compare orders manifests by (Epoch, Seq): -1 when m is older than other.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,10 +112,14 @@ func progress(w io.Writer) func(uint64) {
 
 // printManifest writes what a list says of itself.
 func printManifest(w io.Writer, m whitelist.Manifest, asJSON bool) error {
-	sum := hex.EncodeToString(m.RowsSHA256[:])
+	rows := m.Digest()
+	sum, name := hex.EncodeToString(rows[:]), "rows_sha256"
+	if m.Published() {
+		name = "set_digest"
+	}
 	if asJSON {
 		return json.NewEncoder(w).Encode(map[string]any{
-			"scope": m.Scope, "hierarchy": m.Hierarchy, "epoch": m.Epoch, "seq": m.Seq, "rows": m.Rows, "rows_sha256": sum,
+			"scope": m.Scope, "hierarchy": m.Hierarchy, "epoch": m.Epoch, "seq": m.Seq, "rows": m.Rows, name: sum,
 			"issued_at": m.IssuedAt, "not_after": m.NotAfter, "revocation_as_of": m.RevocationAsOf,
 			"policy": map[string]any{
 				"expired": m.Policy.Expired.String(), "stale_revocation": m.Policy.StaleRevocation.String(),
@@ -127,7 +132,7 @@ func printManifest(w io.Writer, m whitelist.Manifest, asJSON bool) error {
 		{"scope", m.Scope + " (" + m.Hierarchy + ")"},
 		{"epoch, seq", fmt.Sprintf("%d, %d", m.Epoch, m.Seq)},
 		{"rows", fmt.Sprint(m.Rows)},
-		{"rows SHA-256", sum},
+		{strings.ReplaceAll(name, "_", " "), sum},
 		{"issued at", at(m.IssuedAt)},
 		{"not after", at(m.NotAfter)},
 		{"revocation as of", at(m.RevocationAsOf)},

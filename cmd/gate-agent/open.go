@@ -14,6 +14,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -152,7 +153,7 @@ func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
 		return nil, err
 	}
 	store, err := listdb.Open(listdb.Config{
-		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Keys: keys, ScopeKey: key,
+		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: roles.Trust{Pinned: keys}, ScopeKey: key,
 	})
 	if err != nil {
 		return nil, configError{err}

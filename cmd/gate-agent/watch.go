@@ -58,7 +58,12 @@ func watchList(ctx context.Context, log *slog.Logger, list terminal.List, record
 	defer tick.Stop()
 	for last := ""; ; {
 		m, err := manifestOf(list)
-		now := fmt.Sprintf("%d, %d, %x", m.Epoch, m.Seq, m.RowsSHA256)
+		rows := m.Digest()
+		seq := m.Seq
+		if m.Published() { // a manifest that only goes on for longer is no news
+			seq = m.Set.Seq
+		}
+		now := fmt.Sprintf("%d, %d, %x", m.Epoch, seq, rows)
 		if err != nil {
 			now = err.Error()
 		}
@@ -67,8 +72,8 @@ func watchList(ctx context.Context, log *slog.Logger, list terminal.List, record
 			if err != nil {
 				log.Warn("no list in force: every card is denied", "error", err)
 			} else {
-				log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter, "rows_sha256", hex.EncodeToString(m.RowsSHA256[:8]))
-				if err := record.ListApplied(ctx, clock(), m.Scope, m.Epoch, m.Seq, m.RowsSHA256); err != nil {
+				log.Info("list in force", "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "not_after", m.NotAfter, "digest", hex.EncodeToString(rows[:8]))
+				if err := record.ListApplied(ctx, clock(), m.Scope, m.Epoch, m.Seq, rows); err != nil {
 					log.Error("list not recorded", "error", err)
 				}
 			}

@@ -59,6 +59,9 @@ const (
 	RoleRegistration Role = "registration" // records of registrations in one scope, by the terminal that read the card
 	RoleCheckpoint   Role = "checkpoint"   // heads of journals in one scope, by the terminal that keeps the journal
 	RoleCeremony     Role = "ceremony"     // transcripts of key ceremonies, by the terminal that held one
+	RoleRoot         Role = "root"         // delegations of the roles of hubs, by offline keys
+	RoleLease        Role = "lease"        // scope keys for terminals of one scope, by its hub
+	RoleCommand      Role = "command"      // commands to terminals of one scope
 )
 
 // externalAAD separates the roles from each other and from every other use of a key.
@@ -119,6 +122,7 @@ type Payload struct {
 	role   Role
 	scope  string
 	signer string
+	kid    [32]byte
 }
 
 // Bytes returns a copy of the content.
@@ -129,6 +133,9 @@ func (p Payload) Role() Role { return p.role }
 
 // Scope returns the scope its key may sign for.
 func (p Payload) Scope() string { return p.scope }
+
+// KeyID returns the kid of the key that signed it.
+func (p Payload) KeyID() [32]byte { return p.kid }
 
 // Signer returns the name of who holds its key, "" when the key has none.
 func (p Payload) Signer() string { return p.signer }
@@ -153,7 +160,17 @@ func (k Keys) Verify(role Role, msg []byte) (Payload, error) {
 	if err := m.Verify(role.externalAAD(), key.verifier); err != nil {
 		return Payload{}, fmt.Errorf("%w, kid %x", ErrSignature, h.kid[:8])
 	}
-	return Payload{bytes.Clone(m.Payload), key.Role, key.Scope, key.Signer}, nil
+	return Payload{bytes.Clone(m.Payload), key.Role, key.Scope, key.Signer, h.kid}, nil
+}
+
+// UnverifiedPayload returns the content of a message whose signature nobody has
+// looked at: to show it, never to act on it.
+func UnverifiedPayload(msg []byte) ([]byte, error) {
+	m, _, err := parse(msg)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(m.Payload), nil
 }
 
 // Sign returns a COSE_Sign1 message over payload for role.

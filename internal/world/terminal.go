@@ -17,6 +17,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -155,7 +156,7 @@ func (w *World) Open(dir string) (_ *Site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Store, err = listdb.Open(listdb.Config{Dir: dir, Scope: Scope, Hierarchy: whitelist.Test, Keys: keys, ScopeKey: w.ScopeKey}); err != nil {
+	if s.Store, err = listdb.Open(listdb.Config{Dir: dir, Scope: Scope, Hierarchy: whitelist.Test, Trust: roles.Trust{Pinned: keys}, ScopeKey: w.ScopeKey}); err != nil {
 		return nil, err
 	}
 	s.Journal, err = journal.Open(filepath.Join(dir, "journal.db"), w.Clock)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/smalldisk"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -282,7 +283,7 @@ func TestNewListKeyHealsAListTheOldKeySigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Keys = keys
+	cfg.Trust = roles.Trust{Pinned: keys}
 	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)

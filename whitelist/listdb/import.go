@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -51,6 +52,7 @@ func isRefusal(err error) bool {
 		sign1.ErrMalformed, sign1.ErrUnknownKey, sign1.ErrRole, sign1.ErrSignature,
 		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
 		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
+		roles.ErrMalformed, roles.ErrThreshold, roles.ErrMissing, roles.ErrExpired,
 		ErrOlder, ErrConflict, ErrExpired, ErrHierarchy, ErrScopeKey, ErrFloor,
 	} {
 		if errors.Is(err, refusal) {
@@ -61,7 +63,7 @@ func isRefusal(err error) bool {
 }
 
 func (s *Store) importLocked(ctx context.Context, r io.Reader, at time.Time, progress func(uint64)) (m whitelist.Manifest, err error) {
-	file, err := whitelist.NewReader(r, s.cfg.Keys)
+	file, err := whitelist.NewReader(r, s.cfg.Trust)
 	if err != nil {
 		return m, err
 	}
@@ -69,11 +71,14 @@ func (s *Store) importLocked(ctx context.Context, r io.Reader, at time.Time, pro
 	if err := s.cfg.accepts(m); err != nil {
 		return m, err
 	}
+	if err := file.Head().Valid(at); err != nil {
+		return m, err
+	}
 	if at.Unix() > m.NotAfter.Unix() {
 		return m, fmt.Errorf("%w on %s: fetch a newer one", ErrExpired, m.NotAfter.Format(time.RFC3339))
 	}
 
-	next := floorOf(m, file.Payload())
+	next := floorOf(m, file.Head().Payload())
 	same, err := s.admit(ctx, next)
 	if err != nil {
 		return m, err
@@ -167,7 +172,7 @@ func (s *Store) fill(ctx context.Context, file *whitelist.Reader, progress func(
 	if _, err := tx.Exec(schema); err != nil {
 		return err
 	}
-	if _, err := tx.Exec("INSERT INTO manifest (signed) VALUES (?)", file.Signed()); err != nil {
+	if _, err := tx.Exec("INSERT INTO manifest (signed) VALUES (?)", file.Head().Bytes); err != nil {
 		return err
 	}
 	insert, err := tx.Prepare("INSERT INTO row (card_id, sealed) VALUES (?, ?)")

@@ -36,7 +36,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
-	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -75,7 +75,7 @@ type Config struct {
 	Dir       string // state folder; made when missing, mode 0700
 	Scope     string
 	Hierarchy string // whitelist.Production or whitelist.Test
-	Keys      sign1.Keys
+	Trust     roles.Trust
 	ScopeKey  cardid.ScopeKey
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -49,7 +50,7 @@ func config(t testing.TB, dir string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Dir: dir, Scope: scope, Hierarchy: whitelist.Test, Keys: keys, ScopeKey: scopeKey(t)}
+	return Config{Dir: dir, Scope: scope, Hierarchy: whitelist.Test, Trust: roles.Trust{Pinned: keys}, ScopeKey: scopeKey(t)}
 }
 
 var (

@@ -117,12 +117,12 @@ func resign(t *testing.T, rows uint64, behind []byte) []byte {
 	// The manifest of an empty list, with count and digest put in their place:
 	// key 10 (0a) is the count, key 11 (0b) a byte string of 32.
 	file := list(t, manifest(6), 0)
-	keys := config(t, "").Keys
+	keys := config(t, "").Trust
 	r, err := whitelist.NewReader(bytes.NewReader(file), keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload := r.Payload().Bytes()
+	payload := r.Head().Payload().Bytes()
 	sum := sha256.Sum256(behind)
 	at := len(payload) - 37
 	if !bytes.Equal(payload[at:at+5], []byte{0x0a, 0x00, 0x0b, 0x58, 0x20}) || rows > 23 {

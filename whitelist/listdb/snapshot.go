@@ -16,7 +16,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
-	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -34,7 +34,7 @@ type snapshot struct {
 	floor    floor
 	manifest whitelist.Manifest
 	signed   []byte
-	keys     sign1.Keys
+	trust    roles.Trust
 	scopeKey cardid.ScopeKey
 	db       *sql.DB
 	lookup   *sql.Stmt
@@ -45,7 +45,7 @@ type snapshot struct {
 func (s *Store) openSnapshot(name string) (*snapshot, error) {
 	// A database that is replaced as a whole is immutable: no locks, no stat.
 	db := openSQLite(filepath.Join(s.cfg.Dir, name), "mode=ro&immutable=1")
-	snap := &snapshot{keys: s.cfg.Keys, scopeKey: s.cfg.ScopeKey, db: db}
+	snap := &snapshot{trust: s.cfg.Trust, scopeKey: s.cfg.ScopeKey, db: db}
 	if err := snap.load(s.cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening list: %w", err), db.Close())
 	}
@@ -61,17 +61,15 @@ func (s *snapshot) load(cfg Config) error {
 	if n != 1 {
 		return fmt.Errorf("%w: %d manifests", ErrUnreadable, n)
 	}
-	payload, err := cfg.Keys.Verify(sign1.RoleList, s.signed)
+	head, err := whitelist.ReadHead(s.signed, cfg.Trust)
 	if err != nil {
-		return fmt.Errorf("verifying manifest: %w", err)
-	}
-	if s.manifest, err = whitelist.ParseManifest(payload); err != nil {
 		return err
 	}
+	s.manifest = head.Manifest
 	if err := cfg.accepts(s.manifest); err != nil {
 		return err
 	}
-	s.floor = floorOf(s.manifest, payload)
+	s.floor = floorOf(s.manifest, head.Payload())
 	if s.lookup, err = s.db.Prepare("SELECT sealed FROM row WHERE card_id = ?"); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
@@ -146,7 +144,7 @@ func (s *snapshot) verify(ctx context.Context) error {
 		return fmt.Errorf("verifying list: %w: %w", ErrUnreadable, err)
 	}
 	defer rows.Close()
-	file, err := whitelist.NewReader(io.MultiReader(bytes.NewReader(s.signed), &rowReader{rows: rows}), s.keys)
+	file, err := whitelist.NewReader(io.MultiReader(bytes.NewReader(s.signed), &rowReader{rows: rows}), s.trust)
 	if err != nil {
 		return fmt.Errorf("verifying list: %w", err)
 	}
