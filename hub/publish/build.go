@@ -35,30 +35,19 @@ type builder struct {
 	draft Draft
 }
 
-func (b *builder) build(ctx context.Context) (err error) {
-	s := b.tx.Scope()
-	if b.state, err = decodeState(b.tx.State()); err != nil {
+func (b *builder) build(ctx context.Context) error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	before := b.tx.Scope().SetSeq
+	if err := b.rows(ctx, before == 0); err != nil {
+		return err
+	}
+	b.set()
+	if err := b.files(ctx, before); err != nil {
 		return err
 	}
 	m := &b.draft.Manifest
-	*m = whitelist.Manifest{
-		Scope: s.Name, Hierarchy: s.Hierarchy, Epoch: s.Epoch, Seq: s.Seq + 1,
-		IssuedAt: b.at, NotAfter: b.at.Add(s.Lifetime), RevocationAsOf: s.RevocationAsOf,
-		Policy: s.Policy, Venue: s.Venue, ScopeKeyCheck: b.Key.Check(),
-	}
-	if m.RevocationAsOf.After(b.at) { // by the issuer's clock, which may be ahead
-		m.RevocationAsOf = b.at
-	}
-	if err := b.rows(ctx, s.SetSeq == 0); err != nil {
-		return err
-	}
-	m.Rows, m.Set = b.state.rows, whitelist.SetID{Seq: s.SetSeq, Digest: b.state.set.Digest()}
-	if changed := b.draft.Changed > 0; changed || s.SetSeq == 0 {
-		m.Set.Seq = m.Seq
-	}
-	if err := b.files(ctx, s.SetSeq); err != nil {
-		return err
-	}
 	m.Snapshot, m.Deltas = b.state.snapshot, b.state.named()
 	if err := b.tx.Forget(ctx, b.state.oldest(m.Set.Seq)); err != nil {
 		return err
@@ -70,6 +59,33 @@ func (b *builder) build(ctx context.Context) (err error) {
 	b.tx.SetState(text)
 	b.draft.Payload, err = m.Encode()
 	return err
+}
+
+// begin says what does not depend on the rows.
+func (b *builder) begin() (err error) {
+	s := b.tx.Scope()
+	if b.state, err = decodeState(b.tx.State()); err != nil {
+		return err
+	}
+	asOf := s.RevocationAsOf
+	if asOf.After(b.at) { // by the issuer's clock, which may be ahead
+		asOf = b.at
+	}
+	b.draft.Manifest = whitelist.Manifest{
+		Scope: s.Name, Hierarchy: s.Hierarchy, Epoch: s.Epoch, Seq: s.Seq + 1,
+		IssuedAt: b.at, NotAfter: b.at.Add(s.Lifetime), RevocationAsOf: asOf,
+		Policy: s.Policy, Venue: s.Venue, ScopeKeyCheck: b.Key.Check(),
+	}
+	return nil
+}
+
+// set says which set the rows are.
+func (b *builder) set() {
+	m := &b.draft.Manifest
+	m.Rows, m.Set = b.state.rows, whitelist.SetID{Seq: b.tx.Scope().SetSeq, Digest: b.state.set.Digest()}
+	if m.Set.Seq == 0 || b.draft.changes() > 0 {
+		m.Set.Seq = m.Seq
+	}
 }
 
 // rows seals what changed, and keeps what is not as it was. In the first list of
@@ -95,16 +111,23 @@ func (b *builder) rows(ctx context.Context, first bool) error {
 		}
 		if old != nil {
 			b.state.set.Remove(whitelist.SealedRow{ID: r.ID, Sealed: old})
-			b.state.rows--
 		}
 		if r.Sealed != nil {
 			b.state.set.Add(r)
+		}
+		switch {
+		case old == nil:
+			b.draft.Added++
 			b.state.rows++
+		case r.Sealed == nil:
+			b.draft.Gone++
+			b.state.rows--
+		default:
+			b.draft.Changed++
 		}
 		if err := b.tx.Put(ctx, r.ID, r.Sealed, m.Seq); err != nil {
 			return err
 		}
-		b.draft.Changed++
 	}
 	return nil
 }

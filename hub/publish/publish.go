@@ -65,9 +65,12 @@ type Publisher struct {
 type Draft struct {
 	Payload  []byte // to be signed
 	Manifest whitelist.Manifest
-	Changed  uint64 // rows that are not as they were
-	Written  int64  // bytes of new files
+	Written  int64 // bytes of new files
+
+	Added, Changed, Gone uint64 // rows
 }
+
+func (d Draft) changes() uint64 { return d.Added + d.Changed + d.Gone }
 
 // Publish publishes the list as of an instant. It asks the key first whether it
 // may: one that may not makes no draft.

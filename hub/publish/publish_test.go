@@ -185,7 +185,7 @@ func TestWhatTheRegistryKnowsReachesATerminal(t *testing.T) {
 		h.order(n, "")
 	}
 	d := h.publish()
-	if d.Manifest.Seq != 1 || d.Manifest.Set.Seq != 1 || d.Manifest.Rows != 5 || d.Changed != 5 || len(d.Manifest.Deltas) != 0 {
+	if d.Manifest.Seq != 1 || d.Manifest.Set.Seq != 1 || d.Manifest.Rows != 5 || d.Added != 5 || len(d.Manifest.Deltas) != 0 {
 		t.Errorf("%+v", d)
 	}
 	var x terminal
@@ -201,7 +201,7 @@ func TestWhatTheRegistryKnowsReachesATerminal(t *testing.T) {
 	h.order(3, "new")
 	h.gone(4)
 	h.order(7, "")
-	if d = h.publish(); d.Changed != 3 || d.Manifest.Rows != 5 || d.Manifest.Set.Seq != 2 {
+	if d = h.publish(); d.changes() != 3 || d.Gone != 1 || d.Manifest.Rows != 5 || d.Manifest.Set.Seq != 2 {
 		t.Errorf("%+v", d)
 	}
 	if got := h.fetch(&x, h.trust()); got != 1 {
@@ -226,7 +226,7 @@ func TestPublicationWithoutChangesIsAManifestAndNothingElse(t *testing.T) {
 	h.do(h.Registry.SetScope(t.Context(), h.by(), s))
 	d := h.publish()
 	m := d.Manifest
-	if m.Seq != 2 || m.Set != first.Set || m.Snapshot != first.Snapshot || d.Changed != 0 || d.Written != 0 || m.Policy.Expired != whitelist.Deny ||
+	if m.Seq != 2 || m.Set != first.Set || m.Snapshot != first.Snapshot || d.changes() != 0 || d.Written != 0 || m.Policy.Expired != whitelist.Deny ||
 		!m.IssuedAt.After(first.IssuedAt) || m.NotAfter.Sub(m.IssuedAt) != 24*time.Hour {
 		t.Errorf("%+v", m)
 	}
@@ -312,8 +312,8 @@ func TestEveryChainOfDeltasIsTheSnapshot(t *testing.T) {
 	h.at = h.at.Add(time.Minute)
 	d, err := h.Publish(t.Context(), h.list, h.at, true)
 	h.do(err)
-	if d.Changed != 0 {
-		t.Errorf("%d rows are not what a full build makes", d.Changed)
+	if d.changes() != 0 {
+		t.Errorf("%d rows are not what a full build makes", d.changes())
 	}
 }
 
@@ -422,4 +422,55 @@ func (h *hub) scope() registry.Scope {
 	s, err := h.Registry.Scope(h.t.Context(), scope)
 	h.do(err)
 	return s
+}
+
+func TestDueSaysWhy(t *testing.T) {
+	h := newHub(t, "", 1)
+	due := func(want string) {
+		t.Helper()
+		if got, err := h.Due(t.Context(), h.at); err != nil || got != want {
+			t.Errorf("due because %q, %v, want %q", got, err, want)
+		}
+	}
+	due(DueFirst)
+	h.order(1, "")
+	h.publish()
+	due("")
+	h.order(1, "")
+	due("") // it says the same
+	h.order(1, "more")
+	due(DueRows)
+	d, err := h.Compare(t.Context(), h.at, false)
+	h.do(err)
+	if d.Changed != 1 || d.Added+d.Gone != 0 || d.From.Seq != 1 || d.To.Seq != 2 || d.To.Set.Digest == d.From.Set.Digest {
+		t.Errorf("%+v", d)
+	}
+	due(DueRows) // looking changed nothing
+	h.publish()
+	due("")
+	s := h.scope()
+	s.Venue.TimeZone = "Asia/Tokyo"
+	h.do(h.Registry.SetScope(t.Context(), h.by(), s))
+	due(DueRows) // a list with a venue may say more in each row
+	h.publish()
+	s.Venue.Zones = []whitelist.Zone{{Name: "stand"}}
+	h.do(h.Registry.SetScope(t.Context(), h.by(), s))
+	due(DueSettings)
+	h.publish()
+	due("")
+	s.Policy.UntrustedClock = whitelist.Warn
+	h.do(h.Registry.SetScope(t.Context(), h.by(), s))
+	due(DueSettings)
+	h.publish()
+	h.at = h.at.Add(12*time.Hour + time.Second)
+	due(DueHalf)
+	h.publish()
+	if _, err := h.Draft(t.Context(), h.at, false); err != nil {
+		t.Fatal(err)
+	}
+	due(DueUnplaced)
+	h.publish()
+	due("")
+	h.do(os.Remove(filepath.Join(h.files, "manifest")))
+	due(DueUnplaced)
 }
