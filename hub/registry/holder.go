@@ -188,7 +188,7 @@ func (r *Registry) EraseHolder(ctx context.Context, by By, scope string, holder 
 			}
 		}
 		// Marks still hold the heads, until the next publication takes the rows away.
-		if err := t.eraseCredentials(ctx, by, `holder = ?1`, holder); err != nil {
+		if _, err := t.eraseCredentials(ctx, by, `holder = ?1`, holder); err != nil {
 			return err
 		}
 		if _, err := t.exec(ctx, `DELETE FROM holders WHERE joined = ?1`, holder); err != nil {

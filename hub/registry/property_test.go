@@ -95,7 +95,7 @@ func (m *machine) holder(t *rapid.T) int64 {
 }
 
 func (m *machine) card(t *rapid.T) Credential {
-	c := credential(rapid.IntRange(1, 12).Draw(t, "certificate"), rapid.IntRange(0, 4).Draw(t, "card"))
+	c := credential(rapid.IntRange(1, 6).Draw(t, "certificate"), rapid.IntRange(0, 4).Draw(t, "card"))
 	// Issuers are registry-wide: each run has its own.
 	c.Issuer.Point[0], c.Issuer.Point[1] = byte(m.run), byte(m.run>>8)
 	c.Issuer.Authority[0], c.Issuer.Authority[1] = byte(m.run), byte(m.run>>8)
@@ -188,7 +188,7 @@ func (m *machine) epoch(t *rapid.T) {
 
 // revocation applies what an authority says, without its signature.
 func (m *machine) revocation(t *rapid.T) {
-	by, serials := m.by(), rapid.SliceOfNDistinct(rapid.IntRange(1, 12), 0, 3, rapid.ID[int]).Draw(t, "serials")
+	by, serials := m.by(), rapid.SliceOfNDistinct(rapid.IntRange(1, 6), 0, 2, rapid.ID[int]).Draw(t, "serials")
 	hold := rapid.Bool().Draw(t, "hold")
 	of := source{authority: testIssuer.Authority, asOf: by.At, digest: [32]byte{byte(m.clock), byte(m.clock >> 8), byte(m.run), byte(m.run >> 8)}, points: [][32]byte{{}}}
 	of.authority[0], of.authority[1] = byte(m.run), byte(m.run>>8)
