@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -21,22 +22,34 @@ func (r *Registry) Clean(ctx context.Context, by By, scope string, before time.T
 		if _, err := t.exec(ctx, `INSERT INTO touched SELECT scope, head FROM credentials WHERE scope = ?1 AND not_after < ?2 ON CONFLICT DO NOTHING`, s.id, before.Unix()); err != nil {
 			return err
 		}
-		if err := t.eraseCredentials(ctx, by, `scope = ?1 AND not_after < ?2`, s.id, before.Unix()); err != nil {
+		holders, err := t.eraseCredentials(ctx, by, `scope = ?1 AND not_after < ?2`, s.id, before.Unix())
+		if err != nil {
 			return err
 		}
-		const idle = `scope = ?1 AND joined IS NULL AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.holder = holders.id) AND NOT EXISTS (SELECT 1 FROM entitlements e WHERE e.holder = holders.id)`
-		if _, err := t.exec(ctx, `DELETE FROM holders WHERE joined IN (SELECT id FROM holders WHERE `+idle+`)`, s.id); err != nil {
-			return err
+		for _, h := range holders {
+			if err := t.dropIdle(ctx, h); err != nil {
+				return err
+			}
 		}
-		_, err = t.exec(ctx, `DELETE FROM holders WHERE `+idle, s.id)
-		return err
+		return nil
 	})
 	return n, err
 }
 
+// dropIdle deletes a holder who has neither credentials nor tickets left.
+func (t *tx) dropIdle(ctx context.Context, holder int64) error {
+	const idle = `NOT EXISTS (SELECT 1 FROM credentials WHERE holder = ?1) AND NOT EXISTS (SELECT 1 FROM entitlements WHERE holder = ?1)`
+	if _, err := t.exec(ctx, `DELETE FROM holders WHERE joined = ?1 AND `+idle, holder); err != nil {
+		return err
+	}
+	_, err := t.exec(ctx, `DELETE FROM holders WHERE id = ?1 AND `+idle, holder)
+	return err
+}
+
 // eraseCredentials deletes credentials and the records of them. What remains of
-// a record is that it was imported, so that it cannot be once more.
-func (t *tx) eraseCredentials(ctx context.Context, by By, where string, args ...any) error {
+// a record is that it was imported, so that it cannot be once more. It returns
+// whose they were, each once.
+func (t *tx) eraseCredentials(ctx context.Context, by By, where string, args ...any) (holders []int64, err error) {
 	type gone struct{ id, scope, holder int64 }
 	var all []gone
 	rows, err := t.query(ctx, `SELECT id, scope, holder FROM credentials WHERE `+where+` ORDER BY id`, args...)
@@ -46,18 +59,20 @@ func (t *tx) eraseCredentials(ctx context.Context, by By, where string, args ...
 		all = append(all, g)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	for _, g := range all {
+		holders = append(holders, g.holder)
 		if _, err := t.exec(ctx, `UPDATE records SET record = NULL WHERE credential = ?1`, g.id); err != nil {
-			return err
+			return nil, err
 		}
 		if _, err := t.exec(ctx, `DELETE FROM credentials WHERE id = ?1`, g.id); err != nil {
-			return err
+			return nil, err
 		}
 		if err := t.record(ctx, by, event{verb: "erase", scope: g.scope, holder: g.holder, card: g.id}); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	slices.Sort(holders)
+	return slices.Compact(holders), nil
 }

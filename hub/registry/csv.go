@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -65,14 +66,15 @@ type table struct {
 	line   int
 	buf    []byte
 	fields *bufio.Reader
-	names  []string // of the header
+	names  []string        // of the header
+	counts map[string]bool // columns of numbers, where "-1" is no formula
 	errs   FileError
 }
 
 // newTable reads the header: a column of known each at most once, needed ones
 // at least.
-func newTable(r io.Reader, known, needed []string) (*table, error) {
-	t := &table{br: bufio.NewReaderSize(r, MaxLine), fields: bufio.NewReader(nil)}
+func newTable(r io.Reader, known, needed []string, numeric ...string) (*table, error) {
+	t := &table{counts: map[string]bool{}, br: bufio.NewReaderSize(r, MaxLine), fields: bufio.NewReader(nil)}
 	if bom, err := t.br.Peek(3); err == nil && string(bom) == "\uFEFF" {
 		if _, err := t.br.Discard(3); err != nil {
 			return nil, err
@@ -91,14 +93,14 @@ func newTable(r io.Reader, known, needed []string) (*table, error) {
 		switch {
 		case name == "":
 			t.errs.add(Problem{1, "", fmt.Sprintf("column %d has no name", i+1)})
-		case !contains(known, name):
+		case !slices.Contains(known, name):
 			t.errs.add(Problem{1, "", fmt.Sprintf("unknown column %q: columns are %s", clip(name), strings.Join(known, ", "))})
-		case contains(header[:i], name):
+		case slices.Contains(header[:i], name):
 			t.errs.add(Problem{1, name, "this column comes twice"})
 		}
 	}
 	for _, name := range needed {
-		if !contains(header, name) {
+		if !slices.Contains(header, name) {
 			t.errs.add(Problem{1, name, "this column is missing"})
 		}
 	}
@@ -106,16 +108,10 @@ func newTable(r io.Reader, known, needed []string) (*table, error) {
 		return nil, &t.errs // every line would be wrong
 	}
 	t.names = header
-	return t, nil
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
+	for _, name := range numeric {
+		t.counts[name] = true
 	}
-	return false
+	return t, nil
 }
 
 func (t *table) refuse(p Problem) error {
@@ -153,7 +149,7 @@ func (t *table) row() (map[string]string, error) {
 		row := make(map[string]string, len(fields))
 		good := true
 		for i, cell := range fields {
-			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+			if cell != "" && !t.counts[t.names[i]] && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 				t.problem(t.names[i], "a cell that begins with %q is a formula to a spreadsheet: write it without", cell[0])
 				good = false
 			}

@@ -49,56 +49,56 @@ func (r *Registry) PutTicket(ctx context.Context, by By, scope string, ticket Ti
 				s.id, ticket.ID, null(ticket.Holder), null(ticket.Order), int(max(ticket.Status, whitelist.Active)), text); err != nil {
 				return err
 			}
-			return t.ticketChanged(ctx, by, s.id, "add", stored{}, ticket)
+			return t.ticketChanged(ctx, by, s.id, []string{"add"}, stored{}, ticket)
 		case err != nil:
 			return err
 		}
 		ticket.Status = old.Status
-		return t.change(ctx, by, s.id, old, ticket)
+		_, err = t.change(ctx, by, s.id, old, ticket)
+		return err
 	})
 }
 
-// change makes old what ticket says, and says in the history what that was.
-func (t *tx) change(ctx context.Context, by By, scope int64, old stored, ticket Ticket) error {
+// change makes old what ticket says, and returns the verbs of the history that
+// this was, none when they are the same.
+func (t *tx) change(ctx context.Context, by By, scope int64, old stored, ticket Ticket) (verbs []string, err error) {
 	text, err := encodeContent(ticket.Entitlement)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var verbs []string
 	if text != old.content {
 		verbs = append(verbs, "update")
 	}
 	if ticket.Status != old.Status {
 		verb, err := statusVerb(old.Status, ticket.Status)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		verbs = append(verbs, verb)
 	}
 	if ticket.Order != old.order {
 		verbs = append(verbs, "order")
 	}
-	if ticket.Holder != old.holder {
-		verbs = append(verbs, map[bool]string{true: "assign", false: "transfer"}[old.holder == 0])
+	switch {
+	case ticket.Holder == old.holder:
+	case old.holder == 0:
+		verbs = append(verbs, "assign")
+	default:
+		verbs = append(verbs, "transfer")
 	}
 	if len(verbs) == 0 {
-		return nil
+		return nil, nil
 	}
 	if _, err := t.exec(ctx, `UPDATE entitlements SET holder = ?3, order_number = ?4, status = ?5, content = ?6 WHERE scope = ?1 AND id = ?2`,
 		scope, ticket.ID, null(ticket.Holder), null(ticket.Order), int(ticket.Status), text); err != nil {
-		return err
+		return nil, err
 	}
-	for _, verb := range verbs[:len(verbs)-1] {
-		if err := t.record(ctx, by, event{verb: verb, scope: scope, holder: ticket.Holder, other: old.holder, entitlement: ticket.ID}); err != nil {
-			return err
-		}
-	}
-	return t.ticketChanged(ctx, by, scope, verbs[len(verbs)-1], old, ticket)
+	return verbs, t.ticketChanged(ctx, by, scope, verbs, old, ticket)
 }
 
 // ticketChanged marks what shows a ticket, before and now, and checks that its
 // rows can be sealed.
-func (t *tx) ticketChanged(ctx context.Context, by By, scope int64, verb string, old stored, now Ticket) error {
+func (t *tx) ticketChanged(ctx context.Context, by By, scope int64, verbs []string, old stored, now Ticket) error {
 	var holders []int64
 	var orders []string
 	for _, h := range []int64{old.holder, now.Holder} {
@@ -118,11 +118,16 @@ func (t *tx) ticketChanged(ctx context.Context, by By, scope int64, verb string,
 	if err := t.fits(ctx, scope, holders, orders); err != nil {
 		return err
 	}
-	e := event{verb: verb, scope: scope, holder: now.Holder, entitlement: now.ID}
-	if old.holder != now.Holder {
-		e.other = old.holder
+	for _, verb := range verbs {
+		e := event{verb: verb, scope: scope, holder: now.Holder, entitlement: now.ID}
+		if verb == "transfer" {
+			e.other = old.holder
+		}
+		if err := t.record(ctx, by, e); err != nil {
+			return err
+		}
 	}
-	return t.record(ctx, by, e)
+	return nil
 }
 
 // SetTicketStatus blocks, revokes or reinstates a ticket, for a reason. The
@@ -185,7 +190,7 @@ func (r *Registry) changeTicket(ctx context.Context, by By, doing, scope, id str
 			s.id, id, null(ticket.Holder), null(ticket.Order), int(ticket.Status)); err != nil {
 			return err
 		}
-		return t.ticketChanged(ctx, by, s.id, verb, old, ticket)
+		return t.ticketChanged(ctx, by, s.id, []string{verb}, old, ticket)
 	})
 }
 

@@ -65,6 +65,42 @@ func (t *tx) holder(ctx context.Context, by By, scope int64, reference string) (
 	return id, t.record(ctx, by, event{verb: "add_holder", scope: scope, holder: id})
 }
 
+// holders is holder for up to batchRows references at once.
+func (t *tx) holders(ctx context.Context, by By, scope int64, references []string) (map[string]int64, error) {
+	ids := map[string]int64{}
+	if len(references) == 0 {
+		return ids, nil
+	}
+	rows, err := t.query(ctx, `SELECT reference, coalesce(joined, id) FROM holders WHERE scope = ?1 AND reference IN (`+parameters(1, len(references))+`)`, anys([]any{scope}, references)...)
+	if err := each(rows, err, func() error {
+		var reference string
+		var id int64
+		err := rows.Scan(&reference, &id)
+		ids[reference] = id
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	insert := newBatch(`INSERT INTO holders (id, scope, reference) VALUES `, 3, "")
+	for _, reference := range references {
+		if ids[reference] != 0 {
+			continue
+		}
+		id, err := t.next(ctx, "thing")
+		if err != nil {
+			return nil, err
+		}
+		if err := insert.add(ctx, t, id, scope, reference); err != nil {
+			return nil, err
+		}
+		if err := t.record(ctx, by, event{verb: "add_holder", scope: scope, holder: id}); err != nil {
+			return nil, err
+		}
+		ids[reference] = id
+	}
+	return ids, insert.flush(ctx, t)
+}
+
 // checkHolder is ErrNotFound unless the holder is one in force of the scope.
 func (t *tx) checkHolder(ctx context.Context, scope, id int64) error {
 	var one int
@@ -152,7 +188,7 @@ func (r *Registry) EraseHolder(ctx context.Context, by By, scope string, holder 
 			}
 		}
 		// Marks still hold the heads, until the next publication takes the rows away.
-		if err := t.eraseCredentials(ctx, by, `holder = ?1`, holder); err != nil {
+		if _, err := t.eraseCredentials(ctx, by, `holder = ?1`, holder); err != nil {
 			return err
 		}
 		if _, err := t.exec(ctx, `DELETE FROM holders WHERE joined = ?1`, holder); err != nil {

@@ -99,6 +99,7 @@ CREATE TABLE records (
 	PRIMARY KEY (scope, nonce)
 ) {table};
 CREATE INDEX records_credential ON records (credential);
+CREATE INDEX records_digest ON records (digest);
 
 CREATE TABLE terminals (
 	id       INTEGER PRIMARY KEY,
