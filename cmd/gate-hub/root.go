@@ -307,4 +307,3 @@ says whether it holds now and who signed it.`,
 	}
 	return cmd
 }
-
