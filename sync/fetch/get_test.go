@@ -28,18 +28,18 @@ func TestSourceIsHTTPSOrAFile(t *testing.T) {
 		"file:":                     "want https:",
 		"file://":                   "want https:",
 		"ftp://hub.example/x":       "want https:",
-		"https://u:secret@hub:x/":   "want https:",
-		"ftp://u:secret@hub/":       "want https:",
+		"https://u:hunter2@hub:x/":  "want https:",
+		"ftp://u:hunter2@hub/":      "want https:",
 		"https:///x":                "want https:",
 		"http://hub.example/x":      "use https",
 		"http://127.0.0.1.evil/x":   "use https",
 		"http://localhost.evil/x":   "use https",
-		"https://u:secret@hub/x":    "with neither user",
+		"https://u:hunter2@hub/x":   "with neither user",
 		"https://hub.example/x?a=b": "with neither user",
 		"https://hub.example/x#y":   "with neither user",
 	} {
 		_, err := fetch.New(s, fetch.Options{})
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestNameLeadsNowhereElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"", ".", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "a\x00b", "a\nb", `a\b`} {
+	for _, name := range []string{"", ".", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "a\x00b", "a\nb", `a\b`, "a%2e%2e"} {
 		if _, err := web.Get(t.Context(), name, 100); err == nil || !strings.Contains(err.Error(), "no name of a file") {
 			t.Errorf("get %q: %v", name, err)
 		}

@@ -23,6 +23,7 @@ type wire struct {
 	conns chan net.Conn
 	ended context.Context
 	end   context.CancelFunc
+	roots *x509.CertPool
 }
 
 func (w wire) Accept() (net.Conn, error) {
@@ -50,30 +51,33 @@ func (w wire) dial(context.Context, string, string) (net.Conn, error) {
 // serve is a source whose server is h.
 func serve(t *testing.T, h http.HandlerFunc) *fetch.Source {
 	t.Helper()
-	s, _ := serveWith(t, "https://example.com/lists/demo/", h)
+	return serveAs(t, "https://example.com/lists/demo/", h)
+}
+
+// serveAs is a source at a URL whose server is h, which is example.com.
+func serveAs(t *testing.T, url string, h http.HandlerFunc) *fetch.Source {
+	t.Helper()
+	w := newWire(t, h)
+	s, err := fetch.New(url, fetch.Options{Roots: w.roots, Dial: w.dial, Rand: func(n int64) int64 { return n - 1 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
 	return s
 }
 
-func serveWith(t *testing.T, url string, h http.HandlerFunc) (*fetch.Source, *httptest.Server) {
+func newWire(t *testing.T, h http.HandlerFunc) wire {
 	t.Helper()
-	w := wire{conns: make(chan net.Conn)}
+	w := wire{conns: make(chan net.Conn), roots: x509.NewCertPool()}
 	w.ended, w.end = context.WithCancel(context.Background())
 	server := httptest.NewUnstartedServer(h)
 	server.Listener.Close() // the one of the machine
 	server.Listener = w
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of connections that we end
 	server.StartTLS()
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Certificate())
-	s, err := fetch.New(url, fetch.Options{Roots: roots, Dial: w.dial, Rand: func(n int64) int64 { return n - 1 }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Close()
-		server.Close()
-	})
-	return s, server
+	t.Cleanup(server.Close)
+	w.roots.AddCert(server.Certificate())
+	return w
 }
 
 func folder(t *testing.T) *os.Root {
@@ -110,7 +114,11 @@ func big() ([]byte, fetch.Want) {
 	for i := range b {
 		b[i] = byte(i * i >> 8)
 	}
-	return b, fetch.Want{SHA256: sha256.Sum256(b), Size: int64(len(b))}
+	return b, wanted(b)
+}
+
+func wanted(b []byte) fetch.Want {
+	return fetch.Want{SHA256: sha256.Sum256(b), Size: int64(len(b))}
 }
 
 // read is all of a download, which it closes.
