@@ -112,6 +112,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
+	source, err := c.openSource()
+	if err != nil {
+		return err
+	}
 	doors, shut, err := openGates(c.lanes(), log, keys)
 	if err != nil {
 		return err
@@ -181,11 +185,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, checkpointKey, now)})
+	follow, err := c.followLists(beside, log, source, store, now)
 	if err != nil {
 		return err
 	}
-	follow, err := c.followLists(beside, log, store, now)
+	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, checkpointKey, now)})
 	if err != nil {
 		return err
 	}

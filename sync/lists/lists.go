@@ -110,18 +110,7 @@ type vain struct {
 
 // Open returns the updater of a state folder.
 func Open(cfg Config) (*Updater, error) {
-	if cfg.Every == 0 {
-		cfg.Every = time.Minute
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Rand == nil {
-		cfg.Rand = rand.Int64N
-	}
-	if cfg.Tell == nil {
-		cfg.Tell = func(Progress) {}
-	}
+	cfg.preset()
 	state, err := os.OpenRoot(cfg.State)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state folder: %w", err)
@@ -134,6 +123,21 @@ func Open(cfg Config) (*Updater, error) {
 		return nil, errors.Join(fmt.Errorf("opening the folder of downloads: %w", err), state.Close())
 	}
 	return u, nil
+}
+
+func (c *Config) preset() {
+	if c.Every == 0 {
+		c.Every = time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Int64N
+	}
+	if c.Tell == nil {
+		c.Tell = func(Progress) {}
+	}
 }
 
 // Close ends the use of the updater, and of idle connections of its source.
