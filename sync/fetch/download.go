@@ -53,7 +53,7 @@ func (s *Source) download(ctx context.Context, name string, want Want, dir *os.R
 	if want.Size < 0 {
 		return nil, fmt.Errorf("a size of %d bytes", want.Size)
 	}
-	p, err := openPart(dir, want, &s.written)
+	p, err := openPart(dir, want, s.spare, &s.written)
 	if err != nil {
 		return nil, err
 	}

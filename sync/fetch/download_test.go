@@ -350,6 +350,16 @@ func TestFullDiskIsSaidAndKeepsNothingHalf(t *testing.T) {
 	}
 	defer dir.Close()
 	s := source(t, stick.Name())
+	spare, err := fetch.New("file:"+stick.Name(), fetch.Options{Spare: 1 << 18})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stick.WriteFile("half", content[:1<<18+1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spare.Download(t.Context(), "half", wanted(content[:1<<18+1]), dir, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("takes what is to spare: %v", err)
+	}
 	for _, there := range []int{0, 1 << 18} {
 		if there > 0 {
 			put(t, dir, want, content[:there])

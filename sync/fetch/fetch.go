@@ -57,6 +57,10 @@ type Options struct {
 	Roots     *x509.CertPool // who vouches for web servers; nil is the system's
 	UserAgent string         // what web servers are told; "" is "gate-agent"
 
+	// Spare is how many bytes a download leaves free on its disk, for what
+	// cannot wait, such as a journal.
+	Spare int64
+
 	// Dial connects to web servers, nil over TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Rand is a random number in [0, n), nil of math/rand/v2.
@@ -67,6 +71,7 @@ type Options struct {
 type Source struct {
 	origin origin
 	rand   func(int64) int64
+	spare  int64
 
 	received, written atomic.Int64
 
@@ -96,7 +101,7 @@ type version struct {
 // New returns the source at https://HOST/FOLDER or file:FOLDER; for file:FILE
 // see [Source.Whole]. Nothing is opened yet.
 func New(source string, opt Options) (*Source, error) {
-	s := &Source{rand: opt.Rand, kept: map[string]version{}}
+	s := &Source{rand: opt.Rand, spare: max(0, opt.Spare), kept: map[string]version{}}
 	if s.rand == nil {
 		s.rand = rand.Int64N
 	}
@@ -191,7 +196,7 @@ func (s *Source) get(parent context.Context, name string, max int64) (Answer, er
 
 // checkName refuses what is no plain path below the source.
 func checkName(name string) error {
-	if !fs.ValidPath(name) || name == "." || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' || r == '%' }) {
 		return fmt.Errorf("%q is no name of a file", name)
 	}
 	return nil

@@ -28,8 +28,8 @@ type part struct {
 }
 
 // openPart opens what is there of a file, locked against another process, and
-// takes from the disk the room for the rest.
-func openPart(dir *os.Root, want Want, written *atomic.Int64) (_ *part, err error) {
+// takes from the disk the room for the rest, unless less than spare would be left.
+func openPart(dir *os.Root, want Want, spare int64, written *atomic.Int64) (_ *part, err error) {
 	name := partName(want.SHA256)
 	// Not a pipe that lies there, which would wait.
 	f, info, err := regular(dir.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o600))
@@ -44,7 +44,7 @@ func openPart(dir *os.Root, want Want, written *atomic.Int64) (_ *part, err erro
 		err = p.restart()
 	}
 	if err == nil && want.Size > p.size {
-		err = reserve(f, want.Size)
+		err = reserve(f, want.Size, spare)
 	}
 	if err == nil {
 		_, err = f.Seek(p.size, io.SeekStart)
@@ -55,19 +55,27 @@ func openPart(dir *os.Root, want Want, written *atomic.Int64) (_ *part, err erro
 	return p, nil
 }
 
-// reserve takes the room for a file of that size, which keeps its own.
-func reserve(f *os.File, size int64) error {
-	for {
-		switch err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size); {
-		case errors.Is(err, unix.EINTR): // the runtime's own signals
-		case errors.Is(err, unix.EOPNOTSUPP):
-			return nil // this file system tells when it is full, no sooner
-		case err != nil:
-			return fmt.Errorf("room for %d bytes: %w", size, err)
-		default:
-			return nil
-		}
+// reserve takes the room for a file of that size, which keeps its own, if that
+// leaves spare bytes.
+func reserve(f *os.File, size, spare int64) error {
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) { // the runtime's own signals
+		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // this file system tells when it is full, no sooner
+	}
+	var disk unix.Statfs_t
+	if err == nil {
+		err = unix.Fstatfs(int(f.Fd()), &disk)
+	}
+	if err == nil && uint64(disk.Bavail)*uint64(disk.Bsize) < uint64(spare) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		return fmt.Errorf("room for %d bytes, and %d to spare: %w", size, spare, err)
+	}
+	return nil
 }
 
 func (p *part) write(b []byte) error {

@@ -16,7 +16,6 @@ import (
 
 const (
 	connectTime  = 10 * time.Second
-	headerTime   = 30 * time.Second
 	maxHeader    = 16 << 10 // of a response
 	maxValidator = 256      // bytes of an ETag that is sent back
 	maxRedirects = 3
@@ -60,7 +59,6 @@ func newWeb(source string, opt Options) (*web, error) {
 			ClientSessionCache: tls.NewLRUClientSessionCache(4),
 		},
 		TLSHandshakeTimeout:    connectTime,
-		ResponseHeaderTimeout:  headerTime,
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         32 << 10,
 		DisableCompression:     true,
@@ -128,7 +126,7 @@ func (w *web) get(ctx context.Context, name string, have version, max int64) (io
 
 func (w *web) from(ctx context.Context, name string, offset, size int64) (io.ReadCloser, int64, error) {
 	header := http.Header{}
-	if offset > 0 {
+	if offset > 0 { // without If-Range: who wants a file by its digest finds out
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, size-1))
 	}
 	resp, err := w.do(ctx, name, header)
