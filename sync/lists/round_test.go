@@ -29,12 +29,12 @@ func TestRoundBringsSnapshotThenDeltasThenHeadsAlone(t *testing.T) {
 				t.Errorf("%d bytes were received, the snapshot alone has %d", r.Received, first.Snapshot.Size)
 			}
 			if r := s.Round(t.Context()); r.Err != nil || r.Came != "" || !r.Contact {
-				t.Errorf("nothing new: %+v", r)
+				t.Errorf("nothing new: %s", said(r))
 			}
 			s.publish(t, 2, s.revoking(7), nil)
 			r := s.brings(t, 2, lists.ByDeltas)
 			if r.Deltas != 1 || s.status(t, 7) != whitelist.Revoked || s.status(t, 8) != whitelist.Active {
-				t.Errorf("after a delta: %+v", r)
+				t.Errorf("after a delta: %s", said(r))
 			}
 			s.publish(t, 3, s.revoking(7), func(m *whitelist.Manifest) { m.NotAfter = m.NotAfter.Add(time.Hour) })
 			s.fetched()
@@ -46,7 +46,7 @@ func TestRoundBringsSnapshotThenDeltasThenHeadsAlone(t *testing.T) {
 			s.publish(t, 4, s.revoking(8), nil)
 			s.publish(t, 5, s.revoking(9)[:40], nil)
 			if r := s.brings(t, 5, lists.ByDeltas); r.Deltas != 2 {
-				t.Errorf("over two sets: %+v", r)
+				t.Errorf("over two sets: %s", said(r))
 			}
 			if s.status(t, 8) != whitelist.Active || s.status(t, 9) != whitelist.Revoked {
 				t.Error("rows are not those of list 5")
@@ -116,7 +116,7 @@ func TestDeltasThatAreOfNoUseAreGoneAround(t *testing.T) {
 			c.spoil(t, s, m)
 			r := s.brings(t, 2, lists.BySnapshot)
 			if !errors.Is(r.Detour, c.want) || c.alarm != (r.Alarm != nil) {
-				t.Errorf("%+v, want a detour because of %v", r, c.want)
+				t.Errorf("%s, want a detour because of %v", said(r), c.want)
 			}
 			if s.status(t, 7) != whitelist.Revoked {
 				t.Error("the revocation did not come")
@@ -147,7 +147,7 @@ func TestWholeListInOneFileIsImported(t *testing.T) {
 	}
 	s.Updater = s.from(t, "file:"+path, nil)
 	if r := s.Round(t.Context()); !errors.Is(r.Err, fs.ErrNotExist) || r.Contact {
-		t.Errorf("no stick: %+v", r)
+		t.Errorf("no stick: %s", said(r))
 	}
 	two := list(2)
 	put(two, 0)
@@ -155,20 +155,20 @@ func TestWholeListInOneFileIsImported(t *testing.T) {
 		t.Errorf("%d bytes, want %d", r.Received, len(two))
 	}
 	if r := s.Round(t.Context()); r.Err != nil || r.Came != "" || !r.Contact {
-		t.Errorf("the same file: %+v", r)
+		t.Errorf("the same file: %s", said(r))
 	}
 	three := list(3)
 	put(three[:len(three)-1], time.Second)
 	for range 2 { // the second one does not read it
 		if r := s.Round(t.Context()); !errors.Is(r.Err, whitelist.ErrTruncated) || !r.Refused() || r.Contact {
-			t.Errorf("half a list: %+v", r)
+			t.Errorf("half a list: %s", said(r))
 		}
 	}
 	put(three, 2*time.Second)
 	s.brings(t, 3, lists.ByFile)
 	put(two, 3*time.Second)
 	if r := s.Round(t.Context()); !errors.Is(r.Err, listdb.ErrOlder) || !r.Refused() {
-		t.Errorf("an older list: %+v", r)
+		t.Errorf("an older list: %s", said(r))
 	}
 	s.inForce(t, 3)
 }
@@ -182,7 +182,7 @@ func TestDownloadOfAListThatFailsGoesOnInTheNextRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := s.Round(t.Context()); r.Err == nil || r.Refused() {
-		t.Fatalf("without a lock: %+v", r)
+		t.Fatalf("without a lock: %s", said(r))
 	}
 	if err := os.Remove(blocked); err != nil {
 		t.Fatal(err)

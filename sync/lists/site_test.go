@@ -37,6 +37,8 @@ type site struct {
 	asked   sync.Mutex
 	paths   []string // that the server was asked for
 
+	first []byte // the head of list 1
+
 	state string
 	store *listdb.Store
 	*lists.Updater
@@ -144,7 +146,7 @@ func (s *site) brings(t *testing.T, seq uint64, by lists.Way) lists.Round {
 	t.Helper()
 	r := s.Round(t.Context())
 	if r.Err != nil || r.Came != by || !r.Contact {
-		t.Fatalf("round: %+v, want a list by %s", r, by)
+		t.Fatalf("round: %s, want a list by %s", said(r), by)
 	}
 	s.inForce(t, seq)
 	return r
@@ -234,4 +236,9 @@ func (s *site) edit(t *testing.T, name string, change func([]byte) []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// said is a round in short.
+func said(r lists.Round) string {
+	return fmt.Sprintf("contact %v, came %q, deltas %d, bytes %d, alarm %v, detour %v, error %v", r.Contact, r.Came, r.Deltas, r.Received, r.Alarm, r.Detour, r.Err)
 }
