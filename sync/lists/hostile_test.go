@@ -63,7 +63,7 @@ func TestHostileHub(t *testing.T) {
 			s.edit(t, whitelist.HeadName, func([]byte) []byte { return s.first })
 		}, listdb.ErrOlder, "", true, false, false},
 		{"another list of the same number", func(t *testing.T, s *site) {
-			s.publish(t, 2, s.revoking(9), nil)
+			s.publish(t, 2, s.revoking(8), func(m *whitelist.Manifest) { m.Policy.Expired = whitelist.Warn })
 		}, listdb.ErrConflict, "", true, false, false},
 		{"list of another scope", signed(func(m *whitelist.Manifest) { m.Scope = "stadium" }), whitelist.ErrScope, "", true, false, false},
 		{"production list", signed(func(m *whitelist.Manifest) { m.Hierarchy = whitelist.Production }), listdb.ErrHierarchy, "", true, false, false},
@@ -100,7 +100,7 @@ func TestHostileHub(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.edit(t, whitelist.HeadName, func([]byte) []byte { return r.Head().Bytes })
-		}, whitelist.ErrMalformed, "", true, true, false},
+		}, whitelist.ErrMalformed, "", true, false, false},
 		{"login page in the place of the manifest", func(t *testing.T, s *site) { s.answer(page) }, nil, "a web page in the place of the file", false, false, false},
 		{"nothing there", func(t *testing.T, s *site) { s.answer(http.NotFound) }, fs.ErrNotExist, "", false, false, false},
 		{"out of order", func(t *testing.T, s *site) {
@@ -126,16 +126,16 @@ func TestHostileHub(t *testing.T) {
 			s.publish(t, 3, s.revoking(9), func(m *whitelist.Manifest) {
 				m.Snapshot.SHA256, m.Snapshot.Size = old.Snapshot.SHA256, old.Snapshot.Size
 			})
-		}, whitelist.ErrSet, "", true, true, true},
+		}, whitelist.ErrTampered, "", true, true, true},
 		{"deltas of another epoch", func(t *testing.T, s *site) {
 			// The chain goes on over the beginning of an epoch, as if rows were
 			// sealed as before; the snapshot is of the old one as well.
-			old := s.publish(t, 3, s.revoking(8), nil)
+			old := s.publish(t, 3, s.revoking(7), nil)
 			s.world.Manifest.Epoch = 2
 			s.publish(t, 4, s.revoking(9), func(m *whitelist.Manifest) {
-				m.Snapshot, m.Deltas, m.Set.Seq = old.Snapshot, old.Deltas, 3
+				m.Snapshot, m.Deltas = old.Snapshot, append(old.Deltas, whitelist.Delta{From: 3, To: 4, SHA256: old.Deltas[0].SHA256, Size: old.Deltas[0].Size})
 			})
-		}, whitelist.ErrSet, "", true, true, true},
+		}, whitelist.ErrTampered, "", true, true, true},
 		{"snapshot and deltas lead elsewhere", func(t *testing.T, s *site) {
 			m := s.publish(t, 3, s.revoking(9), nil)
 			other := s.world.Publish(s.hub.Dir)
@@ -145,7 +145,7 @@ func TestHostileHub(t *testing.T) {
 				}
 				return
 			}
-		}, whitelist.ErrSet, "", true, true, true},
+		}, whitelist.ErrTampered, "", true, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, nil)

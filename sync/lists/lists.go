@@ -38,16 +38,17 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// A Store verifies lists and keeps the newest. Errors of the first three are a
+// A Store verifies lists and keeps the newest. Errors of the first three are, but for whitelist.ErrSet, a
 // *whitelist.RefusedError when the list is at fault, and not this machine.
 type Store interface {
-	// Examine verifies a head, and holds it against all that a list has to be
-	// to come into force at an instant. from is the set of its epoch from which
+	// Examine verifies the head of a published list, and holds it against all that
+	// a list has to be to come into force at an instant. from is the set of its epoch from which
 	// this terminal could go on, 0 when from none; same says that this very
 	// head is in force.
 	Examine(ctx context.Context, head []byte, at time.Time) (h whitelist.Head, from uint64, same bool, err error)
 	// Apply puts the list of a head in force, as a whole or not at all. The error
-	// is whitelist.ErrSet when files lead to other rows than the head names.
+	// is whitelist.ErrSet when deltas lead to other rows than the head names, and
+	// the snapshot may do.
 	Apply(ctx context.Context, head []byte, at time.Time, files whitelist.Files, progress func(rows uint64)) (whitelist.Manifest, error)
 	// Import puts a whole list file in force.
 	Import(ctx context.Context, r io.Reader, at time.Time, progress func(rows uint64)) (whitelist.Manifest, error)

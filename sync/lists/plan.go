@@ -60,9 +60,10 @@ func (p plan) digests() (all [][32]byte) {
 	return all
 }
 
-// download brings the files of a plan into a folder.
+// download brings the files of a plan into a folder. Two of them may be one: a row
+// that is blocked, let in again and blocked again makes the same delta twice.
 func (p plan) download(ctx context.Context, source *fetch.Source, dir *os.Root, tell func(Progress)) (files whitelist.Files, shut func() error, err error) {
-	var open []*os.File
+	open := make(map[[32]byte]*os.File)
 	shut = func() (err error) {
 		for _, f := range open {
 			err = errors.Join(err, f.Close())
@@ -70,13 +71,17 @@ func (p plan) download(ctx context.Context, source *fetch.Source, dir *os.Root, 
 		return err
 	}
 	bring := func(name string, digest [32]byte, size int64) (io.Reader, error) {
-		f, err := source.Download(ctx, name, fetch.Want{SHA256: digest, Size: size}, dir, func(done, total int64) {
-			tell(Progress{Doing: Fetching, File: name, Done: done, Total: total})
-		})
-		if err == nil {
-			open = append(open, f)
+		f, known := open[digest]
+		if !known {
+			var err error
+			if f, err = source.Download(ctx, name, fetch.Want{SHA256: digest, Size: size}, dir, func(done, total int64) {
+				tell(Progress{Doing: Fetching, File: name, Done: done, Total: total})
+			}); err != nil {
+				return nil, err
+			}
+			open[digest] = f
 		}
-		return f, err
+		return io.NewSectionReader(f, 0, size), nil
 	}
 	if s := p.snapshot; s != nil {
 		if files.Snapshot, err = bring(s.Name(), s.SHA256, s.Size); err != nil {

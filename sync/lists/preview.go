@@ -48,9 +48,6 @@ func Look(ctx context.Context, cfg Config, dir *os.Root, show func(Preview) erro
 	if same {
 		return show(v)
 	}
-	if !h.Manifest.Published() {
-		return errNoFiles()
-	}
 	p := planFor(h.Manifest, from)
 	files, shut, err := p.download(ctx, cfg.Source, dir, cfg.Tell)
 	if err != nil && p.way == ByDeltas && spoilt(err) && ctx.Err() == nil {

@@ -134,17 +134,11 @@ func (u *Updater) lookInFolder(ctx context.Context, r *Round) {
 	r.Contact, r.Manifest, r.RoleEnds = true, h.Manifest, h.Ends()
 	switch {
 	case same:
-	case !h.Manifest.Published():
-		r.Err = errNoFiles()
 	case u.vain.holds(u.head):
 		r.Err = u.vain.because
 	default:
 		u.bring(ctx, r, h.Manifest, from)
 	}
-}
-
-func errNoFiles() error {
-	return &whitelist.RefusedError{Err: fmt.Errorf("%w: the manifest names no files, it is that of a whole list", whitelist.ErrMalformed)}
 }
 
 // ask brings the head that the source has now.
@@ -177,7 +171,7 @@ func (u *Updater) bring(ctx context.Context, r *Round, m whitelist.Manifest, fro
 	case err == nil:
 		r.Came, r.Deltas = p.way, len(p.deltas)
 	case refused(err):
-		if errors.Is(err, whitelist.ErrSet) {
+		if errors.Is(err, whitelist.ErrTampered) { // what was brought has its own digest
 			r.Alarm = err
 		}
 		u.vain = vain{head: u.head, because: err}
@@ -199,7 +193,7 @@ func (v vain) holds(head []byte) bool {
 // spoilt reports whether deltas are to blame, and neither this machine nor what is
 // between it and the source: then the snapshot may do.
 func spoilt(err error) bool {
-	return refused(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize)
+	return refused(err) || errors.Is(err, whitelist.ErrSet) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize)
 }
 
 // take downloads the files of a plan and applies them. What was downloaded stays

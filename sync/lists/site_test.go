@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/sync/fetch"
@@ -23,7 +24,18 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
-var aWorld = sync.OnceValues(func() (*world.World, error) { return world.New(time.Now()) })
+// aWorld is that of all tests, each of which has a copy.
+var aWorld *world.World
+
+// TestMain makes the world outside of bubbles, where it is another year.
+func TestMain(m *testing.M) {
+	var err error
+	if aWorld, err = world.New(time.Now()); err != nil {
+		fmt.Println("making a world:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // A site is a hub with its folder behind a web server, and a terminal that
 // follows it.
@@ -47,22 +59,11 @@ type site struct {
 // order is the number of a row; row 0 is on every list.
 func order(i int) string { return fmt.Sprintf("ORDER-%04d", i) }
 
+// newSite has a web server before the hub's folder; trust is whom the terminal
+// trusts, nil for the world's list key.
 func newSite(t *testing.T, trust *roles.Trust) *site {
 	t.Helper()
-	w, err := aWorld()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := *w
-	s := &site{world: &own, hub: own.Publish(t.TempDir()), state: t.TempDir()}
-	s.hub = s.world.Publish(s.hub.Dir)
-	for i := range 50 {
-		row, err := w.Order(order(i), fmt.Sprint("ticket-", i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.rows = append(s.rows, row)
-	}
+	s := newQuietSite(t, trust)
 	folder := http.FileServerFS(os.DirFS(s.hub.Dir))
 	s.server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		s.asked.Lock()
@@ -75,8 +76,24 @@ func newSite(t *testing.T, trust *roles.Trust) *site {
 		rw.Header().Set("Content-Type", "application/octet-stream")
 		folder.ServeHTTP(rw, r)
 	}))
-	s.server.Config.ErrorLog = nil
 	t.Cleanup(s.server.Close)
+	s.Updater = s.from(t, s.server.URL, nil)
+	return s
+}
+
+// newQuietSite has no server, and so can be in a bubble of synctest.
+func newQuietSite(t *testing.T, trust *roles.Trust) *site {
+	t.Helper()
+	w := *aWorld
+	s := &site{world: &w, state: t.TempDir()}
+	s.hub = s.world.Publish(t.TempDir())
+	for i := range 50 {
+		row, err := w.Order(order(i), fmt.Sprint("ticket-", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.rows = append(s.rows, row)
+	}
 	if trust == nil {
 		keys, err := w.ListKeys()
 		if err != nil {
@@ -84,6 +101,7 @@ func newSite(t *testing.T, trust *roles.Trust) *site {
 		}
 		trust = &roles.Trust{Pinned: keys}
 	}
+	var err error
 	if s.store, err = listdb.Open(listdb.Config{Dir: s.state, Scope: world.Scope, Hierarchy: whitelist.Test, Trust: *trust, ScopeKey: w.ScopeKey}); err != nil {
 		t.Fatal(err)
 	}
@@ -92,15 +110,17 @@ func newSite(t *testing.T, trust *roles.Trust) *site {
 			t.Error(err)
 		}
 	})
-	s.Updater = s.from(t, s.server.URL, nil)
 	return s
 }
 
 // from is an updater of the site with another source.
 func (s *site) from(t *testing.T, from string, change func(*lists.Config, *fetch.Options)) *lists.Updater {
 	t.Helper()
-	opt := fetch.Options{Roots: x509.NewCertPool()}
-	opt.Roots.AddCert(s.server.Certificate())
+	var opt fetch.Options
+	if s.server != nil {
+		opt.Roots = x509.NewCertPool()
+		opt.Roots.AddCert(s.server.Certificate())
+	}
 	cfg := lists.Config{From: from, Store: s.store, State: s.state, Terminal: world.Terminal}
 	if change != nil {
 		change(&cfg, &opt)
@@ -181,6 +201,12 @@ func (s *site) lookup(ctx context.Context, i int) (whitelist.Row, error) {
 	}
 	defer view.Release()
 	return view.Lookup(ctx, s.rows[i].Head)
+}
+
+// cardID is the pseudonym of an order.
+func (s *site) cardID(t *testing.T, i int) cardid.CardID {
+	t.Helper()
+	return s.world.ScopeKey.ID(s.rows[i].Head)
 }
 
 // taps looks somebody up, as taps do, until the test ends: each has to succeed.

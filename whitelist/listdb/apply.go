@@ -119,7 +119,7 @@ func (s *Store) applyLocked(ctx context.Context, h whitelist.Head, at time.Time,
 		if err != nil {
 			return err
 		}
-		defer g.release()
+		defer func() { g.release() }() // of the overlay that it has then
 		if err := s.applyAbove(ctx, h, st.next, g, deltas, progress); err != errFull {
 			return err
 		}
