@@ -59,12 +59,14 @@ func NewHandler(root *os.Root, health func() error) *Handler {
 	return &Handler{root: root, health: health, manifests: make(map[string]small)}
 }
 
-// The published kinds, below the folder of a scope. What a terminal is called
-// in a file name is decided by whoever writes it; it begins with no dot.
+// The published kinds, below the folder of a scope. The names of folders and of
+// files for one terminal are those of package filename.
 var (
-	addressed = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}/(?:snapshot|delta/[1-9][0-9]{0,19}-[1-9][0-9]{0,19})/([0-9a-f]{64})$`)
-	changing  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}/(?:manifest|(?:lease|commands)/[A-Za-z0-9_%~-][A-Za-z0-9._%~-]{0,191})$`)
+	addressed = regexp.MustCompile(`^` + plain + `/(?:snapshot|delta/[1-9][0-9]{0,19}-[1-9][0-9]{0,19})/([0-9a-f]{64})$`)
+	changing  = regexp.MustCompile(`^` + plain + `/(?:manifest|(?:lease|commands)/` + plain + `)$`)
 )
+
+const plain = `[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}`
 
 // Cache headers (RFC 9111 §5.2.2, RFC 8246).
 const (
