@@ -33,7 +33,7 @@ bench: deps ## benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: ci
-ci: race fuzz adversaries afternoon crash-gate bench-once arm ## longer proofs, bounded: what .ci/run runs after test
+ci: race fuzz adversaries afternoon crash-gate fleet bench-once arm ## longer proofs, bounded: what .ci/run runs after test
 
 # One package at a time: the detector is slow, and the readers' deadlines are
 # real. internal/e2e tests programs, which it does not see into.
@@ -62,6 +62,10 @@ afternoon: deps-build ## 20000 people come in and out at four gates, and everyth
 .PHONY: crash-gate
 crash-gate: deps-build ## a gate is killed at every state, and people try again
 	$(GO) run ./cmd/gate-sim crash-gate
+
+.PHONY: fleet
+fleet: deps-build ## 10000 terminals ask one hub for its manifest
+	$(GO) run ./cmd/gate-sim fleet
 
 .PHONY: bench-once
 bench-once: deps ## every benchmark once: that they run, not how fast

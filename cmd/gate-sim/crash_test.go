@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 		os.Exit(code)
+	case "hub":
+		main()
 	case "forgetful":
 		spoil = func(j terminal.Journal) terminal.Journal { return forgetful{j} }
 	case "miserly":
