@@ -2,8 +2,8 @@ package listdb
 
 import (
 	"bytes"
-	"context"
 	"cmp"
+	"context"
 	"crypto"
 	"errors"
 	"fmt"

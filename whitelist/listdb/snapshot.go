@@ -32,7 +32,7 @@ func (c content) hold() content {
 	return c
 }
 
-func (c content) release() {
+func (c *content) release() {
 	c.base.release()
 	c.over.release()
 }
