@@ -107,9 +107,9 @@ func (v *venue) settings(lifetime, expired string) {
 
 // tickets of the venue: three that people come with, and a crowd with order numbers,
 // beside whom the change of a few is a small one.
-func crowd() []byte {
+func crowd(n int) []byte {
 	b := []byte("\uFEFFid,order,uses\r\nT-alice,,2\r\nT-bob,,\r\nT-spare,,1\r\n") // as Excel saves it
-	for i := range 200 {
+	for i := range n {
 		b = fmt.Appendf(b, "C-%d,ORDER-%d,1\r\n", i, i)
 	}
 	return b
@@ -122,7 +122,7 @@ func TestFromRegistrationToGateAndBack(t *testing.T) {
 		t.Run(shape.name, func(t *testing.T) {
 			t.Parallel()
 			v := &venue{hub: newHub(t, shape.db(t)...), r: newReaders(t), site: install(t, shortDir(t))}
-			v.must("ticket", "import", v.write(v.beside("tickets.csv"), crowd()))
+			v.must("ticket", "import", v.write(v.beside("tickets.csv"), crowd(200)))
 			v.settings("24h", shape.expired)
 			v.carrier = shape.carrier(v.hub)
 			source, ca := v.carrier.source()
