@@ -264,11 +264,11 @@ func (in *ticketFile) fit(ctx context.Context, s shown) error {
 		}
 	}
 	// Most have a ticket or two: one question finds the others.
-	const many = ` GROUP BY 1 HAVING count(*) > ?1 OR sum(length(content) + length(id) + 16) > ?2`
+	const over = ` GROUP BY 1 HAVING count(*) > ?1 OR sum(length(content) + length(id) + 16) > ?2`
 	if len(holders) > 0 {
 		var id int64
 		var full []int64
-		rows, err := in.t.query(ctx, `SELECT holder FROM entitlements WHERE holder IN (`+parameters(2, len(holders))+`)`+many, anys([]any{whitelist.MaxEntitlements, roomy}, holders)...)
+		rows, err := in.t.query(ctx, `SELECT holder FROM entitlements WHERE holder IN (`+parameters(2, len(holders))+`)`+over, anys([]any{whitelist.MaxEntitlements, roomy}, holders)...)
 		if err := each(rows, err, func() error { err := rows.Scan(&id); full = append(full, id); return err }); err != nil {
 			return err
 		}
@@ -285,7 +285,7 @@ func (in *ticketFile) fit(ctx context.Context, s shown) error {
 	if len(orders) > 0 {
 		var number string
 		var full []string
-		rows, err := in.t.query(ctx, `SELECT order_number FROM entitlements WHERE scope = ?3 AND order_number IN (`+parameters(3, len(orders))+`)`+many, anys([]any{whitelist.MaxEntitlements, roomy, in.scope.id}, orders)...)
+		rows, err := in.t.query(ctx, `SELECT order_number FROM entitlements WHERE scope = ?3 AND order_number IN (`+parameters(3, len(orders))+`)`+over, anys([]any{whitelist.MaxEntitlements, roomy, in.scope.id}, orders)...)
 		if err := each(rows, err, func() error { err := rows.Scan(&number); full = append(full, number); return err }); err != nil {
 			return err
 		}
