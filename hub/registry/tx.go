@@ -26,18 +26,23 @@ const many = 2048
 
 // write runs f in a transaction that no other writer runs beside; f's error
 // undoes it.
-func (r *Registry) write(ctx context.Context, f func(*tx) error) error {
+func (r *Registry) write(ctx context.Context, f func(*tx) error) (err error) {
 	begun, err := r.w.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("waiting to write: %w", err)
 	}
+	defer func() { // also when f panics
+		if undone := begun.Rollback(); !errors.Is(undone, sql.ErrTxDone) {
+			err = errors.Join(err, undone)
+		}
+	}()
 	t := &tx{
 		sql: begun, dialect: r.dialect, numbers: map[string]int64{}, learnAt: many,
 		history: newBatch("INSERT INTO history (seq, at, actor, verb, reason, scope, holder, other, credential, entitlement, terminal) VALUES ", 11, ""),
 		touched: newBatch("INSERT INTO touched (scope, head) VALUES ", 2, " ON CONFLICT DO NOTHING"),
 	}
 	if err := t.run(ctx, f); err != nil {
-		return errors.Join(err, begun.Rollback())
+		return err
 	}
 	if err := begun.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
