@@ -176,7 +176,6 @@ const syncEvery = 2 << 20
 // asked after the last row: it says whether they are those of the list, and the
 // state of their set if they have one.
 func (s *Store) stage(ctx context.Context, head []byte, rows iter.Seq2[whitelist.SealedRow, error], end func() (state []byte, err error), progress func(uint64)) (*base, error) {
-	s.removeStaged() // left by a power cut
 	f, err := s.root.OpenFile(listFile+staged, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
