@@ -16,7 +16,7 @@ import (
 
 // openUpdater opens what brings lists from the source. The store has made the
 // state folder.
-func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
+func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
 	u, err := lists.Open(lists.Config{
 		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
 		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
@@ -28,7 +28,7 @@ func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func
 }
 
 // followLists brings lists until ctx ends; source may be nil.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store *listdb.Store, now func() time.Time) (follow func(), err error) {
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time) (follow func(), err error) {
 	if source == nil {
 		return func() {}, nil
 	}
@@ -55,7 +55,7 @@ func tellRounds(log *slog.Logger) func(lists.Round) {
 			alarmed = r.Alarm.Error()
 			log.Error("ALARM: files of the source lead to other rows than are signed", "epoch", r.Manifest.Epoch, "seq", r.Manifest.Seq, "error", r.Alarm)
 		}
-		if r.Detour != nil && r.Alarm == nil {
+		if r.Came != "" && r.Detour != nil && r.Alarm == nil {
 			log.Warn("snapshot taken in the place of deltas", "because", r.Detour)
 		}
 		switch {
@@ -64,7 +64,11 @@ func tellRounds(log *slog.Logger) func(lists.Round) {
 			log.Info("source of lists works again")
 		case r.Err != nil && r.Err.Error() != failed:
 			failed = r.Err.Error()
-			log.Warn("list not taken over", "error", r.Err, "refused", r.Refused(), "next", r.Next)
+			said := "list not taken over"
+			if r.Came != "" {
+				said = "list taken over, and the round not recorded"
+			}
+			log.Warn(said, "error", r.Err, "refused", r.Refused(), "next", r.Next)
 		}
 		if r.Came != "" {
 			log.Info("list brought", "by", string(r.Came), "epoch", r.Manifest.Epoch, "seq", r.Manifest.Seq, "deltas", r.Deltas, "bytes", r.Received)

@@ -1,133 +1,284 @@
 package e2e
 
 import (
-	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
-	"github.com/gate-agent/gate-agent/internal/nginx"
+	"github.com/gate-agent/gate-agent/crypto/roles"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/world"
-	"github.com/gate-agent/gate-agent/sync/lists"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// What the agent tells of lists, to those who look and to programs.
-func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
-	t.Parallel()
-	h, s := newHub(t), install(t, shortDir(t))
-	h.must("ticket", "import", h.write(h.beside("tickets.csv"), crowd(1000)))
-	w := webServer{h, nginx.New(t, h.files(), "limit_rate 64k;")} // somebody has to wait
-	w.publish()
-	source, ca := w.source()
-	h.enlist(s, source, ca)
+// A lister publishes the town's lists: in a folder, and on a web server.
+type lister struct {
+	town
+	*world.Published
+	server *httptest.Server
+	away   atomic.Bool // the server answers nothing of use
+}
 
-	// Before there was a round.
-	says(t, s.must(t, "sync", "status"), source, "nothing is known of rounds")
-	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil {
-		t.Errorf("sync status: %+v", st)
-	}
-	if _, stderr, code := s.run(t, "list", "diff", "--source"); code != 4 || !strings.Contains(stderr, "no list") {
-		t.Errorf("list diff without a list: exit code %d: %s", code, stderr)
-	}
+func newLister(t *testing.T) *lister {
+	t.Helper()
+	own := *theTown(t).World
+	l := &lister{town: theTown(t), Published: own.Publish(t.TempDir())}
+	l.World = &own
+	folder := http.FileServerFS(os.DirFS(l.Dir))
+	l.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l.away.Load() {
+			http.Error(w, "back soon", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		folder.ServeHTTP(w, r)
+	}))
+	t.Cleanup(l.server.Close)
+	return l
+}
 
-	// The first round brings the snapshot, and tells who waits how far it is.
-	p := newPTY(t)
-	cmd := exec.Command(filepath.Join(programs, "gate-agent"), "sync", "now", "--config", s.config)
-	var stdout bytes.Buffer
-	cmd.Stdout = &stdout
-	p.control(cmd)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+// publish publishes list n, on which the named entitlements' holders are revoked.
+func (l *lister) publish(t *testing.T, n uint64, revoked ...string) {
+	t.Helper()
+	rows := slices.Clone(l.rows)
+	for i := range rows {
+		if slices.Contains(revoked, rows[i].Row.Entitlements[0].ID) {
+			rows[i].Row.Status = whitelist.Revoked
+		}
 	}
-	p.sees("snapshot/")
-	p.sees("kB of ")
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("sync now: %v", err)
-	}
-	says(t, stdout.String(), "a new list, by a snapshot", "epoch 1, seq 1, 1000 rows")
-	type round struct {
-		Came       string
-		List       *lists.InForce
-		Deltas     int
-		Received   int64
-		DurationMS int64 `json:"duration_ms"`
-	}
-	if r := reads[round](t, s, "sync", "now"); r.Came != "" || r.List.Seq != 1 {
-		t.Errorf("nothing newer: %+v", r)
-	}
-	says(t, s.must(t, "sync", "now"), "nothing newer")
-
-	// What is new at the source, before it is taken over.
-	h.must("ticket", "block", "C-1", "--reason", "a test")
-	h.must("ticket", "import", h.write(h.beside("more.csv"), []byte("id,order\nN-1,NEW-1\nN-2,NEW-2\n")))
-	w.publish()
-	type difference struct {
-		Same     bool
-		InForce  lists.InForce `json:"in_force"`
-		Other    lists.InForce
-		Manifest []struct{ Field string }
-		Rows     *struct{ Added, Changed, Gone uint64 }
-	}
-	d := reads[difference](t, s, "list", "diff", "--source")
-	if d.Same || d.InForce.Seq != 1 || d.Other.Seq != 2 || d.Rows == nil || d.Rows.Added != 2 || d.Rows.Changed != 1 || d.Rows.Gone != 0 {
-		t.Errorf("list diff: %+v", d)
-	}
-	says(t, s.must(t, "list", "diff", "--source"), "epoch 1, seq 1, 1000 rows", "epoch 1, seq 2, 1002 rows", "2 added, 1 changed, 0 gone")
-	if st := s.syncs(t); st.List.Seq != 1 {
-		t.Errorf("list diff took over list %d", st.List.Seq)
-	}
-	if r := reads[round](t, s, "sync", "now"); r.Came != string(lists.ByDeltas) || r.Deltas != 1 || r.List.Seq != 2 || r.Received == 0 {
-		t.Errorf("a newer list: %+v", r)
-	}
-	if d := reads[difference](t, s, "list", "diff", "--source"); !d.Same {
-		t.Errorf("list diff with the list in force: %+v", d)
-	}
-
-	// The same as a whole file, such as one on a stick.
-	folder := filepath.Join(h.files(), world.Scope)
-	whole, err := os.ReadFile(filepath.Join(folder, "manifest"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	snapshots, err := filepath.Glob(filepath.Join(folder, "snapshot", "*"))
-	if err != nil || len(snapshots) != 1 {
-		t.Fatalf("%q, %v", snapshots, err)
-	}
-	rows, err := os.ReadFile(snapshots[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := s.write(t, "whole.cose", slices.Concat(whole, rows))
-	if _, stderr, code := s.run(t, "list", "diff", file); code != 4 || !strings.Contains(stderr, file) {
-		t.Errorf("rows of another set: exit code %d: %s", code, stderr)
-	}
-
-	says(t, s.must(t, "sync", "status"), source, "epoch 1, seq 2, 1002 rows", "last contact", "2 lists by 1 snapshots, 1 deltas and 0 files", "list key ends")
-	st := s.syncs(t)
-	if st.Rounds == nil || st.Rounds.Failure != nil || st.Rounds.Alarm != nil || st.Rounds.Counts.Lists != 2 || st.Rounds.RoleEnds.IsZero() || *st.Rounds.InForce != *st.List {
-		t.Errorf("sync status: %+v", st)
-	}
-	// What it is read from is a file that anybody may read, too.
-	var same lists.Status
-	b, err := os.ReadFile(s.path("state/sync.json"))
-	if err := json.Unmarshal(b, &same); err != nil || same.Counts != st.Rounds.Counts {
-		t.Errorf("sync.json: %v: %s", err, b)
-	}
-	if err != nil {
+	l.World.Manifest.Seq = n
+	if _, err := l.Published.List(false, nil, rows...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// says fails the test unless a text has each of these.
-func says(t *testing.T, text string, all ...string) {
+// followed is a terminal, with no list yet, whose source is the web server.
+func (l *lister) followed(t *testing.T) site {
 	t.Helper()
-	for _, what := range all {
-		if !strings.Contains(text, what) {
-			t.Errorf("it does not say %q:\n%s", what, text)
+	s := install(t, filepath.Join(shortDir(t), "terminal"))
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.server.Certificate().Raw})
+	s.write(t, "hub-ca.pem", ca)
+	s.edit(t, "[anchors]", fmt.Sprintf("source = %q\nca     = \"hub-ca.pem\"\nevery  = \"1s\"\n\n[anchors]", l.server.URL))
+	return s
+}
+
+// says runs a command that prints one JSON object, and returns it.
+func (s site) says(t *testing.T, args ...string) (object map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(s.must(t, append(args, "--json")...)), &object); err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return object
+}
+
+func TestSyncByHand(t *testing.T) {
+	t.Parallel()
+	l := newLister(t)
+	s := l.followed(t)
+	if out := s.must(t, "sync", "status"); !strings.Contains(out, "nothing is known of rounds") || !strings.Contains(out, l.server.URL) {
+		t.Errorf("before the first round: %s", out)
+	}
+	if out := s.must(t, "check-config"); !strings.Contains(out, "source     "+l.server.URL+", every 1s") {
+		t.Errorf("check-config: %s", out)
+	}
+	l.publish(t, 1)
+	if got := s.says(t, "sync", "now"); got["came"] != "snapshot" || got["list"].(map[string]any)["seq"] != 1.0 {
+		t.Errorf("first round: %v", got)
+	}
+	if out := s.must(t, "sync", "now"); !strings.Contains(out, "nothing newer") {
+		t.Errorf("nothing newer: %s", out)
+	}
+	if got := s.says(t, "list", "diff", "--source"); got["same"] != true {
+		t.Errorf("no difference: %v", got)
+	}
+
+	l.World.Manifest.Policy.Expired = whitelist.Warn
+	l.World.Manifest.Venue.Gates = []whitelist.Gate{{ID: 1, Name: world.Gate}}
+	l.publish(t, 2, "ticket-alice")
+	before := s.says(t, "sync", "status")
+	got := s.says(t, "list", "diff", "--source")
+	rows, said := got["rows"].(map[string]any), fmt.Sprint(got["manifest"])
+	if got["same"] != false || rows["changed"] != 1.0 || rows["added"] != 0.0 || rows["gone"] != 0.0 ||
+		!strings.Contains(said, "field:policy.expired is:warn was:deny") || !strings.Contains(said, "field:gate is:id 1, into \"\" name:"+world.Gate) {
+		t.Errorf("difference to the source: %v", got)
+	}
+	if out := s.must(t, "list", "diff", "--source"); !strings.Contains(out, "0 added, 1 changed, 0 gone") || !strings.Contains(out, "deny → warn") {
+		t.Errorf("difference in words: %s", out)
+	}
+	if after := s.says(t, "sync", "status"); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("looking changed something: %v, %v", before, after)
+	}
+	if got := s.says(t, "sync", "now"); got["came"] != "deltas" || got["deltas"] != 1.0 {
+		t.Errorf("a delta: %v", got)
+	}
+	// A file is compared with as well, also an older one.
+	got = s.says(t, "list", "diff", s.path("list.cose"))
+	if got["rows"].(map[string]any)["changed"] != 1.0 || got["other"].(map[string]any)["seq"] != 1.0 {
+		t.Errorf("difference to a file: %v", got)
+	}
+
+	// Refused is 4, out of reach 1; the list in force stays.
+	for _, c := range []struct {
+		name, says string
+		code       int
+		do         func()
+	}{
+		{"an older list", "older than the list in force", 4, func() {
+			if err := l.Sign(l.older(t)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"server in trouble", "503", 1, func() { l.away.Store(true) }},
+		{"no server", "is the server running", 1, l.server.Close},
+	} {
+		c.do()
+		for _, command := range []string{"sync now", "list diff --source"} {
+			stdout, stderr, code := s.run(t, strings.Fields(command)...)
+			if code != c.code || stdout != "" || !strings.Contains(stderr, c.says) {
+				t.Errorf("%s, %s: exit code %d, %q %q", c.name, command, code, stdout, stderr)
+			}
 		}
+	}
+	status := s.says(t, "sync", "status")
+	rounds := status["rounds"].(map[string]any)
+	if status["list"].(map[string]any)["seq"] != 2.0 || rounds["failure"].(map[string]any)["times"] != 3.0 ||
+		rounds["counts"].(map[string]any)["lists"] != 2.0 {
+		t.Errorf("status %v", status)
+	}
+	if out := s.must(t, "sync", "status"); !strings.Contains(out, "FAILS") || !strings.Contains(out, "last contact") {
+		t.Errorf("status in words: %s", out)
+	}
+
+	s.edit(t, "source =", "# source =")
+	s.edit(t, "ca     = \"hub", "# ca     = \"hub")
+	for command, want := range map[string]int{"sync now": 3, "list diff --source": 3, "list diff": 2, "list diff --source list.cose": 2} {
+		if _, stderr, code := s.run(t, strings.Fields(command)...); code != want {
+			t.Errorf("%s: exit code %d, want %d: %s", command, code, want, stderr)
+		}
+	}
+}
+
+// older is a manifest of list 1 with other content.
+func (l *lister) older(t *testing.T) whitelist.Manifest {
+	t.Helper()
+	own := *l.town.World
+	own.Manifest.Seq = 1
+	m, err := own.Publish(t.TempDir()).List(false, nil, l.rows...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// What an organiser publishes is what the gate decides by, with nobody at the
+// terminal; and while the hub is away people go on coming in.
+func TestAgentFollowsAHub(t *testing.T) {
+	t.Parallel()
+	l := newLister(t)
+	r, s := newReaders(t), l.followed(t)
+	l.publish(t, 1)
+	a := start(t, s, r)
+	want(t, r.tap(a, l.alice(t)), terminal.Admit, terminal.OK)
+	l.publish(t, 2, "ticket-alice")
+	a.says(`"by":"deltas","epoch":1,"seq":2`)
+	a.says(`"list in force","epoch":1,"seq":2`)
+	want(t, r.tap(a, l.alice(t)), terminal.Deny, terminal.Revoked)
+	want(t, r.tap(a, l.bob(t)), terminal.Admit, terminal.OK)
+
+	l.away.Store(true)
+	a.says("list not taken over")
+	want(t, r.tap(a, l.alice(t)), terminal.Deny, terminal.Revoked)
+	want(t, r.tap(a, l.bob(t)), terminal.Admit, terminal.OK)
+	l.publish(t, 3)
+	l.away.Store(false)
+	// By hand, beside the agent: who knows how long its backoff is.
+	s.must(t, "sync", "now")
+	a.says(`"list in force","epoch":1,"seq":3`)
+	want(t, r.tap(a, l.alice(t)), terminal.Admit, terminal.OK)
+	a.stop()
+	agree(t, s, a.all)
+	var applied []uint64
+	for _, e := range s.journal(t) {
+		if e.Kind == "list" {
+			applied = append(applied, e.ListSeq)
+		}
+	}
+	if !slices.Equal(applied, []uint64{1, 2, 3}) {
+		t.Errorf("in the journal the lists in force were %d, want 1, 2, 3", applied)
+	}
+}
+
+// A stick with a copy of the published folder, and a root in the place of pinned keys.
+func TestStickAndRoot(t *testing.T) {
+	t.Parallel()
+	l := newLister(t)
+	s := install(t, filepath.Join(t.TempDir(), "terminal"))
+	var roots []ed25519.PrivateKey
+	for i := range 3 {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := sign1.MarshalPublicKey(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, fmt.Sprintf("root-%d.pem", i), text)
+		roots = append(roots, private)
+	}
+	s.edit(t, `keys = ["list.pub.pem"]`, fmt.Sprintf("source = %q\n\n[root]\nkeys = [\"root-0.pem\", \"root-1.pem\", \"root-2.pem\"]\nthreshold = 2", "file:"+l.Dir))
+	delegate := func(version uint64, until time.Time, by ...ed25519.PrivateKey) {
+		t.Helper()
+		d := roles.Delegation{
+			Scope: world.Scope, Hierarchy: whitelist.Test, Version: version, IssuedAt: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+			Grants: []roles.Grant{{Key: l.World.ListKey.Public(), Role: sign1.RoleList, NotBefore: time.Now().Add(-time.Hour), NotAfter: until}},
+		}
+		var signed [][]byte
+		for _, root := range by {
+			b, err := d.Sign(nil, root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed = append(signed, b)
+		}
+		var err error
+		if l.Delegation, err = roles.Join(signed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name, says string
+		code       int
+		delegate   func()
+	}{
+		{"no delegation", "no delegation by the root", 4, func() {}},
+		{"one root key", "signed by too few root keys", 4, func() { delegate(1, time.Now().Add(time.Hour), roots[0]) }},
+		{"role ended", "role not valid now", 4, func() { delegate(1, time.Now().Add(-time.Minute), roots[0], roots[2]) }},
+		{"two root keys", "", 0, func() { delegate(2, time.Now().Add(time.Hour), roots[0], roots[2]) }},
+	} {
+		c.delegate()
+		l.publish(t, 1)
+		if _, stderr, code := s.run(t, "sync", "now"); code != c.code || !strings.Contains(stderr, c.says) {
+			t.Errorf("%s: exit code %d, %s", c.name, code, stderr)
+		}
+	}
+	if got := s.says(t, "sync", "status")["rounds"].(map[string]any); got["role_ends"] == nil {
+		t.Errorf("when the role ends is not told: %v", got)
+	}
+	stdout, _, _ := s.run(t, "doctor")
+	if !strings.Contains(stdout, "may sign for 59m0s more") && !strings.Contains(stdout, "may sign for 1h0m0s more") {
+		t.Errorf("doctor says %s", stdout)
 	}
 }
