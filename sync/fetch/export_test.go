@@ -1,0 +1,4 @@
+package fetch
+
+// For the tests outside.
+var PartName = partName
