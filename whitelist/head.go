@@ -32,6 +32,9 @@ func (h Head) Delegation() uint64 { return h.warrant.Delegation.Version }
 // instant. A list that came while it might stays in force afterwards.
 func (h Head) Valid(at time.Time) error { return h.warrant.Valid(h.payload, at) }
 
+// Ends is the last second in which it may, zero where keys are pinned.
+func (h Head) Ends() time.Time { return h.warrant.Ends(h.payload) }
+
 // ReadHead reads and verifies a head, with nothing behind it.
 func ReadHead(b []byte, trust roles.Trust) (Head, error) {
 	h, n, err := readHead(b, trust, true)

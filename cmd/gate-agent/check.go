@@ -41,7 +41,8 @@ is no error: both may come later.`,
 		if err != nil {
 			return err
 		}
-		if _, err := c.openSource(); err != nil {
+		source, err := c.describeSource()
+		if err != nil {
 			return err
 		}
 		members, err := c.describeStaff()
@@ -77,7 +78,7 @@ is no error: both may come later.`,
 			if list, err = describeList(store); err != nil {
 				return err
 			}
-		} else if _, err := c.listKeys(); err != nil {
+		} else if _, err := c.trust(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
@@ -105,6 +106,7 @@ is no error: both may come later.`,
 		fmt.Fprintf(w, "journal    %s\n", c.describeRecord())
 		fmt.Fprintf(w, "state      %s\n", state)
 		fmt.Fprintf(w, "list       %s\n", list)
+		fmt.Fprintf(w, "source     %s\n", source)
 		for _, s := range custody {
 			fmt.Fprintf(w, "custody    %s\n", s)
 		}

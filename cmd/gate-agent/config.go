@@ -45,10 +45,16 @@ type config struct {
 	} `toml:"scope_key"`
 
 	List struct {
-		Keys   []string `toml:"keys"`   // public keys that may sign lists, PEM
-		Source string   `toml:"source"` // file:PATH, looked at every interval; "" is never
+		Keys   []string `toml:"keys"`   // public keys that may sign lists, PEM; none with a root
+		Source string   `toml:"source"` // https: or file:, looked at every interval; "" is never
+		CA     string   `toml:"ca"`     // PEM, who vouches for the source; "" is the system's
 		Every  duration `toml:"every"`
 	} `toml:"list"`
+
+	Root struct {
+		Keys      []string `toml:"keys"` // public keys of the root that delegates, PEM
+		Threshold int      `toml:"threshold"`
+	} `toml:"root"`
 
 	Anchors struct {
 		Files []string `toml:"files"`
@@ -162,8 +168,8 @@ func (c *config) check() error {
 			return fmt.Errorf("methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth)
 		}
 	}
-	if len(c.List.Keys) == 0 {
-		return errors.New("list.keys is missing: name the public key files that may sign lists")
+	if err := c.checkTrust(); err != nil {
+		return err
 	}
 	if err := c.checkLanes(); err != nil {
 		return err

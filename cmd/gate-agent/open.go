@@ -7,20 +7,15 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
-	"github.com/gate-agent/gate-agent/crypto/roles"
-	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/terminal/journal"
-	"github.com/gate-agent/gate-agent/whitelist"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -126,55 +121,18 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 	return nil
 }
 
-// listKeys are the keys that may sign lists of the configured scope.
-func (c *config) listKeys() (sign1.Keys, error) {
-	var keys []sign1.Key
-	for _, name := range c.List.Keys {
-		text, err := readFile(c.path(name))
-		if err != nil {
-			return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
-		}
-		public, err := sign1.ParsePublicKey(text)
-		if err != nil {
-			return sign1.Keys{}, configError{fmt.Errorf("list.keys: %s: %w", name, err)}
-		}
-		keys = append(keys, sign1.Key{Public: public, Role: sign1.RoleList, Scope: c.Scope})
-	}
-	set, err := sign1.NewKeys(keys...)
-	if err != nil {
-		return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
-	}
-	return set, nil
-}
-
 func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
-	keys, err := c.listKeys()
+	trust, err := c.trust()
 	if err != nil {
 		return nil, err
 	}
 	store, err := listdb.Open(listdb.Config{
-		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: roles.Trust{Pinned: keys}, ScopeKey: key,
+		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: trust, ScopeKey: key,
 	})
 	if err != nil {
 		return nil, configError{err}
 	}
 	return store, nil
-}
-
-// openSource opens where lists come from by themselves, nil when nowhere.
-func (c *config) openSource() (*fetch.File, error) {
-	if c.List.Source == "" {
-		return nil, nil
-	}
-	source := c.List.Source
-	if name, ok := strings.CutPrefix(source, "file:"); ok && name != "" {
-		source = "file:" + c.path(strings.TrimPrefix(name, "//"))
-	}
-	file, err := fetch.NewFile(source, whitelist.MaxFile)
-	if err != nil {
-		return nil, configError{fmt.Errorf("list.source: %w", err)}
-	}
-	return file, nil
 }
 
 func (c *config) journalPath() string { return filepath.Join(c.path(c.State), "journal.db") }

@@ -18,11 +18,9 @@ import (
 
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
-	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/staff"
-	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 func runCommand() *cobra.Command {
@@ -114,10 +112,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	source, err := c.openSource()
-	if err != nil {
-		return err
-	}
 	doors, shut, err := openGates(c.lanes(), log, keys)
 	if err != nil {
 		return err
@@ -133,6 +127,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		members = &api.Staff{Roster: roster, Shift: shift}
 		parts.OnDuty = shift.OnDuty
 	}
+	quiet := newLull()
 	var made []station
 	var owners slotOwners
 	for i, l := range c.lanes() {
@@ -148,6 +143,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		}
 		parts.Incidents = func(i terminal.Incident) { logIncident(log, i) }
 		parts.Observe = func(d terminal.Decision) {
+			quiet.end()
 			events.add(d)
 			logDecision(log, d)
 		}
@@ -189,6 +185,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
+	follow, err := c.followLists(beside, log, store, now)
+	if err != nil {
+		return err
+	}
 	// The lanes end after what staff asks: nothing opens a gate that was shut.
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -207,19 +207,8 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})
-	if source != nil {
-		wg.Go(func() {
-			last := "" // a stick that nobody puts in is told once
-			lists.Follow(beside, c.List.Every.Duration, source, store, func(_ whitelist.Manifest, err error) {
-				if err == nil {
-					last = ""
-				} else if err.Error() != last {
-					last = err.Error()
-					log.Warn("list not taken over", "error", err)
-				}
-			})
-		})
-	}
+	wg.Go(follow)
+	wg.Go(func() { mergeWhenIdle(beside, log, store, quiet) })
 	err = serveLanes(serving, end, lanes)
 	log.Info("stopped")
 	return err

@@ -405,6 +405,20 @@ func (t Trust) Warrant(delegation []byte) (Warrant, error) {
 	return Warrant{keys, d}, err
 }
 
+// Ends is the last second in which the key that signed p may do so by this
+// delegation. It is zero for pinned keys, and for a key that is not delegated.
+func (w Warrant) Ends(p sign1.Payload) time.Time {
+	for _, g := range w.Delegation.Grants {
+		if id, err := sign1.KeyID(g.Key); err == nil && id == p.KeyID() {
+			if g.NotAfter.Before(w.Delegation.NotAfter) {
+				return g.NotAfter
+			}
+			return w.Delegation.NotAfter
+		}
+	}
+	return time.Time{}
+}
+
 // Valid says whether the key that signed p may do so at an instant. Pinned keys
 // always may.
 func (w Warrant) Valid(p sign1.Payload, at time.Time) error {

@@ -17,8 +17,16 @@ const (
 	leastTime  = 30 * time.Second // of these, or the attempt ends
 )
 
-// ErrDigest says that a file of the right size is not the one that was wanted.
-var ErrDigest = errors.New("wrong SHA-256")
+// What a source has under a name is not the file that was wanted: waiting does
+// not help, only whoever fills the source can.
+var (
+	// ErrDigest says that a file of the right size is another one.
+	ErrDigest = errors.New("wrong SHA-256")
+	// ErrSize says that a file has another size.
+	ErrSize = errors.New("wrong size")
+)
+
+func sizeError(has, want int64) error { return fmt.Errorf("%w: %d bytes, want %d", ErrSize, has, want) }
 
 // Want is a big file, as a verified small one names it.
 type Want struct {

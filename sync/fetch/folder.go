@@ -54,7 +54,7 @@ func (f folder) from(_ context.Context, name string, offset, size int64) (io.Rea
 		return nil, 0, err
 	}
 	if info.Size() != size {
-		err = fmt.Errorf("%d bytes, want %d", info.Size(), size)
+		err = sizeError(info.Size(), size)
 	} else {
 		_, err = file.Seek(offset, io.SeekStart)
 	}

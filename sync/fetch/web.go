@@ -150,7 +150,7 @@ func (w *web) from(ctx context.Context, name string, offset, size int64) (io.Rea
 		err = statusError(resp)
 	}
 	if err == nil && resp.ContentLength >= 0 && resp.ContentLength != length {
-		err = fmt.Errorf("%d bytes, want %d", resp.ContentLength, length)
+		err = sizeError(resp.ContentLength, length)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, resp.Body.Close())

@@ -1,63 +1,145 @@
 // Package lists keeps a terminal's list as new as its source has it. What it
-// fetches goes into the list store, which verifies it; a refused list leaves
-// the one in force where it is.
+// fetches goes into the list store, which verifies it; whatever is refused,
+// missing or out of reach leaves the list in force where it is, until that ends
+// by itself.
+//
+// A round looks at the source once:
+//
+//	manifest ── refused, out of reach ─────────────────────────────► old list
+//	   │  └──── the one in force ──────────────────────────────────► contact
+//	   ▼
+//	newer ──── same rows: the manifest alone ─────────────────────┐
+//	   │                                                          │
+//	   ├────── deltas from the set in force ──────────────────────┤
+//	   │          │ missing, damaged, or they lead elsewhere       ├► new list
+//	   │          ▼ (that one is an alarm)                         │
+//	   └────── snapshot, where it is smaller or the only way ──────┘
+//
+// A source that is one whole list file, such as one on a stick, is read from
+// beginning to end instead.
+//
+// In the state folder are
+//
+//	sync.json   what came of the rounds so far: [Status]
+//	sync.lock   locked by flock(2) during a round, which one process makes at a time
+//	fetch/      what is being downloaded, and goes on after a restart
 package lists
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// A Fetcher brings list files.
-type Fetcher interface {
-	// Fetch opens the newest list file, or returns fetch.ErrUnchanged.
-	Fetch(ctx context.Context) (io.ReadCloser, error)
-	// Keep says that what was fetched last need not be fetched again.
-	Keep()
-}
-
-// A Store verifies list files and keeps the newest.
+// A Store verifies lists and keeps the newest. Errors of the first three are a
+// *whitelist.RefusedError when the list is at fault, and not this machine.
 type Store interface {
-	// Import puts a list in force. The error is a *whitelist.RefusedError
-	// when the list is at fault.
+	// Examine verifies a head, and holds it against all that a list has to be
+	// to come into force at an instant. from is the set of its epoch from which
+	// this terminal could go on, 0 when from none; same says that this very
+	// head is in force.
+	Examine(ctx context.Context, head []byte, at time.Time) (h whitelist.Head, from uint64, same bool, err error)
+	// Apply puts the list of a head in force, as a whole or not at all. The error
+	// is whitelist.ErrSet when files lead to other rows than the head names.
+	Apply(ctx context.Context, head []byte, at time.Time, files whitelist.Files, progress func(rows uint64)) (whitelist.Manifest, error)
+	// Import puts a whole list file in force.
 	Import(ctx context.Context, r io.Reader, at time.Time, progress func(rows uint64)) (whitelist.Manifest, error)
+	// Current is the list in force.
+	Current() (whitelist.View, error)
 }
 
-// Follow fetches now and then every interval until ctx ends. It reports every
-// list that came into force, and every failure; an unchanged source is
-// neither.
-func Follow(ctx context.Context, every time.Duration, f Fetcher, s Store, report func(whitelist.Manifest, error)) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		if m, err := once(ctx, f, s); ctx.Err() == nil && !errors.Is(err, fetch.ErrUnchanged) {
-			report(m, err)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+// A Config is what an Updater works with. The first five are needed.
+type Config struct {
+	Source   *fetch.Source
+	From     string // what Source was made of, for people
+	Store    Store
+	State    string // the state folder, which is there
+	Terminal string // its name, which says when in each interval it asks
+
+	Every time.Duration       // between rounds; 0 is a minute
+	Now   func() time.Time    // by the clock that the terminal trusts most; nil is time.Now
+	Rand  func(n int64) int64 // in [0, n); nil is that of math/rand/v2
+	Tell  func(Progress)      // how far a round is; nil is nobody
+}
+
+// A Progress says how far a round is.
+type Progress struct {
+	Doing       Doing
+	File        string // which is brought
+	Done, Total int64  // bytes of it
+	Rows        uint64 // that were read so far
+}
+
+// Doing is what a round does.
+type Doing uint8
+
+// In this order, though a round may go back from the last to the second.
+const (
+	Waiting  Doing = iota // for the round of another process
+	Fetching              // a file
+	Applying              // what was brought
+)
+
+// An Updater brings lists from a source into a store. Its methods are for one
+// goroutine.
+type Updater struct {
+	cfg   Config
+	state *os.Root
+	parts *os.Root // fetch/
+
+	head []byte // the newest that the source has answered with
+
+	vain vain // the last head whose files were of no use
+
+	file error // what came of the whole file that the source has had since
+}
+
+// A vain is a head whose files are not fetched again, for what that would cost.
+type vain struct {
+	head    []byte
+	because error
+	until   time.Time // zero: until there is another head
+}
+
+// Open returns the updater of a state folder.
+func Open(cfg Config) (*Updater, error) {
+	if cfg.Every == 0 {
+		cfg.Every = time.Minute
 	}
-}
-
-// once fetches and imports. A refused file is fetched again only when it has
-// changed: it will not become better. What failed for another reason, such as
-// a medium pulled out or a full disk, is fetched again: it may have been the
-// newest list there is.
-func once(ctx context.Context, f Fetcher, s Store) (whitelist.Manifest, error) {
-	r, err := f.Fetch(ctx)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Int64N
+	}
+	if cfg.Tell == nil {
+		cfg.Tell = func(Progress) {}
+	}
+	state, err := os.OpenRoot(cfg.State)
 	if err != nil {
-		return whitelist.Manifest{}, err
+		return nil, fmt.Errorf("opening the state folder: %w", err)
 	}
-	m, err := s.Import(ctx, r, time.Now(), nil)
-	if _, refused := errors.AsType[*whitelist.RefusedError](err); err == nil || refused {
-		f.Keep()
+	u := &Updater{cfg: cfg, state: state}
+	if err := state.Mkdir(partsFolder, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, errors.Join(fmt.Errorf("making the folder of downloads: %w", err), state.Close())
 	}
-	return m, errors.Join(err, r.Close())
+	if u.parts, err = state.OpenRoot(partsFolder); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the folder of downloads: %w", err), state.Close())
+	}
+	return u, nil
 }
+
+// Close ends the use of the updater, and of idle connections of its source.
+func (u *Updater) Close() error {
+	u.cfg.Source.Close()
+	return errors.Join(u.parts.Close(), u.state.Close())
+}
+
+const partsFolder = "fetch"

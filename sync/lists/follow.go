@@ -1,0 +1,81 @@
+package lists
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/gate-agent/gate-agent/sync/fetch"
+)
+
+// MaxBackoff is how long rounds pause at most after failures, unless a server asks
+// for more or the interval is longer.
+const MaxBackoff = 5 * time.Minute
+
+// Follow makes a round at once, and then at the terminal's instant of each
+// interval until ctx ends. It reports every round but the one that was broken off.
+//
+// The instant is fetch.Phase of the terminal's name: those of a fleet are spread
+// over the interval, and stay so. After a failure rounds are left out: for a random
+// time of up to the interval, twice that after each further one, up to MaxBackoff,
+// and no less than a server asks for (Retry-After). So a hub that is broken is
+// never asked more often than one that works. Two failures do not count: that of a
+// source on this machine, where nothing is overrun; and a list that is refused, to
+// ask for which again costs a hub what an unchanged one does.
+func (u *Updater) Follow(ctx context.Context, report func(Round)) {
+	failures := 0
+	next := func(r Round) time.Time {
+		from := time.Now()
+		if u.hurts(r) {
+			from = from.Add(max(u.backoff().Next(failures, u.cfg.Rand), retryAfter(r.Err)))
+			failures++
+		} else {
+			failures = 0
+		}
+		return slot(from, u.cfg.Every, fetch.Phase(u.cfg.Terminal, u.cfg.Every))
+	}
+	for {
+		r := u.round(ctx, next)
+		if ctx.Err() != nil {
+			return
+		}
+		if r.Next.IsZero() { // another process held the lock, or nobody could
+			r.Next = next(r)
+		}
+		report(r)
+		wait := time.NewTimer(time.Until(r.Next))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+	}
+}
+
+// hurts reports whether the next round would ask a hub in trouble again.
+func (u *Updater) hurts(r Round) bool {
+	return r.Err != nil && !r.Refused() && !strings.HasPrefix(u.cfg.From, "file:")
+}
+
+func (u *Updater) backoff() fetch.Backoff {
+	return fetch.Backoff{Base: u.cfg.Every, Cap: max(MaxBackoff, u.cfg.Every)}
+}
+
+func retryAfter(err error) time.Duration {
+	if status, ok := errors.AsType[*fetch.StatusError](err); ok {
+		return status.RetryAfter
+	}
+	return 0
+}
+
+// slot is the first instant after t that is phase after a multiple of every,
+// counted from 1970.
+func slot(t time.Time, every, phase time.Duration) time.Time {
+	since := time.Duration((t.UnixNano() - int64(phase)) % int64(every))
+	if since < 0 {
+		since += every
+	}
+	return t.Add(every - since)
+}
