@@ -16,7 +16,7 @@ import (
 
 // openUpdater opens what brings lists from the source. The store has made the
 // state folder.
-func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
+func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
 	u, err := lists.Open(lists.Config{
 		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
 		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
@@ -28,7 +28,7 @@ func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func
 }
 
 // followLists brings lists until ctx ends.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, store *listdb.Store, now func() time.Time) (follow func(), err error) {
+func (c *config) followLists(ctx context.Context, log *slog.Logger, store lists.Store, now func() time.Time) (follow func(), err error) {
 	source, err := c.openSource()
 	if source == nil || err != nil {
 		return func() {}, err
@@ -99,7 +99,7 @@ const (
 
 // mergeWhenIdle writes what deltas have left behind into one file when that is due
 // and nobody comes, until ctx ends.
-func mergeWhenIdle(ctx context.Context, log *slog.Logger, store *listdb.Store, quiet *lull) {
+func mergeWhenIdle(ctx context.Context, log *slog.Logger, store *listSwitch, quiet *lull) {
 	tick := time.NewTicker(lookForIdle)
 	defer tick.Stop()
 	for last := ""; ; {
@@ -113,7 +113,7 @@ func mergeWhenIdle(ctx context.Context, log *slog.Logger, store *listdb.Store, q
 		}
 		merged, err := store.Merge(ctx, false)
 		switch {
-		case ctx.Err() != nil || errors.Is(err, listdb.ErrNoList):
+		case ctx.Err() != nil || errors.Is(err, listdb.ErrNoList) || errors.Is(err, errNoScopeKey):
 		case err == nil:
 			last = ""
 			if merged {
