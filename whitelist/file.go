@@ -144,6 +144,10 @@ func (r *Reader) Head() Head { return r.head }
 // Manifest returns the verified manifest.
 func (r *Reader) Manifest() Manifest { return r.head.Manifest }
 
+// Set is that of the rows read so far. Of a list that has none (before version 3)
+// it is that of no rows.
+func (r *Reader) Set() *Set { return &r.set }
+
 // Next returns the next row; its bytes are valid until the next call. After the
 // last row, when count and digest are as signed and the file ends, it returns
 // io.EOF. Any other error means that nothing read so far may be used.

@@ -27,11 +27,10 @@ func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func()
 	return u, nil
 }
 
-// followLists brings lists until ctx ends.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, store lists.Store, now func() time.Time) (follow func(), err error) {
-	source, err := c.openSource()
-	if source == nil || err != nil {
-		return func() {}, err
+// followLists brings lists until ctx ends; source may be nil.
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time) (follow func(), err error) {
+	if source == nil {
+		return func() {}, nil
 	}
 	u, err := c.openUpdater(source, store, now, nil)
 	if err != nil {

@@ -18,6 +18,20 @@ type listSwitch struct {
 	mu    sync.Mutex
 	store *listdb.Store // nil: why says so
 	why   error
+	ready chan struct{} // closed when there was a store first
+}
+
+func newListSwitch() *listSwitch { return &listSwitch{ready: make(chan struct{})} }
+
+// wait waits until there was a store, and reports whether ctx goes on: a source is not
+// asked for what nobody could open.
+func (l *listSwitch) wait(ctx context.Context) bool {
+	select {
+	case <-l.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // errNoScopeKey is every use of a list without a scope key.
@@ -33,6 +47,13 @@ func (l *listSwitch) set(store *listdb.Store, why error) error {
 	l.mu.Lock()
 	old := l.store
 	l.store, l.why = store, why
+	select {
+	case <-l.ready:
+	default:
+		if store != nil {
+			close(l.ready)
+		}
+	}
 	l.mu.Unlock()
 	if old == nil {
 		return nil

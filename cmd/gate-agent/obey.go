@@ -51,14 +51,10 @@ type operator struct {
 
 // newOperator puts the lanes as the last commands say, and takes over the lease that is
 // stored. stop ends the run.
-func (c *config) newOperator(log *slog.Logger, list *listSwitch, record *journal.Journal, lanes []station, now func() time.Time, stop func(error)) (*operator, error) {
+func (c *config) newOperator(log *slog.Logger, source *fetch.Source, list *listSwitch, record *journal.Journal, lanes []station, now func() time.Time, stop func(error)) (*operator, error) {
 	o := &operator{
-		c: c, log: log, record: record, lanes: lanes, stop: stop, reported: make(map[string]bool),
+		c: c, log: log, source: source, record: record, lanes: lanes, stop: stop, reported: make(map[string]bool),
 		clock: newSureClock(c.memory.State().Seen, now, record.Latest, uptime()),
-	}
-	var err error
-	if o.source, err = c.openSource(); err != nil {
-		return nil, err
 	}
 	if err := c.forgetOtherScopes(); err != nil {
 		log.Warn("data of other scopes not removed", "error", err)
@@ -74,12 +70,6 @@ func (c *config) newOperator(log *slog.Logger, list *listSwitch, record *journal
 		o.halt(context.Background())
 	}
 	return o, nil
-}
-
-func (o *operator) close() {
-	if o.source != nil {
-		o.source.Close()
-	}
 }
 
 // status is what people are told of it.

@@ -130,6 +130,9 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 
 // openLists puts the list store into use, unless its key is leased: then the lease does.
 func (c *config) openLists(list *listSwitch) error {
+	if err := c.makeState(); err != nil {
+		return configError{fmt.Errorf("state: %w", err)}
+	}
 	if c.ScopeKey.Lease {
 		return list.drop(errNoLease)
 	}

@@ -91,7 +91,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if c.memory.State().Wiped.Number > 0 {
 		return runWiped(ctx, c, log, keys)
 	}
-	store := new(listSwitch)
+	store := newListSwitch()
 	defer closing(store.Close)
 	if err := c.openLists(store); err != nil {
 		return err
@@ -118,6 +118,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	defer closing(record.Close)
 	checkpointKey, err := c.openCheckpointKey()
+	if err != nil {
+		return err
+	}
+	source, err := c.openSource()
 	if err != nil {
 		return err
 	}
@@ -185,22 +189,21 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		log.Info("key custody", "medium", s)
 	}
 
-	operator, err := c.newOperator(log, store, record, lanes, now, cancel)
+	operator, err := c.newOperator(log, source, store, record, lanes, now, cancel)
 	if err != nil {
 		return err
 	}
-	defer operator.close()
 
 	// What runs beside the lanes ends before the parts are closed.
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
+	follow, err := c.followLists(beside, log, source, store, now)
 	if err != nil {
 		return err
 	}
-	follow, err := c.followLists(beside, log, store, now)
+	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
 	if err != nil {
 		return err
 	}
@@ -222,7 +225,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})
-	wg.Go(follow)
+	wg.Go(func() {
+		if store.wait(beside) {
+			follow()
+		}
+	})
 	wg.Go(func() { operator.follow(beside) })
 	wg.Go(func() { mergeWhenIdle(beside, log, store, quiet) })
 	err = serveLanes(serving, end, lanes)

@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/filename"
@@ -108,6 +110,53 @@ func (c *config) roleTrust(role sign1.Role, scope, key string, files []string) (
 // commanded is whether anybody may command this terminal.
 func (c *config) commanded() bool { return len(c.Root.Keys) > 0 || len(c.Commands.Keys) > 0 }
 
+// endless names a scope key that nothing ends.
+const endless = "in scope_key.file, WITHOUT AN END: whoever gets this terminal has it until the scope key is changed (docs/terminal-commands.md)"
+
+// describeScopeKey opens the scope key and says until when it is there. That a leased one
+// is not there is told, and is no error: it may come later.
+func (c *config) describeScopeKey() (key cardid.ScopeKey, text string, err error) {
+	if !c.ScopeKey.Lease {
+		key, err := c.openScopeKey()
+		return key, endless, err
+	}
+	if _, err := c.openDeliveryKey(); errors.Is(err, fs.ErrNotExist) {
+		return key, "leased, and there is no delivery key yet: run gate-agent key delivery", nil
+	} else if err != nil {
+		return key, "", err
+	}
+	at := latestOf(time.Now(), c.memory.State().Seen)
+	l, key, err := c.storedLease(at)
+	switch {
+	case errors.Is(err, errNoLease), errors.Is(err, errLeaseEnded):
+		return key, fmt.Sprintf("leased, and not here: %v", err), nil
+	case err != nil:
+		return key, "", refusedError{fmt.Errorf("lease: %w", err)}
+	}
+	text = fmt.Sprintf("leased until %s", l.NotAfter.Local().Format("2006-01-02 15:04"))
+	if leaseShort(l.Terms, at) {
+		text += ": ENDS SOON, the hub has not renewed it"
+	}
+	return key, text, nil
+}
+
+// describeCommands says who may command this terminal.
+func (c *config) describeCommands() string {
+	text := "none are taken: no root.keys, no commands.keys"
+	if n := len(c.Commands.Keys); n > 0 {
+		text = fmt.Sprintf("signed by keys in commands.keys (%d)", n)
+	} else if c.commanded() {
+		text = c.describeTrust()
+	}
+	switch s := c.memory.State(); {
+	case s.Wiped.Number > 0:
+		text += fmt.Sprintf("; WIPED by command %d", s.Wiped.Number)
+	case s.Halted.Number > 0:
+		text += fmt.Sprintf("; OUT OF ORDER by command %d: %s", s.Halted.Number, s.Halted.Message)
+	}
+	return text
+}
+
 // checkScope checks scope_key, commands and what goes with them.
 func (c *config) checkScope() error {
 	switch lease, root := c.ScopeKey.Lease, len(c.Root.Keys) > 0; {
@@ -123,9 +172,6 @@ func (c *config) checkScope() error {
 		return errors.New("commands.keys and root.keys: with a root, it alone says who may sign commands; leave one of them out")
 	case strings.Count(c.List.Source, scopeMark) > 1:
 		return fmt.Errorf("list.source has %s twice", scopeMark)
-	}
-	if slices.Contains(c.List.Keys, "") {
-		return errors.New("list.keys has an empty name")
 	}
 	return nil
 }

@@ -66,7 +66,13 @@ func TestKeptFileIsBroughtAgainWhenItChanges(t *testing.T) {
 	for _, header := range []string{"ETag", "Last-Modified", ""} {
 		t.Run(header, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				content, tag, asked := "one", `"1"`, ""
+				tagOf := func(n int) string {
+					if header == "Last-Modified" {
+						return time.Now().Add(time.Duration(n-9) * time.Second).UTC().Format(http.TimeFormat)
+					}
+					return fmt.Sprintf("%q", fmt.Sprint(n))
+				}
+				content, tag, asked := "one", tagOf(1), ""
 				s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path != "/lists/demo/manifest" || r.Header.Get("Accept-Encoding") != "identity" || r.UserAgent() != "gate-agent" {
 						t.Errorf("%v %v", r.URL, r.Header)
@@ -97,7 +103,7 @@ func TestKeptFileIsBroughtAgainWhenItChanges(t *testing.T) {
 				if header != "" && asked != tag {
 					t.Errorf("asked with %q, want %q", asked, tag)
 				}
-				tag = `"2"` // published again as it was
+				tag = tagOf(2) // published again as it was
 				for range 2 {
 					if _, err := s.Get(t.Context(), "manifest", 100); !errors.Is(err, fetch.ErrUnchanged) {
 						t.Errorf("the same bytes under another tag: %v", err)
@@ -106,11 +112,29 @@ func TestKeptFileIsBroughtAgainWhenItChanges(t *testing.T) {
 				if header != "" && asked != tag {
 					t.Errorf("asked with %q, want %q", asked, tag)
 				}
-				content, tag = "two", `"3"`
+				content, tag = "two", tagOf(3)
 				get("two")
 			})
 		})
 	}
+}
+
+// A file that was changed in this second may be changed once more in it.
+func TestFileOfThisSecondIsNotToldFromTheNextByItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		content, at := "one", time.Now()
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "manifest", at, strings.NewReader(content))
+		})
+		for _, content = range []string{"one", "two", "three"} {
+			a, err := s.Get(t.Context(), "manifest", 100)
+			if err != nil || string(a.Body) != content {
+				t.Fatalf("%q, %v, want %q", a.Body, err, content)
+			}
+			a.Keep()
+			time.Sleep(300 * time.Millisecond)
+		}
+	})
 }
 
 func TestHostileAnswersToAPoll(t *testing.T) {

@@ -117,11 +117,24 @@ func (w *web) get(ctx context.Context, name string, have version, max int64) (io
 	if err != nil {
 		return nil, version{}, errors.Join(err, resp.Body.Close())
 	}
-	v := version{etag: resp.Header.Get("ETag"), modified: resp.Header.Get("Last-Modified")}
+	v := version{etag: resp.Header.Get("ETag"), modified: modified(resp.Header)}
 	if len(v.etag) > maxValidator || len(v.modified) > maxValidator {
 		v = version{}
 	}
 	return resp.Body, v, nil
+}
+
+// modified is Last-Modified where it tells one content of a file from another. Of
+// two within one second it does not: so it has to be a second old (RFC 9110,
+// 8.8.2.2).
+func modified(h http.Header) string {
+	last := h.Get("Last-Modified")
+	then, err := http.ParseTime(last)
+	now, dateErr := http.ParseTime(h.Get("Date"))
+	if err != nil || dateErr != nil || now.Sub(then) < time.Second {
+		return ""
+	}
+	return last
 }
 
 func (w *web) from(ctx context.Context, name string, offset, size int64) (io.ReadCloser, int64, error) {

@@ -38,16 +38,17 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// A Store verifies lists and keeps the newest. Errors of the first three are a
+// A Store verifies lists and keeps the newest. Errors of the first three are, but for whitelist.ErrSet, a
 // *whitelist.RefusedError when the list is at fault, and not this machine.
 type Store interface {
-	// Examine verifies a head, and holds it against all that a list has to be
-	// to come into force at an instant. from is the set of its epoch from which
+	// Examine verifies the head of a published list, and holds it against all that
+	// a list has to be to come into force at an instant. from is the set of its epoch from which
 	// this terminal could go on, 0 when from none; same says that this very
 	// head is in force.
 	Examine(ctx context.Context, head []byte, at time.Time) (h whitelist.Head, from uint64, same bool, err error)
 	// Apply puts the list of a head in force, as a whole or not at all. The error
-	// is whitelist.ErrSet when files lead to other rows than the head names.
+	// is whitelist.ErrSet when deltas lead to other rows than the head names, and
+	// the snapshot may do.
 	Apply(ctx context.Context, head []byte, at time.Time, files whitelist.Files, progress func(rows uint64)) (whitelist.Manifest, error)
 	// Import puts a whole list file in force.
 	Import(ctx context.Context, r io.Reader, at time.Time, progress func(rows uint64)) (whitelist.Manifest, error)
@@ -110,18 +111,7 @@ type vain struct {
 
 // Open returns the updater of a state folder.
 func Open(cfg Config) (*Updater, error) {
-	if cfg.Every == 0 {
-		cfg.Every = time.Minute
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Rand == nil {
-		cfg.Rand = rand.Int64N
-	}
-	if cfg.Tell == nil {
-		cfg.Tell = func(Progress) {}
-	}
+	cfg.preset()
 	state, err := os.OpenRoot(cfg.State)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state folder: %w", err)
@@ -134,6 +124,21 @@ func Open(cfg Config) (*Updater, error) {
 		return nil, errors.Join(fmt.Errorf("opening the folder of downloads: %w", err), state.Close())
 	}
 	return u, nil
+}
+
+func (c *Config) preset() {
+	if c.Every == 0 {
+		c.Every = time.Minute
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Int64N
+	}
+	if c.Tell == nil {
+		c.Tell = func(Progress) {}
+	}
 }
 
 // Close ends the use of the updater, and of idle connections of its source.

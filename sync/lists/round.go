@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/roles"
@@ -134,8 +134,6 @@ func (u *Updater) lookInFolder(ctx context.Context, r *Round) {
 	r.Contact, r.Manifest, r.RoleEnds = true, h.Manifest, h.Ends()
 	switch {
 	case same:
-	case !h.Manifest.Published():
-		r.Err = &whitelist.RefusedError{Err: fmt.Errorf("%w: the manifest names no files, it is that of a whole list", whitelist.ErrMalformed)}
 	case u.vain.holds(u.head):
 		r.Err = u.vain.because
 	default:
@@ -173,7 +171,7 @@ func (u *Updater) bring(ctx context.Context, r *Round, m whitelist.Manifest, fro
 	case err == nil:
 		r.Came, r.Deltas = p.way, len(p.deltas)
 	case refused(err):
-		if errors.Is(err, whitelist.ErrSet) {
+		if errors.Is(err, whitelist.ErrTampered) { // what was brought has its own digest
 			r.Alarm = err
 		}
 		u.vain = vain{head: u.head, because: err}
@@ -195,7 +193,7 @@ func (v vain) holds(head []byte) bool {
 // spoilt reports whether deltas are to blame, and neither this machine nor what is
 // between it and the source: then the snapshot may do.
 func spoilt(err error) bool {
-	return refused(err) || errors.Is(err, os.ErrNotExist) || errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize)
+	return refused(err) || errors.Is(err, whitelist.ErrSet) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize)
 }
 
 // take downloads the files of a plan and applies them. What was downloaded stays
@@ -204,7 +202,7 @@ func (u *Updater) take(ctx context.Context, r *Round, p plan) (err error) {
 	if err := fetch.Sweep(u.parts, p.digests()...); err != nil {
 		return fmt.Errorf("clearing away old downloads: %w", err)
 	}
-	files, shut, err := u.download(ctx, p)
+	files, shut, err := p.download(ctx, u.cfg.Source, u.parts, u.cfg.Tell)
 	if err == nil {
 		_, err = u.cfg.Store.Apply(ctx, u.head, u.cfg.Now(), files, u.applying)
 	}
@@ -215,39 +213,6 @@ func (u *Updater) take(ctx context.Context, r *Round, p plan) (err error) {
 		}
 	}
 	return err
-}
-
-// download brings the files of a plan, open, until shut.
-func (u *Updater) download(ctx context.Context, p plan) (files whitelist.Files, shut func() error, err error) {
-	var open []*os.File
-	shut = func() (err error) {
-		for _, f := range open {
-			err = errors.Join(err, f.Close())
-		}
-		return err
-	}
-	bring := func(name string, digest [32]byte, size int64) (io.Reader, error) {
-		f, err := u.cfg.Source.Download(ctx, name, fetch.Want{SHA256: digest, Size: size}, u.parts, func(done, total int64) {
-			u.cfg.Tell(Progress{Doing: Fetching, File: name, Done: done, Total: total})
-		})
-		if err == nil {
-			open = append(open, f)
-		}
-		return f, err
-	}
-	if s := p.snapshot; s != nil {
-		if files.Snapshot, err = bring(s.Name(), s.SHA256, s.Size); err != nil {
-			return files, shut, err
-		}
-	}
-	for _, d := range p.deltas {
-		f, err := bring(d.Name(), d.SHA256, d.Size)
-		if err != nil {
-			return files, shut, err
-		}
-		files.Deltas = append(files.Deltas, f)
-	}
-	return files, shut, nil
 }
 
 func (u *Updater) applying(rows uint64) { u.cfg.Tell(Progress{Doing: Applying, Rows: rows}) }

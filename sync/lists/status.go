@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 const (
@@ -67,6 +69,11 @@ type InForce struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
+// NewInForce says it of a manifest.
+func NewInForce(m whitelist.Manifest) *InForce {
+	return &InForce{m.Epoch, m.Seq, m.Set.Seq, m.Rows, m.NotAfter}
+}
+
 // Counts are of all rounds of a state folder.
 type Counts struct {
 	Rounds    uint64 `json:"rounds"`
@@ -116,7 +123,7 @@ func (u *Updater) record(r Round) error {
 	}
 	s.add(r, u.cfg.From, time.Now().UTC().Truncate(time.Second))
 	if m, err := u.inForce(); err == nil {
-		s.InForce = &InForce{m.Epoch, m.Seq, m.Set.Seq, m.Rows, m.NotAfter}
+		s.InForce = NewInForce(*m)
 	} else {
 		s.InForce = nil
 	}

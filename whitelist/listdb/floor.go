@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/strictcbor"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -26,12 +25,31 @@ type floor struct {
 	Epoch     uint64
 	Seq       uint64
 	Manifest  [32]byte // SHA-256 of the manifest's bytes
+
+	// Delegation is the version of the newest delegation by which a list came into
+	// force, 0 when none did: then the array ends before it, as it always did before
+	// there were delegations.
+	Delegation uint64
+}
+
+// floorWithoutDelegation is the shorter array.
+type floorWithoutDelegation struct {
+	_         struct{} `cbor:",toarray"`
+	Scope     string
+	Hierarchy string
+	Epoch     uint64
+	Seq       uint64
+	Manifest  [32]byte
 }
 
 var floorCodec = strictcbor.New(strictcbor.Limits{Nested: 4, Array: 16, Map: 16})
 
-func floorOf(m whitelist.Manifest, p sign1.Payload) floor {
-	return floor{Scope: m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq, Manifest: sha256.Sum256(p.Bytes())}
+func floorOf(h whitelist.Head) floor {
+	m := h.Manifest
+	return floor{
+		Scope: m.Scope, Hierarchy: m.Hierarchy, Epoch: m.Epoch, Seq: m.Seq,
+		Manifest: sha256.Sum256(h.Payload().Bytes()), Delegation: h.Delegation(),
+	}
 }
 
 // admit says whether next may be in force after f.
@@ -46,8 +64,21 @@ func (f floor) admit(next floor) error {
 		return fmt.Errorf("%w: epoch %d, sequence number %d, after %d, %d", ErrOlder, next.Epoch, next.Seq, f.Epoch, f.Seq)
 	case c == 0 && f.Manifest != next.Manifest:
 		return fmt.Errorf("%w: epoch %d, sequence number %d", ErrConflict, f.Epoch, f.Seq)
+	case next.Delegation != 0 && next.Delegation < f.Delegation:
+		return fmt.Errorf("%w: delegation %d, after %d", ErrOlder, next.Delegation, f.Delegation)
 	}
 	return nil
+}
+
+// raised is next, and the newest delegation of both.
+func (f floor) raised(next floor) floor {
+	next.Delegation = max(next.Delegation, f.Delegation)
+	return next
+}
+
+// same says whether other is the same list by the same delegation.
+func (f floor) same(other floor) bool {
+	return f.compare(other) == 0 && f.Manifest == other.Manifest && f.Delegation == other.Delegation
 }
 
 func (f floor) compare(g floor) int {
@@ -76,15 +107,15 @@ func (s *Store) readFloor() (floor, error) {
 }
 
 func parseFloor(b []byte) (floor, error) {
-	n := len(b) - sha256.Size
-	if n < 0 {
-		return floor{}, errors.New("too short")
-	}
-	if sha256.Sum256(b[:n]) != [32]byte(b[n:]) {
-		return floor{}, errors.New("the checksum does not match")
+	content, err := checksummed(b)
+	if err != nil {
+		return floor{}, err
 	}
 	var f floor
-	if err := floorCodec.Unmarshal(b[:n], &f); err != nil {
+	var short floorWithoutDelegation
+	if floorCodec.Unmarshal(content, &short) == nil {
+		f = floor{Scope: short.Scope, Hierarchy: short.Hierarchy, Epoch: short.Epoch, Seq: short.Seq, Manifest: short.Manifest}
+	} else if err := floorCodec.Unmarshal(content, &f); err != nil {
 		return floor{}, err
 	}
 	if again, err := f.encode(); err != nil || !bytes.Equal(again, b) || f.Scope == "" {
@@ -94,27 +125,22 @@ func parseFloor(b []byte) (floor, error) {
 }
 
 func (f floor) encode() ([]byte, error) {
-	b, err := floorCodec.Marshal(f)
+	var v any = f
+	if f.Delegation == 0 {
+		v = floorWithoutDelegation{Scope: f.Scope, Hierarchy: f.Hierarchy, Epoch: f.Epoch, Seq: f.Seq, Manifest: f.Manifest}
+	}
+	b, err := floorCodec.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encoding list floor: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...), nil
+	return withChecksum(b), nil
 }
 
-// stageFloor writes f beside list.floor, durable but not yet in its place.
+// stageFloor writes f beside list.floor.
 func (s *Store) stageFloor(f floor) error {
 	b, err := f.encode()
 	if err != nil {
 		return err
 	}
-	file, err := s.root.OpenFile(floorFile+staged, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("staging list floor: %w", err)
-	}
-	_, err = file.Write(b)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("staging list floor: %w", err)
-	}
-	return nil
+	return s.stageFile(floorFile, b)
 }

@@ -38,16 +38,14 @@ func (s *Store) Import(ctx context.Context, r io.Reader, at time.Time, progress 
 		return whitelist.Manifest{}, fmt.Errorf("importing list: %w", err)
 	}
 	m, err := s.importLocked(ctx, r, at, progress)
-	if isRefusal(err) {
-		err = &whitelist.RefusedError{Err: err}
-	}
-	if err = errors.Join(err, unlock()); err != nil {
+	if err = errors.Join(refusal(err), unlock()); err != nil {
 		return m, fmt.Errorf("importing list: %w", err)
 	}
 	return m, nil
 }
 
-func isRefusal(err error) bool {
+// refusal makes an error a *whitelist.RefusedError when the list is at fault.
+func refusal(err error) error {
 	for _, refusal := range [...]error{
 		sign1.ErrMalformed, sign1.ErrUnknownKey, sign1.ErrRole, sign1.ErrSignature,
 		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
@@ -56,154 +54,155 @@ func isRefusal(err error) bool {
 		ErrOlder, ErrConflict, ErrExpired, ErrHierarchy, ErrScopeKey, ErrFloor,
 	} {
 		if errors.Is(err, refusal) {
-			return true
+			return &whitelist.RefusedError{Err: err}
 		}
 	}
-	return false
+	return err
 }
 
-func (s *Store) importLocked(ctx context.Context, r io.Reader, at time.Time, progress func(uint64)) (m whitelist.Manifest, err error) {
+func (s *Store) importLocked(ctx context.Context, r io.Reader, at time.Time, progress func(uint64)) (whitelist.Manifest, error) {
 	file, err := whitelist.NewReader(r, s.cfg.Trust)
 	if err != nil {
-		return m, err
+		return whitelist.Manifest{}, err
 	}
-	m = file.Manifest()
+	h := file.Head()
+	m := h.Manifest
 	if err := s.cfg.accepts(m); err != nil {
 		return m, err
 	}
-	if err := file.Head().Valid(at); err != nil {
-		return m, err
-	}
-	if at.Unix() > m.NotAfter.Unix() {
-		return m, fmt.Errorf("%w on %s: fetch a newer one", ErrExpired, m.NotAfter.Format(time.RFC3339))
-	}
-
-	next := floorOf(m, file.Head().Payload())
-	same, err := s.admit(ctx, next)
+	standing, err := s.examine(h, at)
 	if err != nil {
 		return m, err
 	}
-	if same {
-		if f, err := s.readFloor(); err == nil && f == next {
-			return m, nil
-		}
+	defer standing.release()
+	if standing.same && standing.cur.verify(ctx) == nil {
+		return m, s.raiseFloor(standing.next)
 	}
-	defer func() {
-		if err != nil { // after the rename there is nothing to remove
-			s.removeStaged()
+	base, err := s.stage(ctx, h.Bytes, rowsOf(file.Next), func() ([]byte, error) {
+		if m.Published() {
+			return file.Set().State(), nil
 		}
-	}()
-	if !same {
-		if err := s.stage(ctx, file, progress); err != nil {
-			return m, fmt.Errorf("staging in %s: %w", s.cfg.Dir, err)
-		}
+		return nil, nil
+	}, progress)
+	if err != nil {
+		s.removeStaged()
+		return m, fmt.Errorf("staging in %s: %w", s.cfg.Dir, err)
 	}
-	// The floor is staged before the list counts, so that a disk that is full
-	// is found out here; it is raised after the list, so that a power cut
-	// between the two leaves a list that its floor admits.
-	if err := s.stageFloor(next); err != nil {
-		return m, err
-	}
-	if !same {
-		if err := s.rename(listFile); err != nil {
-			return m, err
-		}
-	}
-	return m, s.rename(floorFile)
+	return m, s.putBase(base, standing.next)
 }
 
-// admit holds next against every list known to have been in force. same says
-// that next is in force already and whole.
-func (s *Store) admit(ctx context.Context, next floor) (same bool, err error) {
-	onDisk, floorErr := s.readFloor()
-	snap, listErr := s.openStable()
-	if listErr == nil {
-		defer snap.unpin()
-		if err := snap.floor.admit(next); err != nil {
-			return false, err
-		}
-		same = snap.floor == next && snap.verify(ctx) == nil
+// A standing is what a list that came finds here.
+type standing struct {
+	cur  *snapshot // the list on disk; nil when there is none that can be read
+	next floor     // what the floor will be
+	same bool      // the list that came is cur
+}
+
+func (st standing) release() {
+	if st.cur != nil {
+		st.cur.release()
 	}
+}
+
+// examine says whether a list may come into force at an instant: it is valid, and not
+// older than any that is known to have been in force.
+func (s *Store) examine(h whitelist.Head, at time.Time) (st standing, err error) {
+	if err := h.Valid(at); err != nil {
+		return st, err
+	}
+	if at.Unix() > h.Manifest.NotAfter.Unix() {
+		return st, fmt.Errorf("%w on %s: fetch a newer one", ErrExpired, h.Manifest.NotAfter.Format(time.RFC3339))
+	}
+	onDisk, floorErr := s.readFloor()
+	cur, listErr := s.latest()
 	if floorErr != nil && listErr != nil {
-		return false, fmt.Errorf("%w, and %w: when you know that this list is the newest, remove %s and import again",
+		return st, fmt.Errorf("%w, and %w: when you know that this list is the newest, remove %s and import again",
 			floorErr, listErr, filepath.Join(s.cfg.Dir, floorFile))
 	}
 	s.mu.Lock()
+	known := []floor{onDisk, s.seen}
+	s.mu.Unlock()
+	st = standing{cur: cur, next: floorOf(h)}
+	if cur != nil {
+		known = append(known, cur.floor)
+		st.same = cur.floor.same(st.next)
+	}
+	for _, f := range known {
+		if err := f.admit(st.next); err != nil {
+			st.release()
+			return standing{}, err
+		}
+		st.next = f.raised(st.next)
+	}
+	return st, nil
+}
+
+// putBase puts the list of a staged base in force, and releases it.
+func (s *Store) putBase(b *base, next floor) error {
+	defer b.release()
+	counts, err := s.put(listFile, next, func() *snapshot { return onBase(b) })
+	if counts {
+		// These stand on the base before, and say nothing any more.
+		s.root.Remove(headFile)
+		s.root.Remove(overlayFile)
+	}
+	return err
+}
+
+// put puts a list in force by giving a staged file its name, list.db or list.head.
+// successor is that list, for the next tap. counts says that the list is in force,
+// also beside an error; otherwise nothing has changed.
+//
+// The floor is staged before, so that a disk that is full is found out while nothing
+// has changed; it is raised after, so that a power cut between the two leaves a list
+// that its floor admits.
+func (s *Store) put(name string, next floor, successor func() *snapshot) (counts bool, err error) {
+	if err := s.stageFloor(next); err != nil {
+		s.removeStaged()
+		return false, err
+	}
+	if err := s.swap(name, successor); err != nil {
+		s.removeStaged()
+		return false, err
+	}
+	if err := s.syncFolder(); err != nil {
+		return true, err
+	}
+	return true, s.rename(floorFile)
+}
+
+// swap renames a staged file, and has the next tap find the successor open. Taps
+// wait meanwhile.
+func (s *Store) swap(name string, successor func() *snapshot) error {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	return same, errors.Join(onDisk.admit(next), s.seen.admit(next))
-}
-
-// stage writes the rows into a database beside list.db, checks them to the last
-// byte of the file, and makes the database durable.
-func (s *Store) stage(ctx context.Context, file *whitelist.Reader, progress func(uint64)) error {
-	s.removeStaged() // left by a power cut
-	f, err := s.root.OpenFile(listFile+staged, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if s.closed {
+		return ErrClosed
+	}
+	if err := s.root.Rename(name+staged, name); err != nil {
+		return err
+	}
+	st, err := s.stat()
 	if err != nil {
-		return err
+		return nil // the next tap will say so
 	}
-	defer f.Close()
-	if err := s.fill(ctx, file, progress); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	snap, err := s.openSnapshot(listFile + staged)
-	if err != nil {
-		return err
-	}
-	snap.unpin()
+	snap := successor()
+	snap.cfg, snap.stamp = s.cfg, st
+	snap.users.Store(1)
+	s.keep(snap)
 	return nil
 }
 
-func (s *Store) fill(ctx context.Context, file *whitelist.Reader, progress func(uint64)) (err error) {
-	// No journal and no syncing: until the rename this file is nobody's.
-	db := openSQLite(filepath.Join(s.cfg.Dir, listFile+staged), "mode=rw&_journal_mode=OFF&_synchronous=OFF&_locking_mode=EXCLUSIVE")
-	defer func() { err = errors.Join(err, db.Close()) }()
-	tx, err := db.Begin()
-	if err != nil {
+// raiseFloor writes the floor unless it is on disk.
+func (s *Store) raiseFloor(next floor) error {
+	if f, err := s.readFloor(); err == nil && f == next {
+		return nil
+	}
+	if err := s.stageFloor(next); err != nil {
+		s.removeStaged()
 		return err
 	}
-	defer func() {
-		if err != nil {
-			tx.Rollback() // without a journal it cannot succeed; the file is removed
-		}
-	}()
-	if _, err := tx.Exec(schema); err != nil {
-		return err
-	}
-	if _, err := tx.Exec("INSERT INTO manifest (signed) VALUES (?)", file.Head().Bytes); err != nil {
-		return err
-	}
-	insert, err := tx.Prepare("INSERT INTO row (card_id, sealed) VALUES (?, ?)")
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
-	var n uint64
-	for ; ; n++ {
-		if n%1000 == 0 && n > 0 {
-			progress(n)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		row, err := file.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := insert.Exec(row.ID[:], row.Sealed); err != nil {
-			return err
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	progress(n)
-	return nil
+	return s.rename(floorFile)
 }
 
 // rename puts a staged file in its place, durably.
@@ -211,6 +210,11 @@ func (s *Store) rename(name string) error {
 	if err := s.root.Rename(name+staged, name); err != nil {
 		return err
 	}
+	return s.syncFolder()
+}
+
+// syncFolder makes durable which names the folder has.
+func (s *Store) syncFolder() error {
 	dir, err := s.root.Open(".")
 	if err != nil {
 		return err
@@ -221,8 +225,9 @@ func (s *Store) rename(name string) error {
 // removeStaged removes what an import left behind. It may fail where there is
 // nothing, or where nothing can be written; the import itself tells.
 func (s *Store) removeStaged() {
-	s.root.Remove(listFile + staged)
-	s.root.Remove(floorFile + staged)
+	for _, name := range []string{listFile, headFile, floorFile} {
+		s.root.Remove(name + staged)
+	}
 }
 
 // lock takes the writer's lock of the folder, waiting until ctx ends.

@@ -64,10 +64,12 @@ var (
 )
 
 const (
-	listFile  = "list.db"
-	floorFile = "list.floor"
-	lockFile  = "list.lock"
-	staged    = ".new"
+	listFile    = "list.db"
+	overlayFile = "list.overlay"
+	headFile    = "list.head"
+	floorFile   = "list.floor"
+	lockFile    = "list.lock"
+	staged      = ".new"
 )
 
 // A Config says where the list is kept and whose lists are accepted.
@@ -136,13 +138,22 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.drop()
+	s.keep(nil)
 	return s.root.Close()
 }
 
-// Current returns the list in force, opening the file when it was replaced
-// since the last call, also by another process. The caller releases the view.
+// Current returns the list in force, opening it when a file was replaced since the
+// last call, also by another process. The caller releases the view.
 func (s *Store) Current() (whitelist.View, error) {
+	snap, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	return &view{snap: snap}, nil
+}
+
+// current returns the list in force; the caller releases it.
+func (s *Store) current() (*snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -150,97 +161,130 @@ func (s *Store) Current() (whitelist.View, error) {
 	}
 	st, err := s.stat()
 	if err != nil {
-		s.drop()
+		s.keep(nil)
 		return nil, err
 	}
 	if s.cur == nil || s.cur.stamp != st {
-		s.drop()
-		if s.cur, err = s.reopen(); err != nil {
+		snap, err := s.reopen()
+		s.keep(snap)
+		if err != nil {
 			return nil, err
 		}
 	}
-	return s.cur.pin(), nil
+	return s.cur.hold(), nil
 }
 
-// reopen opens list.db and holds it against the floor.
+// reopen opens the list and holds it against the floor.
 func (s *Store) reopen() (*snapshot, error) {
 	onDisk, err := s.readFloor()
 	if err != nil {
 		return nil, err
 	}
-	snap, err := s.openStable()
+	snap, err := s.openStable(s.cur)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range []floor{onDisk, s.seen} {
 		if err := f.admit(snap.floor); err != nil {
-			snap.unpin()
+			snap.release()
 			return nil, fmt.Errorf("opening list: %w: import a list with epoch %d and sequence number %d or newer", err, f.Epoch, f.Seq)
 		}
 	}
-	s.seen = snap.floor
 	return snap, nil
 }
 
-// openStable opens list.db so that stamp and content are of one file.
-func (s *Store) openStable() (*snapshot, error) {
+// keep has the store hold snap, which may be nil, in the place of the one that it held.
+func (s *Store) keep(snap *snapshot) {
+	if s.cur != nil {
+		s.cur.release()
+	}
+	if s.cur = snap; snap != nil {
+		s.seen = s.seen.raised(snap.floor)
+	}
+}
+
+// latest returns the list on disk, whatever the floor says of it; the caller
+// releases it.
+func (s *Store) latest() (*snapshot, error) {
+	s.mu.Lock()
+	prev := s.cur
+	if prev != nil {
+		prev.hold()
+		defer prev.release()
+	}
+	s.mu.Unlock()
+	if st, err := s.stat(); err != nil {
+		return nil, err
+	} else if prev != nil && prev.stamp == st {
+		return prev.hold(), nil
+	}
+	return s.openStable(prev)
+}
+
+// openStable opens the list so that stamps and content are of the same files.
+func (s *Store) openStable(prev *snapshot) (*snapshot, error) {
 	for range 3 {
 		before, err := s.stat()
 		if err != nil {
 			return nil, err
 		}
-		snap, err := s.openSnapshot(listFile)
+		snap, err := s.openSnapshot(prev, before)
 		after, statErr := s.stat()
 		if statErr == nil && before == after {
-			if err != nil {
-				return nil, err
-			}
-			snap.stamp = after
-			return snap, nil
+			return snap, err
 		}
 		if err == nil {
-			snap.unpin()
+			snap.release()
 		}
 	}
 	return nil, fmt.Errorf("%w: it is being replaced again and again", ErrUnreadable)
 }
 
-// drop gives up the store's own hold on the current snapshot.
-func (s *Store) drop() {
-	if s.cur != nil {
-		s.cur.unpin()
-		s.cur = nil
-	}
+// A stamp tells one list from its successor.
+type stamp struct {
+	list    fileStamp
+	pointer fileStamp // zero: there is none
 }
 
-// A stamp tells one list.db from its successor. While the old file is open its
-// inode number is not given to another.
-type stamp struct {
+// A fileStamp tells one file from that which is renamed into its place. While the
+// old one is open its inode number is not given to another.
+type fileStamp struct {
 	dev, ino uint64
 	size     int64
 	mtime    time.Time
 }
 
-func (s *Store) stat() (stamp, error) {
-	fi, err := s.root.Stat(listFile)
+func (s *Store) stat() (st stamp, err error) {
+	st.list, err = s.statFile(listFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return stamp{}, fmt.Errorf("%w in %s: import one", ErrNoList, s.cfg.Dir)
+		return st, fmt.Errorf("%w in %s: import one", ErrNoList, s.cfg.Dir)
 	}
+	if err == nil {
+		st.pointer, err = s.statFile(headFile)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return st, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return st, nil
+}
+
+func (s *Store) statFile(name string) (fileStamp, error) {
+	fi, err := s.root.Stat(name)
 	if err != nil {
-		return stamp{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return fileStamp{}, err
 	}
 	st := fi.Sys().(*syscall.Stat_t) // always so on Linux
-	return stamp{uint64(st.Dev), uint64(st.Ino), fi.Size(), fi.ModTime()}, nil
+	return fileStamp{uint64(st.Dev), uint64(st.Ino), fi.Size(), fi.ModTime()}, nil
 }
 
 // Verify checks the list in force as if it were imported anew: the manifest's
 // signature, order and number of rows, and the digest over all of them. It
 // reads the whole file: some seconds for a million rows.
 func (s *Store) Verify(ctx context.Context) error {
-	v, err := s.Current()
+	snap, err := s.current()
 	if err != nil {
 		return err
 	}
-	defer v.Release()
-	return v.(*view).snap.verify(ctx)
+	defer snap.release()
+	return snap.verify(ctx)
 }

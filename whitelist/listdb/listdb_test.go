@@ -273,7 +273,7 @@ func TestOneTapSeesOneList(t *testing.T) {
 	if _, err := tap.Lookup(t.Context(), head(7)); err == nil {
 		t.Error("a released view still answers")
 	}
-	if err := snap.db.Ping(); err == nil {
+	if err := snap.base.db.Ping(); err == nil {
 		t.Error("the old list is still open")
 	}
 }

@@ -4,76 +4,155 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"net/url"
-	"path/filepath"
+	"iter"
+	"os"
 	"sync/atomic"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/gate-agent/gate-agent/crypto/cardid"
-	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// The schema. card_id is an index over an ordinary table: WITHOUT ROWID would
-// keep the rows, of some 830 bytes each, in the inner pages of its tree, and a
-// cold lookup among a million rows would read some ten pages instead of six.
-const schema = `
-CREATE TABLE manifest (signed BLOB NOT NULL);
-CREATE TABLE row (card_id BLOB NOT NULL PRIMARY KEY, sealed BLOB NOT NULL);`
-
-// A snapshot is one open, verified list.db. It is closed when the last of its
-// users, the store and the views, lets go.
-type snapshot struct {
-	stamp    stamp
-	floor    floor
-	manifest whitelist.Manifest
-	signed   []byte
-	trust    roles.Trust
-	scopeKey cardid.ScopeKey
-	db       *sql.DB
-	lookup   *sql.Stmt
-	users    atomic.Int64
+// content is where the rows of a list are: in a base, and above it in as much of an
+// overlay as counts.
+type content struct {
+	base   *base
+	over   *overlay // nil: none
+	index  index
+	length int64       // bytes of the overlay
+	sum    hash.Cloner // over them
 }
 
-// openSnapshot opens a database in the state folder and verifies its manifest.
-func (s *Store) openSnapshot(name string) (*snapshot, error) {
-	// A database that is replaced as a whole is immutable: no locks, no stat.
-	db := openSQLite(filepath.Join(s.cfg.Dir, name), "mode=ro&immutable=1")
-	snap := &snapshot{trust: s.cfg.Trust, scopeKey: s.cfg.ScopeKey, db: db}
-	if err := snap.load(s.cfg); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening list: %w", err), db.Close())
+func (c content) hold() content {
+	c.base.hold()
+	c.over.hold()
+	return c
+}
+
+func (c content) release() {
+	c.base.release()
+	c.over.release()
+}
+
+// A snapshot is one list, open and verified. It is closed when the last of its
+// users, the store and the views, lets go.
+type snapshot struct {
+	content
+	cfg   Config
+	stamp stamp
+	head  whitelist.Head
+	floor floor
+	state []byte // of the set; nil when the list has none
+
+	// pointer is list.head, open so that its inode number is not given to another.
+	pointer *os.File
+
+	// suspect: rows were found to be other than those of the list.
+	suspect atomic.Bool
+	users   atomic.Int64
+}
+
+// onBase returns the list of a base, as it is without a list.head. It has no user yet.
+func onBase(b *base) *snapshot {
+	return &snapshot{content: content{base: b.hold(), sum: sha256.New().(hash.Cloner)}, head: b.head, floor: b.floor, state: b.state}
+}
+
+// openSnapshot opens what is in the folder, and shares with prev, which may be nil,
+// what has not changed since. st is the stamp of the folder.
+func (s *Store) openSnapshot(prev *snapshot, st stamp) (_ *snapshot, err error) {
+	var b *base
+	if prev != nil && prev.stamp.list == st.list {
+		b = prev.base.hold()
+	} else if b, err = s.openBase(listFile); err != nil {
+		return nil, err
 	}
+	defer b.release()
+	snap := onBase(b)
+	snap.cfg, snap.stamp = s.cfg, st
 	snap.users.Store(1)
+	p, f, err := s.readPointer()
+	snap.pointer = f
+	if err == nil && p != nil && p.Base == b.floor.Manifest { // else left behind when the base was replaced
+		err = s.openAbove(snap, prev, p)
+	}
+	if err != nil {
+		snap.release()
+		return nil, fmt.Errorf("opening list: %s: %w", headFile, err)
+	}
 	return snap, nil
 }
 
-func (s *snapshot) load(cfg Config) error {
-	var n int
-	if err := s.db.QueryRow("SELECT count(*), max(signed) FROM manifest").Scan(&n, &s.signed); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+// openAbove makes snap what a pointer says that there is above the base.
+func (s *Store) openAbove(snap, prev *snapshot, p *pointer) (err error) {
+	if snap.head, err = s.cfg.readHead(p.Head); err != nil {
+		return err
 	}
-	if n != 1 {
-		return fmt.Errorf("%w: %d manifests", ErrUnreadable, n)
+	snap.floor, snap.state = floorOf(snap.head), p.State
+	if m, below := snap.head.Manifest, snap.base.head.Manifest; !m.Published() || !below.Published() || m.Epoch != below.Epoch {
+		return fmt.Errorf("%w: it cannot stand on this list", ErrUnreadable)
 	}
-	head, err := whitelist.ReadHead(s.signed, cfg.Trust)
+	if err := checkState(snap.head.Manifest, p.State); err != nil {
+		return err
+	}
+	if p.Length == 0 {
+		return nil
+	}
+	if err := s.openOverlay(snap, prev); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreadable, overlayFile, err)
+	}
+	to := int64(p.Length)
+	if to < snap.length {
+		return fmt.Errorf("%w: %s was longer", ErrUnreadable, overlayFile)
+	}
+	sum, err := snap.sum.Clone()
 	if err != nil {
 		return err
 	}
-	s.manifest = head.Manifest
-	if err := cfg.accepts(s.manifest); err != nil {
+	if n, err := io.Copy(sum, io.NewSectionReader(snap.over.file, snap.length, to-snap.length)); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreadable, overlayFile, err)
+	} else if n != to-snap.length || [32]byte(sum.Sum(nil)) != p.SHA256 {
+		return fmt.Errorf("%w: %w: %s", ErrUnreadable, whitelist.ErrTampered, overlayFile)
+	}
+	var more []entry
+	for e := range snap.over.scan(snap.length, to) {
+		more = append(more, e)
+	}
+	snap.index, snap.length, snap.sum = snap.index.with(more), to, sum
+	return nil
+}
+
+// openOverlay opens the overlay. When it is the one that prev has, snap begins with
+// what prev knows of it.
+func (s *Store) openOverlay(snap, prev *snapshot) error {
+	f, err := s.root.Open(overlayFile)
+	if err != nil {
 		return err
 	}
-	s.floor = floorOf(s.manifest, head.Payload())
-	if s.lookup, err = s.db.Prepare("SELECT sealed FROM row WHERE card_id = ?"); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	if prev != nil && prev.base == snap.base && prev.over != nil {
+		is, err := f.Stat()
+		was, wasErr := prev.over.file.Stat()
+		if err := errors.Join(err, wasErr); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		if os.SameFile(is, was) {
+			snap.over, snap.index, snap.length, snap.sum = prev.over.hold(), prev.index, prev.length, prev.sum
+			return f.Close()
+		}
 	}
+	snap.over = newOverlay(f)
 	return nil
+}
+
+// readHead reads a head and holds it against the configuration.
+func (c Config) readHead(b []byte) (whitelist.Head, error) {
+	h, err := whitelist.ReadHead(b, c.Trust)
+	if err != nil {
+		return h, err
+	}
+	return h, c.accepts(h.Manifest)
 }
 
 // accepts holds a verified manifest against the configuration.
@@ -89,15 +168,51 @@ func (c Config) accepts(m whitelist.Manifest) error {
 	return nil
 }
 
-func (s *snapshot) pin() *view {
+func (s *snapshot) hold() *snapshot {
 	s.users.Add(1)
-	return &view{snap: s}
+	return s
 }
 
-func (s *snapshot) unpin() {
-	if s.users.Add(-1) == 0 {
-		s.db.Close() // read-only: nothing can be lost here
+func (s *snapshot) release() {
+	if s.users.Add(-1) > 0 {
+		return
 	}
+	s.content.release()
+	if s.pointer != nil {
+		s.pointer.Close() // only read
+	}
+}
+
+// sealed returns the sealed row of a CardID, nil when there is none.
+func (c content) sealed(ctx context.Context, id cardid.CardID) ([]byte, error) {
+	i, found := c.index.find(id)
+	if !found {
+		return c.base.sealed(ctx, id)
+	}
+	// A row that is gone is read as well: what the disk lost is no reason to say
+	// that somebody is not listed.
+	row, err := c.over.read(c.index[i], nil)
+	if err != nil || len(row.Sealed) == 0 {
+		return nil, err
+	}
+	return row.Sealed, nil
+}
+
+// rows yields all rows, ascending by CardID.
+func (c content) rows(ctx context.Context) iter.Seq2[whitelist.SealedRow, error] {
+	return c.withOverlay(c.base.rows(ctx, c.base.page))
+}
+
+// ids is rows; of most rows it reads the CardID alone.
+func (c content) ids(ctx context.Context) iter.Seq2[whitelist.SealedRow, error] {
+	return c.withOverlay(c.base.rows(ctx, c.base.ids))
+}
+
+func (c content) withOverlay(rows iter.Seq2[whitelist.SealedRow, error]) iter.Seq2[whitelist.SealedRow, error] {
+	if len(c.index) == 0 {
+		return rows
+	}
+	return above(rows, c.over.rows(c.index))
 }
 
 // A view implements whitelist.View.
@@ -106,13 +221,13 @@ type view struct {
 	released atomic.Bool
 }
 
-func (v *view) Manifest() whitelist.Manifest { return v.snap.manifest }
+func (v *view) Manifest() whitelist.Manifest { return v.snap.head.Manifest }
 
-func (v *view) CardID(head []byte) cardid.CardID { return v.snap.scopeKey.ID(head) }
+func (v *view) CardID(head []byte) cardid.CardID { return v.snap.cfg.ScopeKey.ID(head) }
 
 func (v *view) Release() {
 	if !v.released.Swap(true) {
-		v.snap.unpin()
+		v.snap.release()
 	}
 }
 
@@ -121,92 +236,58 @@ func (v *view) Lookup(ctx context.Context, head []byte) (whitelist.Row, error) {
 		return whitelist.Row{}, errors.New("looking up: the view was released")
 	}
 	s := v.snap
-	id := s.scopeKey.ID(head)
-	var sealed []byte
-	switch err := s.lookup.QueryRowContext(ctx, id[:]).Scan(&sealed); {
-	case errors.Is(err, sql.ErrNoRows):
-		return whitelist.Row{}, whitelist.ErrNotListed
+	sealed, err := s.sealed(ctx, s.cfg.ScopeKey.ID(head))
+	switch {
 	case err != nil:
 		return whitelist.Row{}, fmt.Errorf("looking up: %w", err)
+	case sealed == nil:
+		return whitelist.Row{}, whitelist.ErrNotListed
 	}
-	row, err := whitelist.OpenRow(s.scopeKey, s.manifest.Scope, head, sealed)
+	row, err := whitelist.OpenRow(s.cfg.ScopeKey, s.cfg.Scope, head, sealed)
 	if err != nil {
 		return whitelist.Row{}, fmt.Errorf("looking up: %w", err)
 	}
 	return row, nil
 }
 
-// verify writes the list file again from the database and reads it like one
-// that has just arrived.
+// verify writes the list file again from the disk and reads it like one that has
+// just arrived.
 func (s *snapshot) verify(ctx context.Context) error {
-	rows, err := s.db.QueryContext(ctx, "SELECT card_id, sealed FROM row ORDER BY card_id")
-	if err != nil {
-		return fmt.Errorf("verifying list: %w: %w", ErrUnreadable, err)
+	next, stop := iter.Pull2(s.rows(ctx))
+	defer stop()
+	file, err := whitelist.NewReader(io.MultiReader(bytes.NewReader(s.head.Bytes), &listReader{next: next}), s.cfg.Trust)
+	for err == nil {
+		_, err = file.Next()
 	}
-	defer rows.Close()
-	file, err := whitelist.NewReader(io.MultiReader(bytes.NewReader(s.signed), &rowReader{rows: rows}), s.trust)
-	if err != nil {
-		return fmt.Errorf("verifying list: %w", err)
+	if err == io.EOF {
+		return nil
 	}
-	for {
-		switch _, err := file.Next(); {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("verifying list: %w", err)
-		}
+	if ctx.Err() == nil {
+		s.suspect.Store(true)
 	}
+	return fmt.Errorf("verifying list: %w", err)
 }
 
-// A rowReader reads the rows of a database as the bytes of a list file.
-type rowReader struct {
-	rows *sql.Rows
+// A listReader reads rows as the bytes of a list file.
+type listReader struct {
+	next func() (whitelist.SealedRow, error, bool)
 	item []byte // the current row
 	rest []byte // what of item is still to be read
 }
 
-func (r *rowReader) Read(p []byte) (int, error) {
+func (r *listReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
-		if !r.rows.Next() {
-			if err := r.rows.Err(); err != nil {
-				return 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
-			}
+		row, err, more := r.next()
+		if err != nil {
+			return 0, err
+		}
+		if !more {
 			return 0, io.EOF
 		}
-		var id, sealed sql.RawBytes
-		if err := r.rows.Scan(&id, &sealed); err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
-		}
-		if len(id) != sha256.Size || len(sealed) > whitelist.MaxRow {
-			return 0, fmt.Errorf("%w: not a row of a list", whitelist.ErrTampered)
-		}
-		r.item = whitelist.AppendRow(r.item[:0], whitelist.SealedRow{ID: cardid.CardID(id), Sealed: sealed})
+		r.item = whitelist.AppendRow(r.item[:0], row)
 		r.rest = r.item
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
 }
-
-// openSQLite returns a handle that connects to path once. A pool that connected
-// again could find the successor of the list under the same name.
-func openSQLite(path, query string) *sql.DB {
-	u := url.URL{Scheme: "file", Path: path, RawQuery: query}
-	db := sql.OpenDB(&once{dsn: u.String()})
-	db.SetMaxOpenConns(1)
-	return db
-}
-
-type once struct {
-	dsn  string
-	used atomic.Bool
-}
-
-func (c *once) Connect(context.Context) (driver.Conn, error) {
-	if c.used.Swap(true) {
-		return nil, errors.New("the database connection was lost")
-	}
-	return c.Driver().Open(c.dsn)
-}
-
-func (c *once) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
