@@ -193,6 +193,9 @@ func (k *leaseKeeper) take(b []byte) error {
 	if err != nil {
 		return err
 	}
+	if l.Terms == k.held.Terms && l.Check == k.held.Check {
+		return nil // the one in force
+	}
 	if err := os.MkdirAll(filepath.Dir(k.c.leasePath()), 0o700); err != nil {
 		return err
 	}

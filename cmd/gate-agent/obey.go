@@ -171,11 +171,6 @@ func (o *operator) pollLease(ctx context.Context) error {
 	if held && time.Since(o.leased) < renewEvery {
 		return nil
 	}
-	if !held && o.keeper.held.NotAfter.IsZero() { // somebody may have made the delivery key meanwhile
-		if err := o.keeper.begin(); err != nil {
-			return err
-		}
-	}
 	err := o.keeper.fetch(ctx, o.source)
 	switch {
 	case err == nil:
