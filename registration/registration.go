@@ -106,6 +106,9 @@ func (r Registration) Ticket() string { return r.record.Ticket }
 // At is when the terminal says that it was, in whole seconds.
 func (r Registration) At() time.Time { return r.record.At }
 
+// Nonce is that of both challenges: no two registrations have one.
+func (r Registration) Nonce() [32]byte { return r.record.Nonce }
+
 // Token is the label that the card gives itself, which nobody certifies.
 func (r Registration) Token() string { return r.record.Token }
 

@@ -50,21 +50,29 @@ func Write(w io.Writer, signer crypto.Signer, key cardid.ScopeKey, m Manifest, r
 	}
 	sealed := make([]SealedRow, len(rows))
 	for i, l := range rows {
-		plain, err := l.Row.encode()
-		if err := cmp.Or(err, l.Row.checkUnder(l.Head), m.Venue.checkRow(l.Row)); err != nil {
+		var err error
+		if sealed[i], err = m.Seal(key, l); err != nil {
 			return fmt.Errorf("row %d: %w", i+1, err)
 		}
-		if len(plain) > cardid.MaxPlaintext {
-			return fmt.Errorf("row %d: %w: %d bytes, at most %d can be sealed: it needs fewer entitlements, gates or zones, or shorter messages",
-				i+1, ErrTooLarge, len(plain), cardid.MaxPlaintext)
-		}
-		b, err := key.Seal(m.Scope, m.Epoch, l.Head, plain)
-		if err != nil {
-			return fmt.Errorf("row %d: %w", i+1, err)
-		}
-		sealed[i] = SealedRow{key.ID(l.Head), b}
 	}
 	return WriteSealed(w, signer, key.Check(), m, sealed)
+}
+
+// Seal seals one row for m's scope and epoch, after it was held against m's venue.
+func (m Manifest) Seal(key cardid.ScopeKey, l Listed) (SealedRow, error) {
+	plain, err := l.Row.encode()
+	if err := cmp.Or(err, l.Row.checkUnder(l.Head), m.Venue.checkRow(l.Row)); err != nil {
+		return SealedRow{}, err
+	}
+	if len(plain) > cardid.MaxPlaintext {
+		return SealedRow{}, fmt.Errorf("%w: %d bytes, at most %d can be sealed: it needs fewer entitlements, gates or zones, or shorter messages",
+			ErrTooLarge, len(plain), cardid.MaxPlaintext)
+	}
+	sealed, err := key.Seal(m.Scope, m.Epoch, l.Head, plain)
+	if err != nil {
+		return SealedRow{}, err
+	}
+	return SealedRow{key.ID(l.Head), sealed}, nil
 }
 
 // WriteSealed is Write for rows that are sealed already, with the key check of

@@ -233,18 +233,18 @@ func (v Venue) unknownProduct(id uint32) error {
 // checkRow holds a row against the venue of its list.
 func (v Venue) checkRow(r Row) error {
 	for i, e := range r.Entitlements {
-		err := v.checkEntitlement(e)
-		if field := e.newField(); field != "" && v.isZero() {
-			err = fmt.Errorf("%w: %s in a list without a venue, which older programs read", ErrMalformed, field)
-		}
-		if err != nil {
+		if err := v.fits(e); err != nil {
 			return fmt.Errorf("entitlement %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-func (v Venue) checkEntitlement(e Entitlement) error {
+// fits holds an entitlement against the venue of its list.
+func (v Venue) fits(e Entitlement) error {
+	if field := e.newField(); field != "" && v.isZero() {
+		return fmt.Errorf("%w: %s in a list without a venue, which older programs read", ErrMalformed, field)
+	}
 	for _, g := range e.Gates {
 		if len(v.Gates) > 0 && !slices.ContainsFunc(v.Gates, func(h Gate) bool { return h.Name == g }) {
 			return unknown("gate", strconv.Quote(g), each(v.Gates, func(g Gate) string { return strconv.Quote(g.Name) }))

@@ -29,7 +29,7 @@ func (e configError) Unwrap() error  { return e.error }
 func (e refusedError) Unwrap() error { return e.error }
 
 func main() {
-	if err := noCoreDumps(); err != nil {
+	if err := cli.NoCoreDumps(); err != nil {
 		fmt.Fprintln(os.Stderr, "gate-agent:", err)
 		os.Exit(cli.ExitFailure)
 	}

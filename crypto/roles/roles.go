@@ -132,6 +132,12 @@ func (r Root) Verify(b []byte) (Delegation, error) {
 	return decode(payload)
 }
 
+// Encode returns what the keys of a root sign, which Decode reads.
+func (d Delegation) Encode() ([]byte, error) { return d.encode() }
+
+// Decode reads a delegation that nobody has signed yet.
+func Decode(payload []byte) (Delegation, error) { return decode(payload) }
+
 // Sign signs d as one key of a root. Join makes a delegation of several of these.
 func (d Delegation) Sign(rand io.Reader, signer crypto.Signer) ([]byte, error) {
 	payload, err := d.encode()

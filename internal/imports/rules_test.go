@@ -24,8 +24,8 @@ type rule struct {
 var (
 	network = []string{"net", "net/http/...", "net/rpc/...", "net/smtp", "net/textproto", "crypto/tls", "github.com/nats-io/..."}
 	farther = []string{"net/http/...", "net/rpc/...", "net/smtp", "crypto/tls", "github.com/nats-io/..."}
-	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"}
-	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3"}
+	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/postgres", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"}
+	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3", "github.com/jackc/..."}
 	logging = []string{"log/..."}
 )
 
@@ -183,6 +183,12 @@ var rules = []rule{
 		deps:    []string{"./nfc/pcsc", "./terminal/..."},
 		why:     "a server has neither reader nor gate",
 	},
+	{
+		who:    []string{"./hub/registry"},
+		direct: join(network, logging, []string{"./nfc/...", "./sync/...", "./whitelist/listdb", "./crypto/keystore"}),
+		deps:   []string{"./nfc/...", "./sync/...", "./whitelist/listdb", "./crypto/keystore"},
+		why:    "the registry knows people and tickets, and neither secrets nor lists: whoever publishes has those (a driver reaches its database)",
+	},
 
 	// programs
 	{
@@ -192,7 +198,7 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"},
+		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/postgres", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"},
 		deps:   virtual,
 		why:    "virtual cards and worlds are for the simulator and for tests",
 	},
@@ -204,9 +210,15 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./terminal/journal", "./whitelist/listdb"},
+		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry"},
 		direct: sqlite,
-		why:    "two packages hold durable state, each with one file that is its own",
+		why:    "three packages hold durable state, each with a file or a database that is its own",
+	},
+	{
+		who:    []string{"./terminal/journal", "./whitelist/listdb"},
+		direct: []string{"github.com/jackc/..."},
+		deps:   []string{"github.com/jackc/..."},
+		why:    "a terminal keeps its state in files: PostgreSQL is the hub's",
 	},
 	{
 		who:    []string{"./..."},

@@ -38,6 +38,9 @@ func Decode(text []byte, v any) error {
 	return nil
 }
 
+// Encode writes v, for people to change and Decode to read.
+func Encode(v any) ([]byte, error) { return toml.Marshal(v) }
+
 func decode(text []byte, v any) error {
 	d := toml.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()

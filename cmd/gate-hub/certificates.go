@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/internal/smallfile"
+	"github.com/gate-agent/gate-agent/internal/wholefile"
+)
+
+// certificates is the certificate that the server shows, which is another one
+// after some weeks.
+type certificates struct {
+	site    *site
+	current atomic.Pointer[tls.Certificate]
+	text    string // of its file
+}
+
+// followCertificates is how often files of certificates are looked at.
+const followCertificates = time.Minute
+
+func (s *site) openCertificates(at time.Time) (*certificates, error) {
+	c := &certificates{site: s}
+	_, err := c.refresh(at)
+	return c, err
+}
+
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.current.Load(), nil
+}
+
+// follow takes over a certificate that was replaced, and replaces the hub's own
+// before it ends, until ctx ends.
+func (c *certificates) follow(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(followCertificates)
+	defer tick.Stop()
+	for said := ""; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		changed, err := c.refresh(time.Now())
+		switch {
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			log.Error("the certificate stays as it is", "error", err)
+		case err == nil && changed:
+			said = ""
+			log.Info("another certificate", "not_after", c.current.Load().Leaf.NotAfter)
+		}
+	}
+}
+
+func (c *certificates) refresh(at time.Time) (changed bool, err error) {
+	certificate, key := c.site.path(c.site.Serve.Certificate), c.site.path(c.site.Serve.Key)
+	if c.site.Serve.Certificate == "" {
+		folder := filepath.Join(c.site.folder, tlsFolder)
+		certificate, key = filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key")
+		if err := c.renew(folder, certificate, key, at); err != nil {
+			return false, err
+		}
+	}
+	text, err := smallfile.Read(certificate, maxFile, 0)
+	if err != nil {
+		return false, fmt.Errorf("serve.certificate: %w", err)
+	}
+	if string(text) == c.text {
+		return false, nil
+	}
+	private, err := smallfile.Read(key, maxFile, 0o007)
+	if err != nil {
+		return false, fmt.Errorf("serve.key: %w", err)
+	}
+	pair, err := tls.X509KeyPair(text, private)
+	if err != nil {
+		return false, fmt.Errorf("certificate and key of the server: %w", err)
+	}
+	c.current.Store(&pair)
+	c.text = string(text)
+	return true, nil
+}
+
+// renew replaces the hub's own certificate when that is due. The key comes first:
+// cut short in between, the pair does not fit, and is due again.
+func (c *certificates) renew(folder, certificate, key string, at time.Time) error {
+	a, err := readAuthority(folder)
+	if err != nil {
+		return err
+	}
+	old, err := smallfile.Read(certificate, maxFile, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	private, err := smallfile.Read(key, maxFile, 0o077)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := tls.X509KeyPair(old, private); err == nil && !a.Due(old, c.site.Serve.Hosts, at) {
+		return nil
+	}
+	fresh, private, err := a.Issue(c.site.Serve.Hosts, at)
+	if err != nil {
+		return err
+	}
+	if err := wholefile.Replace(key, private); err != nil {
+		return err
+	}
+	return wholefile.Replace(certificate, fresh)
+}
+
+func readAuthority(folder string) (a hub.Authority, err error) {
+	if a.Certificate, err = smallfile.Read(filepath.Join(folder, "ca.pem"), maxFile, 0); err != nil {
+		return a, fmt.Errorf("the hub's authority: %w (or name serve.certificate and serve.key)", err)
+	}
+	if a.Key, err = smallfile.Read(filepath.Join(folder, "ca.key"), maxFile, 0o077); err != nil {
+		return a, fmt.Errorf("the hub's authority: %w", err)
+	}
+	return a, nil
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/internal/filename"
+	"github.com/gate-agent/gate-agent/internal/wholefile"
+)
+
+func initCommand() *cobra.Command {
+	var o initOptions
+	cmd := &cobra.Command{
+		Use:   "init DIR --name NAME --scope SCOPE [--host HOST]... [--db URL] [--listen ADDR] [--tls-cert FILE --tls-key FILE]",
+		Short: "Make a working hub in a new folder, with nothing else",
+		Long: `Init makes a folder with all that a hub needs: its configuration, a registry, a
+scope with its keys, an authority for HTTPS, and the folder that is served. It
+overwrites nothing: a folder that holds anything is refused.
+
+With --db the registry is a database of PostgreSQL; put its password into a file
+(PGPASSFILE) rather than into the URL.
+空のフォルダーに、そのまま動くハブを作ります。既にあるものは上書きしません。`,
+		Example: `  gate-hub init /var/lib/gate-hub --name Arena --scope arena-2026 --host hub.example.jp
+  gate-hub init /var/lib/gate-hub --name Arena --scope arena-2026 --host hub.example.jp --db postgres://gatehub@db.example.jp/gatehub`,
+		Args: cli.Args(cobra.ExactArgs(1)),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "what people call the hub, and its authority for HTTPS")
+	f.StringVar(&o.scope, "scope", "", "the first scope: a venue or an event")
+	hierarchyFlag(cmd, &o.hierarchy)
+	f.StringArrayVar(&o.hosts, "host", nil, "name or address by which terminals reach the hub; may be given again (default this machine's name, localhost and 127.0.0.1)")
+	f.StringVar(&o.db, "db", "", "registry in PostgreSQL, postgres://USER@HOST/DATABASE (default SQLite in DIR)")
+	f.StringVar(&o.listen, "listen", ":8443", "address to serve at")
+	f.StringVar(&o.certificate, "tls-cert", "", "certificate of another authority, PEM with its chain (default one of the hub's own)")
+	f.StringVar(&o.key, "tls-key", "", "its key, PEM")
+	o.by.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		switch {
+		case o.name == "":
+			return cli.UsageError("--name is missing: what people call the hub")
+		case o.scope == "":
+			return cli.UsageError("--scope is missing: the venue or event that the first list is for")
+		case (o.certificate == "") != (o.key == ""):
+			return cli.UsageError("--tls-cert and --tls-key go together")
+		}
+		if err := checkHierarchy(o.hierarchy); err != nil {
+			return err
+		}
+		dir, err := filepath.Abs(a[0])
+		if err != nil {
+			return err
+		}
+		s, err := o.init(cmd.Context(), dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(o.next(cmd.OutOrStdout(), s.config), s.Close())
+	}
+	return cmd
+}
+
+type initOptions struct {
+	name, scope, hierarchy, db, listen string
+	hosts                              []string
+	certificate, key                   string
+	by                                 doer
+}
+
+func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error) {
+	if len(o.hosts) == 0 {
+		o.hosts = []string{"localhost", "127.0.0.1"}
+		if name, err := os.Hostname(); err == nil && name != "localhost" {
+			o.hosts = append([]string{name}, o.hosts...)
+		}
+	}
+	// Others pass through it to the files; the rest is closed to them.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	switch entries, err := os.ReadDir(dir); {
+	case err != nil:
+		return nil, err
+	case len(entries) > 0:
+		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w (remove what is in %s before you try again)", err, dir)
+		}
+	}()
+	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
+		return nil, err
+	}
+	c := defaults()
+	c.folder, c.Name, c.Registry = dir, o.name, o.db
+	c.Serve.Listen, c.Serve.Hosts = o.listen, o.hosts
+	if c.Registry == "" {
+		c.Registry = "sqlite:registry.db"
+	}
+	for _, p := range []struct{ from, to *string }{{&o.certificate, &c.Serve.Certificate}, {&o.key, &c.Serve.Key}} {
+		if *p.from == "" {
+			continue
+		}
+		if *p.to, err = filepath.Abs(*p.from); err != nil {
+			return nil, err
+		}
+	}
+	c.Wrapper = "sealed:path=" + escapePath(filepath.Join(dir, keysFolder, "wrap.key")) + ";key-source=" + escapePath(filepath.Join(dir, keysFolder, "seal"))
+	if err := c.check(); err != nil {
+		return nil, cli.UsageError(err.Error())
+	}
+	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
+		return nil, err
+	}
+	s := &site{config: c, keys: new(keystore.Store)}
+	if err := s.keys.GenerateWrapper(ctx, c.Wrapper); err != nil {
+		return nil, err
+	}
+	if c.Serve.Certificate == "" {
+		if err := c.makeAuthority(time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
+		return nil, configError{err}
+	}
+	is := registry.Scope{Name: o.scope, Hierarchy: o.hierarchy}
+	usualSettings().apply(&is)
+	if err := s.addScope(ctx, o.by.by(), is); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	// Last: with it there is a hub.
+	if err := wholefile.New(filepath.Join(dir, configName), c.text()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// text is hub.toml.
+func (c *config) text() []byte {
+	hosts := make([]string, len(c.Serve.Hosts))
+	for i, h := range c.Serve.Hosts {
+		hosts[i] = quote(h)
+	}
+	return fmt.Appendf(nil, `# A hub. docs/hub.md describes every key.
+name = %s
+
+# What the organiser knows: sqlite:PATH, or postgres://USER@HOST/DATABASE.
+registry = %s
+
+# What terminals fetch. Any web server can serve this folder instead.
+files = "files"
+
+# What wraps the scope keys: a key URI (docs/keystore.md).
+wrapper = %s
+
+[serve]
+listen = %s
+# Names and addresses by which terminals reach this hub, for the certificate of
+# the hub's own authority, tls/ca.pem.
+hosts = [%s]
+# A certificate of another authority, and its key. "" is the hub's own.
+certificate = %s
+key = %s
+# Plain HTTP, only for a proxy on this machine that speaks HTTPS: "127.0.0.1:8080".
+plain_http = ""
+max_connections = %d
+# How often the registry is asked for changes, and how long files stay that no
+# list names any more.
+poll = "%v"
+keep = "%v"
+`, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
+		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep)
+}
+
+// makeAuthority makes the hub's authority for HTTPS, and its first certificate.
+func (c *config) makeAuthority(at time.Time) error {
+	a, err := hub.NewAuthority(c.Name, at)
+	if err != nil {
+		return err
+	}
+	certificate, key, err := a.Issue(c.Serve.Hosts, at)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"ca.key": a.Key, "ca.pem": a.Certificate, "server.key": key, "server.pem": certificate} {
+		if err := wholefile.New(filepath.Join(c.folder, tlsFolder, name), content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next says what to do next, in both languages: here people look.
+func (o *initOptions) next(w io.Writer, c *config) error {
+	folder := c.scopeFolder(o.scope)
+	_, port, _ := net.SplitHostPort(c.Serve.Listen)
+	source := "https://" + net.JoinHostPort(c.Serve.Hosts[0], port) + "/" + filename.Of(o.scope) + "/"
+	_, err := fmt.Fprintf(w, `hub       %s
+scope     %s (%s)
+list key  %s
+source    %s
+
+Next / 次にすること:
+  1. Start it / 起動する
+       gate-hub serve --config %[1]s
+  2. Bring in tickets / チケットを取り込む
+       gate-hub ticket import tickets.csv --config %[1]s
+  3. Add each terminal / 端末を登録する
+       gate-hub terminal add gate-1 --identity gate-1.pub.pem --config %[1]s
+  4. Give each terminal the list key above, %[6]s and the source (docs/hub.md)
+     各端末に、上の公開鍵と認証局の証明書と取得元を設定する
+
+Keep a copy of %[7]s in a safe place: without it no list can be made.
+鍵の控えを安全な場所に保管してください。失うと名簿を作れません。
+`, c.folder, o.scope, o.hierarchy, filepath.Join(folder, "list.pub.pem"), source, c.authorityWords(), filepath.Join(c.folder, keysFolder)+" and "+filepath.Join(c.folder, scopesFolder))
+	return err
+}
+
+func (c *config) authorityWords() string {
+	if c.Serve.Certificate != "" {
+		return "the certificate of your authority"
+	}
+	return filepath.Join(c.folder, tlsFolder, "ca.pem")
+}
+
+// exists reports whether something has a name.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

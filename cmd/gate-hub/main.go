@@ -1,0 +1,82 @@
+// Gate-hub is what an organiser runs: a registry of who may come, the lists that
+// it publishes, and the tools of those who keep the keys.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	_ "time/tzdata" // the time zones of venues, on a machine that has none
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/roles"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/publish"
+	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// Exit codes, beside those of package cli. docs/cli.md lists them; they are a
+// promise.
+const (
+	exitConfig  = 3 // the configuration is missing or wrong, or names what does not work
+	exitRefused = 4 // the data was refused: a file, a signature, a key that may not sign, what the registry does not have
+)
+
+// The errors that choose them.
+type (
+	configError  struct{ error }
+	refusedError struct{ error }
+)
+
+func (e configError) Unwrap() error  { return e.error }
+func (e refusedError) Unwrap() error { return e.error }
+
+func main() {
+	if err := cli.NoCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "gate-hub:", err)
+		os.Exit(cli.ExitFailure)
+	}
+	cli.Main(rootCommand(), exitCode)
+}
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[configError](err); ok {
+		return exitConfig
+	}
+	if _, ok := errors.AsType[refusedError](err); ok {
+		return exitRefused
+	}
+	if _, ok := errors.AsType[*registry.FileError](err); ok {
+		return exitRefused
+	}
+	for _, refused := range []error{
+		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder,
+		publish.ErrSigner, publish.ErrNotNewest, publish.ErrUnpublished, whitelist.ErrMalformed, whitelist.ErrTooLarge,
+		roles.ErrMalformed, roles.ErrThreshold, roles.ErrExpired, sign1.ErrMalformed, sign1.ErrSignature, sign1.ErrUnknownKey, sign1.ErrRole,
+	} {
+		if errors.Is(err, refused) {
+			return exitRefused
+		}
+	}
+	return cli.ExitFailure
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gate-hub",
+		Short: "Keep the registry of a venue, and publish its lists to every gate",
+		Long: `Gate-hub keeps what an organiser knows (tickets, registered cards, revocations),
+seals it into signed lists, and serves them as files that every gate fetches.
+主催者の台帳を管理し、署名した名簿をすべてのゲートへ配ります。
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
+		Example: "  gate-hub init /var/lib/gate-hub --name Arena --scope arena-2026 --host hub.example.jp\n  gate-hub serve --config /var/lib/gate-hub",
+	}
+	root.PersistentFlags().String("config", "", "hub.toml, or the folder that it is in")
+	return cli.Root(root, initCommand(), serveCommand(), statusCommand(), scopeCommand(),
+		ticketCommand(), registrationCommand(), cardCommand(), revocationCommand(), terminalCommand(),
+		listCommand(), keyCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
+}

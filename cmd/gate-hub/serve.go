@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/internal/cli"
+)
+
+func serveCommand() *cobra.Command {
+	var plain string
+	cmd := &cobra.Command{
+		Use:   "serve [DIR] [--config FILE] [--plain-http ADDR]",
+		Short: "Publish what changes, and serve it over HTTPS",
+		Long: `Serve asks the registry every few seconds what changed, publishes it, and serves the
+files to terminals over HTTPS, until SIGINT or SIGTERM. A list without changes is
+renewed when half of its life is over.
+
+With --plain-http it serves no HTTPS: for a proxy on this machine that does. What
+terminals fetch is signed, but whoever stands between could withhold it.
+台帳の変更を数秒ごとに公開し、HTTPS で配ります。`,
+		Example: "  gate-hub serve --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.MaximumNArgs(1)),
+	}
+	cmd.Flags().StringVar(&plain, "plain-http", "", "serve plain HTTP at this address, behind a proxy, and no HTTPS")
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if len(a) == 1 {
+			if cmd.Flags().Changed("config") {
+				return cli.UsageError("DIR and --config are the same: give one")
+			}
+			if err := cmd.Flags().Set("config", a[0]); err != nil {
+				return err
+			}
+		}
+		return withSite(func(cmd *cobra.Command, s *site, _ []string) error {
+			if plain != "" {
+				s.Serve.PlainHTTP = plain
+			}
+			return s.serve(cmd.Context(), newLogger())
+		})(cmd, nil)
+	}
+	return cmd
+}
+
+// newLogger logs to standard error: text on a terminal, JSON elsewhere.
+func newLogger() *slog.Logger {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err == nil {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+}
+
+// serve runs publisher and server until ctx ends, or one of them cannot go on.
+func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
+	root, err := os.OpenRoot(s.path(s.Files))
+	if err != nil {
+		return configError{fmt.Errorf("files: %w", err)}
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+
+	state := &health{scopes: make(map[string]string)}
+	server := hub.NewServer(hub.NewHandler(root, state.err))
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	addr := s.Serve.PlainHTTP
+	var certificates *certificates
+	if addr == "" {
+		addr = s.Serve.Listen
+		if certificates, err = s.openCertificates(time.Now()); err != nil {
+			return configError{err}
+		}
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "version", cli.Version(), "hub", s.Name, "address", l.Addr().String(), "https", server.TLSConfig != nil, "files", s.path(s.Files))
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.publishAll(ctx, log, state) })
+	if certificates != nil {
+		wg.Go(func() { certificates.follow(ctx, log) })
+	}
+	err = hub.Serve(ctx, server, l, s.Serve.MaxConnections)
+	cancel(err)
+	log.Info("stopped")
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// health is what is wrong with each scope, "" for nothing.
+type health struct {
+	mu     sync.Mutex
+	scopes map[string]string
+}
+
+func (h *health) set(scope, problem string) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed = h.scopes[scope] != problem
+	h.scopes[scope] = problem
+	return changed
+}
+
+func (h *health) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var names []string
+	for name, problem := range h.scopes {
+		if problem != "" {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("not published: %q; see the log", names) // the reason is for those who run the hub
+}
+
+// publishAll publishes what is due in every scope, until ctx ends. A scope that
+// cannot be published is told once, and tried again, ever less often.
+func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) {
+	open := make(map[string]*attempt)
+	defer func() {
+		for _, a := range open {
+			a.close(log)
+		}
+	}()
+	tick := time.NewTicker(s.Serve.Poll.Duration)
+	defer tick.Stop()
+	for {
+		names, err := s.scopes()
+		if err != nil && state.set("", err.Error()) {
+			log.Error("scopes cannot be read", "error", err)
+		} else if err == nil {
+			state.set("", "")
+		}
+		for _, name := range names {
+			a := open[name]
+			if a == nil {
+				a = &attempt{scope: name}
+				open[name] = a
+			}
+			if now := time.Now(); !now.Before(a.next) {
+				a.run(ctx, s, log.With("scope", name), state)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// An attempt is how publishing one scope goes.
+type attempt struct {
+	scope  string
+	open   *publisher
+	failed int       // in a row
+	next   time.Time // not before
+	told   string    // what was said last of who signs
+}
+
+const maxBackoff = time.Minute
+
+func (a *attempt) run(ctx context.Context, s *site, log *slog.Logger, state *health) {
+	err := a.publish(ctx, s, log)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		if state.set(a.scope, err.Error()) {
+			log.Error("publishing failed", "error", err)
+		}
+		a.failed++
+		a.next = time.Now().Add(min(maxBackoff, s.Serve.Poll.Duration<<min(a.failed, 10)))
+		a.close(log) // a key or a disk may be there again when it is opened anew
+	default:
+		if a.failed > 0 {
+			log.Info("publishing works again")
+		}
+		a.failed, a.next = 0, time.Time{}
+		state.set(a.scope, "")
+	}
+}
+
+func (a *attempt) close(log *slog.Logger) {
+	if a.open == nil {
+		return
+	}
+	if err := a.open.Close(); err != nil {
+		log.Error("closing", "scope", a.scope, "error", err)
+	}
+	a.open = nil
+}
+
+func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error {
+	// The files of a scope are changed by people while the hub runs.
+	c, err := s.loadScope(a.scope)
+	if err != nil {
+		return err
+	}
+	if a.open != nil && a.open.config.text != c.text {
+		a.close(log)
+	}
+	if a.open == nil {
+		if a.open, err = s.openPublisher(ctx, a.scope, true); err != nil {
+			return err
+		}
+	}
+	p := a.open
+	if p.Signers, err = c.signers(); err != nil {
+		return err
+	}
+	now := time.Now()
+	due, err := p.Due(ctx, now)
+	if err != nil {
+		return err
+	}
+	if due != "" && p.key == nil {
+		a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
+	} else if due != "" {
+		d, err := p.Publish(ctx, p.key, now, false)
+		if err != nil {
+			return err
+		}
+		m := d.Manifest
+		log.Info("published", "why", due, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
+			"bytes", d.Written, "not_after", m.NotAfter)
+		if end, err := warnEnd(p, m.Scope, m.Hierarchy, m); err != nil {
+			return err
+		} else if end != "" {
+			a.tell(log, end)
+		}
+	}
+	return s.deliver(ctx, p, now)
+}
+
+// tell warns once of one thing.
+func (a *attempt) tell(log *slog.Logger, what string, args ...any) {
+	if said := fmt.Sprint(what, args); said != a.told {
+		a.told = said
+		log.Warn(what, args...)
+	}
+}
+
+// deliver writes what is for single terminals, each time that lists are looked at:
+// leases that are due and commands (p.Folder.Put), for the terminals in force.
+func (s *site) deliver(ctx context.Context, p *publisher, at time.Time) error {
+	return nil
+}

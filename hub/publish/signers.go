@@ -1,0 +1,110 @@
+package publish
+
+import (
+	"crypto"
+	"fmt"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/roles"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// Signers are the keys that may sign the lists of a scope.
+type Signers struct {
+	// Pinned are those that terminals pin; they do not count beside a delegation.
+	Pinned []crypto.PublicKey
+	// Delegation is what a root says of the scope, as it stands in front of a list;
+	// none where keys are pinned.
+	Delegation []byte
+	// Root verifies the delegation. The zero Root does not: whoever publishes what
+	// no terminal takes finds out there.
+	Root roles.Root
+}
+
+// warrant is whose signatures count.
+func (s Signers) warrant(scope, hierarchy string) (roles.Warrant, error) {
+	if len(s.Delegation) == 0 {
+		keys := make([]sign1.Key, len(s.Pinned))
+		for i, k := range s.Pinned {
+			keys[i] = sign1.Key{Public: k, Role: sign1.RoleList, Scope: scope}
+		}
+		set, err := sign1.NewKeys(keys...)
+		return roles.Warrant{Keys: set}, err
+	}
+	d, err := roles.Peek(s.Delegation)
+	if err == nil && !s.Root.IsZero() {
+		d, err = s.Root.Verify(s.Delegation)
+	}
+	if err != nil {
+		return roles.Warrant{}, fmt.Errorf("%w: %w", ErrSigner, err)
+	}
+	if d.Scope != scope || d.Hierarchy != hierarchy {
+		return roles.Warrant{}, fmt.Errorf("%w: the delegation is for scope %q (%s), the list for %q (%s)", ErrSigner, d.Scope, d.Hierarchy, scope, hierarchy)
+	}
+	keys := make([]sign1.Key, len(d.Grants))
+	for i, g := range d.Grants {
+		keys[i] = sign1.Key{Public: g.Key, Role: g.Role, Scope: d.Scope}
+	}
+	set, err := sign1.NewKeys(keys...)
+	return roles.Warrant{Keys: set, Delegation: d}, err
+}
+
+// MaySign says until when a key may sign lists of the scope; zero is for ever, as
+// a pinned key may. ErrSigner: it may not at this instant.
+func (s Signers) MaySign(scope registry.Scope, public crypto.PublicKey, at time.Time) (until time.Time, err error) {
+	w, err := s.warrant(scope.Name, scope.Hierarchy)
+	if err != nil {
+		return until, err
+	}
+	id, err := sign1.KeyID(public)
+	if err != nil {
+		return until, err
+	}
+	if len(s.Delegation) == 0 {
+		for _, k := range s.Pinned {
+			if pinned, err := sign1.KeyID(k); err == nil && pinned == id {
+				return until, nil
+			}
+		}
+		return until, fmt.Errorf("%w: its public half is not the one in the configuration", ErrSigner)
+	}
+	d := w.Delegation
+	if at.Unix() > d.NotAfter.Unix() {
+		return until, fmt.Errorf("%w: the delegation ended on %s: the root keys have to sign a new one", ErrSigner, d.NotAfter.Format(time.RFC3339))
+	}
+	for _, g := range d.Grants {
+		if other, err := sign1.KeyID(g.Key); err != nil || other != id {
+			continue
+		}
+		switch {
+		case g.Role != sign1.RoleList:
+			return until, fmt.Errorf("%w: delegation %d gives key %x the role %q", ErrSigner, d.Version, id[:8], g.Role)
+		case at.Unix() < g.NotBefore.Unix() || at.Unix() > g.NotAfter.Unix():
+			return until, fmt.Errorf("%w: delegation %d gives it to key %x from %s to %s", ErrSigner, d.Version, id[:8],
+				g.NotBefore.Format(time.RFC3339), g.NotAfter.Format(time.RFC3339))
+		}
+		if g.NotAfter.Before(d.NotAfter) {
+			return g.NotAfter, nil
+		}
+		return d.NotAfter, nil
+	}
+	return until, fmt.Errorf("%w: delegation %d does not name key %x", ErrSigner, d.Version, id[:8])
+}
+
+// verify checks the signature of a manifest as a terminal that gets it now would.
+func (s Signers) verify(m whitelist.Manifest, signed []byte, at time.Time) error {
+	w, err := s.warrant(m.Scope, m.Hierarchy)
+	if err != nil {
+		return err
+	}
+	payload, err := w.Keys.Verify(sign1.RoleList, signed)
+	if err == nil {
+		err = w.Valid(payload, at)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSigner, err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+// Package registry is what an organiser knows: scopes, holders and their
+// credentials, entitlements, terminals, and which certificates are revoked.
+//
+// It promises:
+//
+//   - A verb happens whole or not at all, one after the other, and what its
+//     nil error says is durable.
+//   - Whoever changed something, why and when is in a history whose rows never
+//     change.
+//   - Every change that alters a row of a list marks the head of that row in the
+//     same transaction, so that a publication of the marked rows gives the same
+//     list as one of all rows.
+//   - The same registry gives the same rows in the same order. It reads no
+//     clock: instants are handed in.
+//
+// It holds no name of a person: a holder is the organiser's opaque reference.
+// docs/hub-registry.md says what is kept, and how it is deleted.
+//
+// SQLite and PostgreSQL hold the same schema; dialect.go has all that differs.
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Errors that callers act on. Each comes wrapped with what it is about.
+var (
+	// ErrNotFound: there is no such scope, holder, credential, entitlement or terminal.
+	ErrNotFound = errors.New("not in the registry")
+	// ErrExists: there is one already, and it is not the same.
+	ErrExists = errors.New("in the registry already")
+	// ErrInvalid: what was handed in breaks a rule written at its type.
+	ErrInvalid = errors.New("invalid")
+	// ErrCardKeyInUse: the card's key is registered under another certificate of
+	// the scope that is not retired.
+	ErrCardKeyInUse = errors.New("the card's key is in use under another certificate: renew that credential with this one, or retire it first")
+	// ErrTaken: the ticket has a holder with a card already.
+	ErrTaken = errors.New("the ticket has a holder with a registered card: transfer it, or add the card to that holder")
+	// ErrReplayed: a registration's nonce was in another record.
+	ErrReplayed = errors.New("another record of the same nonce was imported")
+	// ErrOlder: revocations as of an earlier instant than those applied.
+	ErrOlder = errors.New("older than what was applied")
+	// ErrNewerSchema: a newer program wrote the registry.
+	ErrNewerSchema = errors.New("a newer program wrote the registry")
+)
+
+// A Registry is open in any number of processes. Its methods may be called by
+// several goroutines at once; those that write wait for each other.
+type Registry struct {
+	dialect dialect
+	w       *sql.DB // for transactions that write
+	r       *sql.DB // for single queries
+}
+
+// Open opens the registry that name says and makes it when there is none:
+// "sqlite:PATH", whose file then has mode 0600, or "postgres://…", a URL of
+// PostgreSQL's (libpq, 34.1.1.2) with a database that exists. The error never
+// holds the URL, in which a password may be.
+func Open(ctx context.Context, name string) (*Registry, error) {
+	r, err := connect(name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the registry: %w", err)
+	}
+	if err := r.migrate(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the registry: %w", err), r.Close())
+	}
+	return r, nil
+}
+
+// Close closes the registry.
+func (r *Registry) Close() error {
+	if r.r == r.w {
+		return r.w.Close()
+	}
+	return errors.Join(r.r.Close(), r.w.Close())
+}
+
+// By is who does something, why, and when: the row of the history.
+type By struct {
+	Actor  string // a login or a program, not a person's name; 1 to 64 bytes
+	Reason string // in words that name no person, at most 200 bytes
+	At     time.Time
+}
+
+func (b By) check() error {
+	if err := checkText("actor", b.Actor, 1, 64); err != nil {
+		return err
+	}
+	if err := checkText("reason", b.Reason, 0, 200); err != nil {
+		return err
+	}
+	if s := b.At.Unix(); s <= 0 || s > lastSecond {
+		return fmt.Errorf("%w: the instant of a change is not between 1970 and 9999", ErrInvalid)
+	}
+	return nil
+}
+
+// because is check for a verb that has to be explained.
+func (b By) because() error {
+	if b.Reason == "" {
+		return fmt.Errorf("%w: this needs a reason", ErrInvalid)
+	}
+	return b.check()
+}
+
+// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
+const lastSecond = 253402300799
+
+func checkText(what, s string, least, most int) error {
+	if len(s) < least || len(s) > most {
+		return fmt.Errorf("%w: %s has %d bytes, allowed are %d to %d", ErrInvalid, what, len(s), least, most)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s is not UTF-8", ErrInvalid, what)
+	}
+	for _, c := range s {
+		if !unicode.IsPrint(c) {
+			return fmt.Errorf("%w: %s has a character that cannot be printed", ErrInvalid, what)
+		}
+	}
+	return nil
+}
+
+// toUnix cuts to whole seconds; the zero time is 0.
+func toUnix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromUnix(s int64) time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.Unix(s, 0).UTC()
+}
