@@ -186,6 +186,24 @@ func (t Terminal) check(r Received, d roles.Delegation) error {
 	return nil
 }
 
+// Encode returns the payload that is signed: what somebody drafts for others to sign.
+func (c Command) Encode() ([]byte, error) { return c.encode() }
+
+// Decode reads a payload that nobody has signed yet.
+func Decode(payload []byte) (Command, error) { return decode(payload) }
+
+// Signed reports whether b is a command with signatures, rather than a payload.
+func Signed(b []byte) bool { return len(b) > 0 && b[0]>>5 == 4 }
+
+// Signatures is how many signatures a command has, which nobody has verified.
+func Signatures(b []byte) int {
+	messages, err := signatures(b)
+	if err != nil {
+		return 0
+	}
+	return len(messages)
+}
+
 // Sign signs a command with one key. Join adds the signature of another.
 func (c Command) Sign(signer crypto.Signer) ([]byte, error) {
 	payload, err := c.encode()
