@@ -317,6 +317,8 @@ func TestTerminalGoesOnInAnotherScopeByItself(t *testing.T) {
 	s := o.leased(time.Hour)
 	a := start(t, s, r)
 	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	kept := s.path("before.cose")
+	s.must(t, "journal", "checkpoint", "--out", kept)
 
 	const hall = "第二ホール"
 	secret := make([]byte, cardid.ScopeKeySize)
@@ -353,6 +355,7 @@ func TestTerminalGoesOnInAnotherScopeByItself(t *testing.T) {
 	if !slices.Equal(scopes, []string{world.Scope, hall}) {
 		t.Errorf("starts in the scopes %q", scopes)
 	}
+	s.must(t, "journal", "verify", "--checkpoint", kept) // from the scope before
 	// And it is there after a restart, and comes back by a command of the new scope.
 	again := start(t, s, r)
 	want(t, r.tap(again, w.alice(t)), terminal.Deny, terminal.Revoked)
