@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/roles"
@@ -31,7 +33,7 @@ var (
 	now     = issued.Add(time.Hour)
 )
 
-func scopeKey(t testing.TB) cardid.ScopeKey {
+func scopeKey(t rapid.TB) cardid.ScopeKey {
 	t.Helper()
 	k, err := cardid.NewScopeKey(bytes.Repeat([]byte{0x22}, 32))
 	if err != nil {
@@ -40,7 +42,12 @@ func scopeKey(t testing.TB) cardid.ScopeKey {
 	return k
 }
 
-func config(t testing.TB, dir string) Config {
+func config(t rapid.TB, dir string) Config {
+	t.Helper()
+	return Config{Dir: dir, Scope: scope, Hierarchy: whitelist.Test, Trust: pinned(t), ScopeKey: scopeKey(t)}
+}
+
+func pinned(t rapid.TB) roles.Trust {
 	t.Helper()
 	keys, err := sign1.NewKeys(
 		sign1.Key{Public: listKey.Public(), Role: sign1.RoleList, Scope: scope},
@@ -50,7 +57,7 @@ func config(t testing.TB, dir string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Dir: dir, Scope: scope, Hierarchy: whitelist.Test, Trust: roles.Trust{Pinned: keys}, ScopeKey: scopeKey(t)}
+	return roles.Trust{Pinned: keys}
 }
 
 var (
@@ -142,7 +149,7 @@ func inForce(t testing.TB, s *Store, seq uint64) {
 	if err := s.Verify(context.Background()); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{listFile + staged, floorFile + staged, listFile + "-journal", listFile + "-wal"} {
+	for _, name := range []string{listFile + staged, headFile + staged, floorFile + staged, listFile + "-journal", listFile + "-wal"} {
 		if _, err := os.Stat(filepath.Join(s.cfg.Dir, name)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is left behind", name)
 		}

@@ -107,34 +107,34 @@ func (o *overlay) rows(x index) iter.Seq2[whitelist.SealedRow, error] {
 	}
 }
 
-// Lengths of a row's parts, in bytes: docs/list-format.md.
+// A row is an array of two, a byte string of 32 and one of its length:
+// docs/list-format.md.
 const (
-	rowHead = 3 + len(cardid.CardID{}) // an array of two, a byte string of 32
-	gone    = rowHead + 1              // a row without content
+	rowPrefix = "\x82\x58\x20"
+	rowHead   = len(rowPrefix) + len(cardid.CardID{}) // bytes
+	gone      = rowHead + 1                           // bytes of a row without content
 )
 
-// parseRow reads the row with which b begins. It is for bytes that a delta's reader
-// has passed and a digest covers.
+var errRow = fmt.Errorf("%w: not a row", whitelist.ErrTampered)
+
+// parseRow reads the row with which b begins, in its one encoding.
 func parseRow(b []byte) (row whitelist.SealedRow, n int, err error) {
-	if len(b) < gone {
-		return row, 0, io.ErrUnexpectedEOF
+	if len(b) < gone || string(b[:len(rowPrefix)]) != rowPrefix {
+		return row, 0, errRow
 	}
-	copy(row.ID[:], b[rowHead-len(row.ID):])
-	size, at := 0, gone
+	row.ID = cardid.CardID(b[len(rowPrefix):])
+	size, at, least := 0, gone, 0
 	switch kind := b[rowHead]; {
 	case kind == 0x40:
 	case kind == 0x58 && len(b) > gone:
-		size, at = int(b[gone]), gone+1
+		size, at, least = int(b[gone]), gone+1, 1
 	case kind == 0x59 && len(b) > gone+1:
-		size, at = int(binary.BigEndian.Uint16(b[gone:])), gone+2
+		size, at, least = int(binary.BigEndian.Uint16(b[gone:])), gone+2, 1<<8
 	default:
-		return row, 0, fmt.Errorf("%w: not a row", whitelist.ErrTampered)
+		least = whitelist.MaxRow + 1
 	}
-	if size > whitelist.MaxRow {
-		return row, 0, fmt.Errorf("%w: not a row", whitelist.ErrTampered)
-	}
-	if len(b) < at+size {
-		return row, 0, io.ErrUnexpectedEOF
+	if size < least || size > whitelist.MaxRow || len(b) < at+size {
+		return row, 0, errRow
 	}
 	row.Sealed = b[at : at+size]
 	return row, at + size, nil

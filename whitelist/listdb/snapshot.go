@@ -32,7 +32,7 @@ func (c content) hold() content {
 	return c
 }
 
-func (c content) release() {
+func (c *content) release() {
 	c.base.release()
 	c.over.release()
 }
@@ -100,12 +100,12 @@ func (s *Store) openAbove(snap, prev *snapshot, p *pointer) (err error) {
 	if p.Length == 0 {
 		return nil
 	}
+	to := int64(p.Length)
+	if prev != nil && (prev.base != snap.base || prev.length > to) {
+		prev = nil // of another base, or newer: it was put back
+	}
 	if err := s.openOverlay(snap, prev); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnreadable, overlayFile, err)
-	}
-	to := int64(p.Length)
-	if to < snap.length {
-		return fmt.Errorf("%w: %s was longer", ErrUnreadable, overlayFile)
 	}
 	sum, err := snap.sum.Clone()
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Store) openOverlay(snap, prev *snapshot) error {
 	if err != nil {
 		return err
 	}
-	if prev != nil && prev.base == snap.base && prev.over != nil {
+	if prev != nil && prev.over != nil {
 		is, err := f.Stat()
 		was, wasErr := prev.over.file.Stat()
 		if err := errors.Join(err, wasErr); err != nil {
