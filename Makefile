@@ -19,7 +19,7 @@ demo: deps-build ## people of every sort come to two virtual gates (the main job
 	$(GO) run ./cmd/gate-sim demo
 
 .PHONY: build
-build: deps-build ## bin/gate-agent and bin/gate-sim
+build: deps-build ## bin/gate-agent, bin/gate-hub and bin/gate-sim
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test

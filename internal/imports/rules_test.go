@@ -196,7 +196,24 @@ var rules = []rule{
 		why:    "the registry knows people and tickets, and neither secrets nor lists: whoever publishes has those (a driver reaches its database)",
 	},
 
+	{
+		who:    []string{"./hub"},
+		direct: join(sqlite, []string{"./hub/...", "./crypto/...", "./whitelist/..."}),
+		deps:   join(sqlite, []string{"./hub/registry", "./hub/publish", "./crypto/...", "./whitelist/..."}),
+		why:    "what serves files to the world has no key and no registry behind it, and nothing to look into a file with",
+	},
+	{
+		who:    []string{"./hub/publish", "./hub/registry"},
+		direct: []string{"net", "net/http/...", "crypto/tls", "./hub"},
+		why:    "what makes lists answers nobody",
+	},
+
 	// programs
+	{
+		who:  []string{"./cmd/gate-hub"},
+		deps: join(virtual, []string{"./nfc/pcsc", "./terminal/journal", "./terminal/gate", "testing/..."}),
+		why:  "a hub has neither reader nor gate, and contains nothing that can pretend to be a card",
+	},
 	{
 		who:  []string{"./cmd/gate-agent"},
 		deps: join(virtual, []string{"./hub/...", "testing/...", "github.com/rogpeppe/go-internal/..."}),
