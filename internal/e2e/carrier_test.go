@@ -42,7 +42,7 @@ type webServer struct {
 func serveByNginx(h *hub) carrier { return webServer{h, nginx.New(h.t, h.files())} }
 
 func (c webServer) source() (url, ca string) { return c.URL + "/" + world.Scope, c.CA }
-func (c webServer) publish()                 { c.must("list", "publish") }
+func (c webServer) publish()                 { c.publishes() }
 func (c webServer) away()                    { c.Stop(c.t) }
 func (c webServer) back()                    { c.Start(c.t) }
 
@@ -58,7 +58,7 @@ func (c stick) source() (url, ca string) { return "file:" + c.dir, "" }
 
 func (c stick) publish() {
 	c.t.Helper()
-	c.must("list", "publish")
+	c.publishes()
 	copied := c.dir + ".copied"
 	err := os.CopyFS(copied, os.DirFS(filepath.Join(c.files(), world.Scope)))
 	if err = errors.Join(err, os.RemoveAll(c.dir), os.Rename(copied, c.dir)); err != nil {
