@@ -18,7 +18,7 @@ const (
 	maxHeader     = 8 << 10          // bytes
 
 	writeGrace = 30 * time.Second // and further time by the bytes that were taken:
-	leastRate  = 16 << 10         // bytes a second
+	leastRate  = 4 << 10          // bytes a second
 	paceEvery  = 256 << 10        // bytes between two looks at the clock
 
 	stopTimeout = 10 * time.Second

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"time"
@@ -34,7 +34,11 @@ func readCard(path string) (registry.Credential, error) {
 	if block, _ := pem.Decode(b); block != nil {
 		b = block.Bytes
 	}
-	c, err := registry.NewCredential(bytes.TrimSpace(b))
+	var certificate asn1.RawValue // what a card gives may have filler behind it
+	if _, err := asn1.Unmarshal(b, &certificate); err != nil {
+		return registry.Credential{}, refusedError{fmt.Errorf("%s: no certificate, DER or PEM", path)}
+	}
+	c, err := registry.NewCredential(certificate.FullBytes)
 	if err != nil {
 		return c, refusedError{fmt.Errorf("%s: %w", path, err)}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"path"
 	"runtime"
 	"slices"
 	"sync"
@@ -224,7 +225,7 @@ func (b *builder) deltas(ctx context.Context) error {
 		d := whitelist.Delta{From: step.last, To: to}
 		step.last, step.since = to, 0
 		var err error
-		if d.SHA256, d.Size, err = b.write(deltaDir(d), b.tx.ChangedSince(ctx, d.From), most); err != nil {
+		if d.SHA256, d.Size, err = b.write(path.Dir(d.Name()), b.tx.ChangedSince(ctx, d.From), most); err != nil {
 			return err
 		}
 		if d.Size <= most {

@@ -24,7 +24,7 @@ import (
 
 // Names in the folder of a scope.
 const (
-	manifestFile = "manifest"
+	manifestFile = whitelist.HeadName
 	snapshotDir  = "snapshot"
 	deltasDir    = "delta"
 	drafts       = ".draft-" // files in the making begin with it, and end with a number
@@ -36,13 +36,8 @@ type file struct {
 	size int64
 }
 
-func addressed(dir string, sum [32]byte, size int64) file {
-	return file{dir + "/" + hex.EncodeToString(sum[:]), size}
-}
-
-func snapshotFile(s whitelist.Snapshot) file { return addressed(snapshotDir, s.SHA256, s.Size) }
-func deltaFile(d whitelist.Delta) file       { return addressed(deltaDir(d), d.SHA256, d.Size) }
-func deltaDir(d whitelist.Delta) string      { return fmt.Sprintf("%s/%d-%d", deltasDir, d.From, d.To) }
+func snapshotFile(s whitelist.Snapshot) file { return file{s.Name(), s.Size} }
+func deltaFile(d whitelist.Delta) file       { return file{d.Name(), d.Size} }
 
 // names are the files of a manifest.
 func names(m whitelist.Manifest) []file {
@@ -111,8 +106,8 @@ func (f *Folder) has(x file) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == x.size
 }
 
-// write writes rows to the file that their digest names. One of more than most
-// bytes, 0 for any number, is not kept.
+// write writes rows to a file of dir that their digest names. One of more than
+// most bytes, 0 for any number, is not kept.
 func (f *Folder) write(dir string, rows iter.Seq2[whitelist.SealedRow, error], most int64, at time.Time) (sum [32]byte, size int64, err error) {
 	failed := func(err error) ([32]byte, int64, error) {
 		return sum, 0, fmt.Errorf("writing %s: %w", path.Join(f.dir, dir), err)
@@ -131,7 +126,7 @@ func (f *Folder) write(dir string, rows iter.Seq2[whitelist.SealedRow, error], m
 	if most > 0 && size > most {
 		return sum, size, nil
 	}
-	if err := d.keep(addressed(dir, sum, size).name, at); err != nil {
+	if err := d.keep(path.Join(dir, hex.EncodeToString(sum[:])), at); err != nil {
 		return failed(err)
 	}
 	return sum, size, nil

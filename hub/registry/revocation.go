@@ -87,6 +87,9 @@ func verifyCRL(crl []byte, authorities []*x509.Certificate, at time.Time) (*x509
 		crl = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(crl)
+	if err == nil && len(list.Raw) != len(crl) {
+		err = errors.New("bytes behind it")
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrCRL, err)
 	}

@@ -24,8 +24,8 @@ type rule struct {
 var (
 	network = []string{"net", "net/http/...", "net/rpc/...", "net/smtp", "net/textproto", "crypto/tls", "github.com/nats-io/..."}
 	farther = []string{"net/http/...", "net/rpc/...", "net/smtp", "crypto/tls", "github.com/nats-io/..."}
-	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"}
-	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3"}
+	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt", "./internal/postgres"}
+	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3", "github.com/jackc/..."}
 	logging = []string{"log/..."}
 )
 
@@ -183,8 +183,31 @@ var rules = []rule{
 		deps:    []string{"./nfc/pcsc", "./terminal/..."},
 		why:     "a server has neither reader nor gate",
 	},
+	{
+		who:    []string{"./hub/registry"},
+		direct: join(network, logging, []string{"./nfc/...", "./sync/...", "./whitelist/listdb", "./crypto/keystore"}),
+		deps:   []string{"./nfc/...", "./sync/...", "./whitelist/listdb", "./crypto/keystore"},
+		why:    "the registry knows people and tickets, and neither secrets nor lists: whoever publishes has those (a driver reaches its database)",
+	},
+
+	{
+		who:    []string{"./hub"},
+		direct: join(sqlite, []string{"./hub/...", "./crypto/...", "./whitelist/..."}),
+		deps:   join(sqlite, []string{"./hub/registry", "./hub/publish", "./crypto/...", "./whitelist/..."}),
+		why:    "what serves files to the world has no key and no registry behind it, and nothing to look into a file with",
+	},
+	{
+		who:    []string{"./hub/publish", "./hub/registry"},
+		direct: []string{"net", "net/http/...", "crypto/tls", "./hub"},
+		why:    "what makes lists answers nobody",
+	},
 
 	// programs
+	{
+		who:  []string{"./cmd/gate-hub"},
+		deps: join(virtual, []string{"./nfc/pcsc", "./terminal/journal", "./terminal/gate", "testing/..."}),
+		why:  "a hub has neither reader nor gate, and contains nothing that can pretend to be a card",
+	},
 	{
 		who:  []string{"./cmd/gate-agent"},
 		deps: join(virtual, []string{"./hub/...", "testing/...", "github.com/rogpeppe/go-internal/..."}),
@@ -192,7 +215,7 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"},
+		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt", "./internal/postgres"},
 		deps:   virtual,
 		why:    "virtual cards and worlds are for the simulator and for tests",
 	},
@@ -204,9 +227,15 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./terminal/journal", "./whitelist/listdb"},
+		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry"},
 		direct: sqlite,
-		why:    "two packages hold durable state, each with one file that is its own",
+		why:    "three packages hold durable state, each with a file or a database that is its own",
+	},
+	{
+		who:    []string{"./terminal/journal", "./whitelist/listdb"},
+		direct: []string{"github.com/jackc/..."},
+		deps:   []string{"github.com/jackc/..."},
+		why:    "a terminal keeps its state in files: PostgreSQL is the hub's",
 	},
 	{
 		who:    []string{"./..."},
