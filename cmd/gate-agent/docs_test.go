@@ -61,6 +61,7 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](), "doctor": reflect.TypeFor[diagnosis](),
 		"key generate": reflect.TypeFor[keyReport](), "key list": reflect.TypeFor[configuredKey](), "key test": reflect.TypeFor[testReport](),
 		"key request": reflect.TypeFor[requestReport](), "key ceremony": reflect.TypeFor[ceremonyReport](),
+		"list diff": reflect.TypeFor[listDiff](), "sync now": reflect.TypeFor[synced](), "sync status": reflect.TypeFor[syncState](),
 	} {
 		_, section, _ := strings.Cut(text, "\n### `"+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n### ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/swtpm"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
 )
@@ -238,6 +240,24 @@ func moved(name string) func(*testing.T, bench) {
 	}
 }
 
+// roundsWere leaves behind what rounds have come to that went well, but for change.
+func roundsWere(change func(s *lists.Status, now time.Time)) func(*testing.T, bench, *site) {
+	return func(t *testing.T, b bench, s *site) {
+		s.c.List.Source = "file:stick"
+		status := lists.Status{
+			LastRound: s.now, LastContact: s.now, RoleEnds: s.now.Add(30 * 24 * time.Hour),
+			Failure: &lists.Failure{Error: "no such file", Since: s.now.Add(-time.Hour), Until: s.now.Add(-time.Minute)},
+		}
+		change(&status, s.now)
+		text, err := json.Marshal(status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.put(t, "state/sync.json", string(text))
+		t.Cleanup(func() { os.Remove(b.path("state/sync.json")) })
+	}
+}
+
 func faults() []fault {
 	onlyB := change(func(c *config) { c.Methods = []jpki.Method{jpki.TapUse} })
 	noStaff := change(func(c *config) { c.Staff.File = "" })
@@ -363,6 +383,26 @@ func faults() []fault {
 		{check: "list", name: "old revocation data", site: later(3 * 24 * time.Hour), want: isWarning},
 		{check: "list-age", name: "old revocation data", site: later(3 * 24 * time.Hour)},
 		{check: "list-age", name: "no list", disk: moved("state")},
+		{check: "source", name: "no authority", site: change(func(c *config) { c.List.Source, c.List.CA = "https://hub.example", "missing.pem" })},
+		{check: "source", name: "no round yet", site: change(func(c *config) { c.List.Source = "file:stick" }), want: isWarning},
+		{check: "source", name: "fails", mend: roundsWere(func(*lists.Status, time.Time) {}), want: isWarning, site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.Failure = &lists.Failure{Error: "is the server running?", Since: now.Add(-time.Hour), Times: 12}
+		})},
+		{check: "source", name: "its list is refused", mend: roundsWere(func(*lists.Status, time.Time) {}), site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.Failure = &lists.Failure{Error: "signed by an unknown key", Refused: true, Since: now.Add(-time.Hour), Times: 12}
+		})},
+		{check: "source", name: "alarm", mend: roundsWere(func(*lists.Status, time.Time) {}), want: isWarning, site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.Alarm = &lists.Alarm{Error: "rows differ from the signed set", At: now.Add(-time.Hour)}
+		})},
+		{check: "source", name: "nobody looks", mend: roundsWere(func(*lists.Status, time.Time) {}), want: isWarning, site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.LastRound = now.Add(-time.Hour)
+		})},
+		{check: "source", name: "role ends", mend: roundsWere(func(*lists.Status, time.Time) {}), want: isWarning, site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.RoleEnds = now.Add(3 * 24 * time.Hour)
+		})},
+		{check: "source", name: "role has ended", mend: roundsWere(func(*lists.Status, time.Time) {}), site: roundsWere(func(s *lists.Status, now time.Time) {
+			s.RoleEnds = now.Add(-time.Hour)
+		})},
 		{check: "clock", name: "behind the list", site: later(-2 * time.Hour)},
 		{check: "clock", name: "behind the journal", site: later(-10 * time.Minute)},
 		{check: "clock", name: "nothing to compare it with", disk: moved("state")},

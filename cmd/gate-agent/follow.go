@@ -16,7 +16,7 @@ import (
 
 // openUpdater opens what brings lists from the source. The store has made the
 // state folder.
-func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
+func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
 	u, err := lists.Open(lists.Config{
 		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
 		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
@@ -28,7 +28,7 @@ func (c *config) openUpdater(source *fetch.Source, store *listdb.Store, now func
 }
 
 // followLists brings lists until ctx ends; source may be nil.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store *listdb.Store, now func() time.Time) (follow func(), err error) {
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time) (follow func(), err error) {
 	if source == nil {
 		return func() {}, nil
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 func listCommand() *cobra.Command {
-	return cli.Group(&cobra.Command{Use: "list", Short: "Look at the list, or take over a new one"}, listInfoCommand(), listImportCommand())
+	return cli.Group(&cobra.Command{Use: "list", Short: "Look at the list, compare it, or take over a new one"}, listInfoCommand(), listDiffCommand(), listImportCommand())
 }
 
 func listInfoCommand() *cobra.Command {

@@ -89,11 +89,6 @@ func TestWhatIsNoWholeListIsRefused(t *testing.T) {
 	if _, err := web.Whole(3); !errors.Is(err, fetch.ErrFolder) {
 		t.Errorf("web server: %v", err)
 	}
-	for _, s := range []string{"", "file:", "http://example.com/list", path} {
-		if _, err := fetch.NewFile(s, 3); err == nil {
-			t.Errorf("source %q is accepted", s)
-		}
-	}
 }
 
 // A pipe that nobody writes to holds up neither the lane of lists nor the end

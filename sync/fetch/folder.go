@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -131,36 +130,3 @@ func (s *Source) Whole(max int64) (Whole, error) {
 	}
 	return Whole{}, errors.Join(err, f.Close())
 }
-
-// A File is a source that is one file. It is for one goroutine.
-type File struct {
-	source *Source
-	max    int64
-	next   Whole
-}
-
-// NewFile reads a source of the form file:PATH. Files over max bytes are
-// refused.
-func NewFile(source string, max int64) (*File, error) {
-	if path, ok := strings.CutPrefix(source, "file:"); !ok || path == "" {
-		return nil, fmt.Errorf("source %q: want file:PATH", source)
-	}
-	s, err := New(source, Options{})
-	if err != nil {
-		return nil, err
-	}
-	return &File{source: s, max: max}, nil
-}
-
-// Fetch opens the file, or returns ErrUnchanged.
-func (f *File) Fetch(context.Context) (io.ReadCloser, error) {
-	w, err := f.source.Whole(f.max)
-	if err != nil {
-		return nil, err
-	}
-	f.next = w
-	return w, nil
-}
-
-// Keep says that what Fetch opened last need not be fetched again.
-func (f *File) Keep() { f.next.Keep() }

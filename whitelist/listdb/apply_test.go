@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -350,4 +351,58 @@ func TestCancelledApplyLeavesTheOldList(t *testing.T) {
 		t.Error(err)
 	}
 	old(t, h, s, dir)
+}
+
+// Each tap has one list, whatever is applied and merged meanwhile, by this process or
+// another.
+func TestLookupsWhileListsAreAppliedAndMerged(t *testing.T) {
+	h, s, dir := three(t)
+	other := open(t, dir)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			var last uint64
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				v, err := s.Current()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				seq := v.Manifest().Seq
+				if seq < last {
+					t.Errorf("list %d after %d", seq, last)
+				}
+				last = seq
+				// Holder 5 has the edition of the list's number, from list 3 on.
+				row, err := v.Lookup(context.Background(), head(5))
+				if seq > 3 && (err != nil || row.Entitlements[0].ID != edition(5, int(seq)).Entitlements[0].ID) {
+					t.Errorf("list %d: %+v, %v", seq, row, err)
+				}
+				v.Release()
+			}
+		})
+	}
+	for n := range 40 {
+		h.change(map[int]int{5: int(h.seq) + 1, n % 5: int(h.seq)})
+		h.deltas = [][2]uint64{{h.set - 1, h.set}}
+		h.snapshot = h.set
+		s := []*Store{s, other}[n%2]
+		if _, err := h.follow(t, s, h.head(t)); err != nil {
+			t.Fatal(err)
+		}
+		if n%5 == 4 {
+			if _, err := s.Merge(t.Context(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(done)
+	wg.Wait()
+	h.stands(t, s, h.sets[h.set], 6)
 }

@@ -149,7 +149,7 @@ func inForce(t testing.TB, s *Store, seq uint64) {
 	if err := s.Verify(context.Background()); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{listFile + staged, floorFile + staged, listFile + "-journal", listFile + "-wal"} {
+	for _, name := range []string{listFile + staged, headFile + staged, floorFile + staged, listFile + "-journal", listFile + "-wal"} {
 		if _, err := os.Stat(filepath.Join(s.cfg.Dir, name)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is left behind", name)
 		}
