@@ -326,6 +326,10 @@ func FuzzManifest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	if b, err = published().encode(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	if b, err = venueManifest().encode(); err != nil {
 		f.Fatal(err)
 	}

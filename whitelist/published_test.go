@@ -164,3 +164,32 @@ func TestRowsFileIsReadOnlyAsItWasSigned(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Rows that a snapshot's or a delta's reader returns, written again, are the file.
+func FuzzRowsReader(f *testing.F) {
+	f.Add([]byte(nil), false)
+	f.Add(AppendRow(AppendRow(nil, row(1, 1)), row(2, 1)), false)
+	f.Add(AppendRow(AppendRow(nil, row(1, 0)), SealedRow{ID: cardid.CardID{2}, Sealed: make([]byte, 808)}), true)
+	f.Fuzz(func(t *testing.T, b []byte, delta bool) {
+		sum, size := sha256.Sum256(b), int64(len(b))
+		r := Snapshot{SHA256: sum, Size: size}.Reader(bytes.NewReader(b))
+		if delta {
+			r = Delta{SHA256: sum, Size: size}.Reader(bytes.NewReader(b))
+		}
+		var again bytes.Buffer
+		_, _, err := WriteRows(&again, func(yield func(SealedRow, error) bool) {
+			for {
+				row, err := r.Next()
+				if err == io.EOF || !yield(row, err) {
+					return
+				}
+			}
+		})
+		if err == nil && !bytes.Equal(again.Bytes(), b) {
+			t.Fatalf("%x\n%x", b, again.Bytes())
+		}
+		if _, err := r.Next(); err == nil {
+			t.Fatal("it goes on after its end")
+		}
+	})
+}

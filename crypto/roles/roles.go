@@ -156,12 +156,12 @@ func (d Delegation) Sign(rand io.Reader, signer crypto.Signer) ([]byte, error) {
 func Join(delegations [][]byte) ([]byte, error) {
 	var all [][]byte
 	for _, d := range delegations {
-		messages := [][]byte{d}
-		if len(d) > 0 && d[0] != tag18 {
-			var err error
-			if messages, err = split(d); err != nil {
-				return nil, err
-			}
+		if len(d) > 0 && d[0] == tag18 { // one message, as a signer of its own makes it
+			d = append([]byte{arrayOf(1)}, d...)
+		}
+		messages, err := split(d)
+		if err != nil {
+			return nil, err
 		}
 		for _, m := range messages {
 			if !contains(all, m) {

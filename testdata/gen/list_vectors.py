@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Writes testdata/vectors/list: two whole lists, of version 1 (four-rows.list) and of version 2 (venue.list).
+"""Writes testdata/vectors/list: two whole lists, of version 1 (four-rows.list) and of version 2 (venue.list), and one
+of version 3 as a hub publishes it (published/): manifest, snapshot and delta. The manifest is signed by a key that two
+of three roots delegate to; published/delegation is what stands in front of it.
 
-CBOR, sealing and signature are spelled out from docs/list-format.md, RFC 8949, RFC 5869, RFC 8439,
-draft-irtf-cfrg-xchacha-03 and RFC 8032. What the lists say is in whitelist/list_test.go and venue_test.go too.
+CBOR, sealing, set digest and signatures are spelled out from docs/list-format.md, RFC 8949, RFC 5869, RFC 8439,
+draft-irtf-cfrg-xchacha-03, FIPS 202 and RFC 8032. What the lists say is in whitelist/list_test.go, venue_test.go and
+vector_test.go, and the delegation in crypto/roles/vector_test.go.
 Needs nothing but Python 3. Run it from the top of the repository.
 """
 import calendar, hashlib, hmac, os, struct
@@ -138,15 +141,35 @@ def seal(epoch, row_head, content):
 
 # --- the list file --------------------------------------------------------
 
-def signed(payload):
-    spki = bytes.fromhex("302a300506032b6570032100") + ed25519_public(SIGNING_SEED)
-    protected = cbor({1: -8, 4: sha256(spki)})
-    signature = ed25519_sign(SIGNING_SEED, cbor(["Signature1", protected, b"gate-agent/list/v1", payload]))
+def spki(seed):
+    return bytes.fromhex("302a300506032b6570032100") + ed25519_public(seed)
+
+def signed(payload, seed=SIGNING_SEED, role=b"list"):
+    protected = cbor({1: -8, 4: sha256(spki(seed))})
+    signature = ed25519_sign(seed, cbor(["Signature1", protected, b"gate-agent/" + role + b"/v1", payload]))
     return b"\xD2" + cbor([protected, {}, payload, signature])
 
 def list_file(manifest, rows):
     items = b"".join(cbor(list(r)) for r in sorted((card_id(h), seal(manifest[3], h, cbor(r))) for h, r in rows))
     return signed(cbor({**manifest, 9: CHECK[:16], 10: len(rows), 11: sha256(items)})) + items
+
+
+# --- a published list -----------------------------------------------------
+
+def rows_file(rows):
+    """Rows ascending by card_id, each (card_id, sealed); sealed is empty where one is gone."""
+    return b"".join(cbor(list(r)) for r in sorted(rows))
+
+def set_digest(rows):
+    """SHA-256 of the LtHash: 1024 lanes of 16 bits, little-endian, into which each row is expanded and added."""
+    lanes = [0] * 1024
+    for r in rows:
+        element = hashlib.shake_128(cbor(list(r))).digest(2048)
+        lanes = [(a + b) % 2**16 for a, b in zip(lanes, struct.unpack("<1024H", element))]
+    return sha256(struct.pack("<1024H", *lanes))
+
+def delegation(payload, seeds):
+    return head(4, len(seeds)) + b"".join(signed(payload, s, b"root") for s in seeds)
 
 
 # --- what they say --------------------------------------------------------
@@ -194,8 +217,33 @@ VENUE_ROWS = ROWS + [
     (order(b"ABC12"), {1: ACTIVE, 2: [PARTY, {1: "ABC12-2", 6: BLOCKED, 9: 2}, {1: "ABC12-3", 6: REVOKED, 12: 24, 14: True}]}),
 ]
 
+ROOTS = [b"\x31" * 32, b"\x32" * 32, b"\x33" * 32]
+LEASE_SEED, COMMAND_SEED = b"\x14" * 32, b"\x13" * 32
+DELEGATION = {
+    0: 1, 1: SCOPE, 2: "test", 3: 5, 4: ISSUED - 24 * HOUR, 5: ISSUED + 30 * 24 * HOUR,
+    6: [{1: spki(seed), 2: role, 3: ISSUED - HOUR, 4: ISSUED + days * 24 * HOUR}
+        for seed, role, days in ((SIGNING_SEED, "list", 7), (LEASE_SEED, "lease", 14), (COMMAND_SEED, "command", 14))],
+}
+
+# Publication 7 has four rows. Until publication 9 one of them changed, one is gone, and one is new.
+def published():
+    sealed = lambda rows: {card_id(h): seal(1, h, cbor(r)) for h, r in rows}
+    before, gone = sealed(ROWS), card_id(certificate(2))
+    touched = sealed([(certificate(1), {1: REVOKED, 2: [{1: "season-1"}]}),
+                      (certificate(5), {1: ACTIVE, 2: [{1: "season-5"}], 3: rsa_spki(5)})])
+    after = {**before, **touched}
+    del after[gone]
+    snapshot, delta = rows_file(before.items()), rows_file({**touched, gone: b""}.items())
+    front = delegation(cbor(DELEGATION), ROOTS[:2])
+    m = {**manifest(3, 10), 9: CHECK[:16], 10: len(after), 13: {1: 9, 2: set_digest(after.items())},
+         14: {1: 7, 2: sha256(snapshot), 3: len(snapshot)}, 15: [{1: 7, 2: 9, 3: sha256(delta), 4: len(delta)}]}
+    return {"delegation": front, "manifest": front + signed(cbor(m)), "snapshot": snapshot, "delta": delta}
+
 if __name__ == "__main__":
-    os.makedirs(OUT, exist_ok=True)
+    os.makedirs(os.path.join(OUT, "published"), exist_ok=True)
     for name, m, rows in (("four-rows", manifest(1, 7), ROWS), ("venue", {**manifest(2, 8), 12: VENUE}, VENUE_ROWS)):
         with open(os.path.join(OUT, name + ".list"), "wb") as f:
             f.write(list_file(m, rows))
+    for name, content in published().items():
+        with open(os.path.join(OUT, "published", name), "wb") as f:
+            f.write(content)
