@@ -225,7 +225,7 @@ type stored struct {
 	order   string
 	content string
 
-	// What the last file said of it; not valid: nothing.
+	// What the last file said of it, as digests; not valid: nothing.
 	fileHolder, fileOrder sql.NullString
 	fileStatus            sql.NullInt64
 }

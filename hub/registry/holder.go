@@ -179,8 +179,7 @@ func (r *Registry) EraseHolder(ctx context.Context, by By, scope string, holder 
 			if err != nil {
 				return err
 			}
-			if _, err := t.exec(ctx, `UPDATE entitlements SET holder = NULL, order_number = NULL, status = 3, content = ?3, file_holder = NULL, file_order = NULL, file_status = NULL
-				WHERE scope = ?1 AND id = ?2`, s.id, e.ID, text); err != nil {
+			if _, err := t.exec(ctx, `UPDATE entitlements SET holder = NULL, order_number = NULL, status = 3, content = ?3 WHERE scope = ?1 AND id = ?2`, s.id, e.ID, text); err != nil {
 				return err
 			}
 			if err := t.record(ctx, by, event{verb: "erase", scope: s.id, holder: holder, entitlement: e.ID}); err != nil {

@@ -48,6 +48,9 @@ func (r *Registry) Publish(ctx context.Context, scope string, full bool, f func(
 		if err := t.queryRow(ctx, `SELECT state FROM scopes WHERE id = ?1`, s.id).Scan(&p.state); err != nil {
 			return err
 		}
+		if err := p.prepare(ctx); err != nil {
+			return err
+		}
 		if err := f(p); err != nil {
 			return err
 		}
@@ -63,6 +66,18 @@ func (r *Registry) Publish(ctx context.Context, scope string, full bool, f func(
 		return fmt.Errorf("publishing %q: %w", scope, err)
 	}
 	return nil
+}
+
+// prepare has the engine look at the tables where there is much to do.
+func (p *Publication) prepare(ctx context.Context) error {
+	var marks int
+	if err := p.t.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM touched WHERE scope = ?1 LIMIT ?2) m`, p.scope.id, many).Scan(&marks); err != nil {
+		return err
+	}
+	if !p.full && marks < many {
+		return nil
+	}
+	return p.t.learn(ctx)
 }
 
 // Scope is the scope with the numbers of its last publication.

@@ -2,7 +2,9 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -168,7 +170,17 @@ func (in *ticketFile) chunk(ctx context.Context, lines []ticketLine) error {
 // one did; an empty cell is news only where there was something.
 func (in *ticketFile) changes(l ticketLine, column string, before sql.NullString) bool {
 	cell, there := l.cells[column]
-	return there && (before.Valid || cell != "") && cell != before.String
+	return there && (before.Valid || cell != "") && digest(cell) != before.String
+}
+
+// digest tells what a cell said from what it says now, and keeps neither: a
+// holder may be erased in the meantime.
+func digest(cell string) string {
+	if cell == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(cell))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (in *ticketFile) add(ctx context.Context, insert *batch, l ticketLine, ticket Ticket) error {
@@ -219,7 +231,7 @@ func (l ticketLine) said(column string) any {
 	if !there {
 		return nil
 	}
-	return cell
+	return digest(cell)
 }
 
 func (l ticketLine) saidStatus() any {
@@ -264,11 +276,11 @@ func (in *ticketFile) fit(ctx context.Context, s shown) error {
 		}
 	}
 	// Most have a ticket or two: one question finds the others.
-	const many = ` GROUP BY 1 HAVING count(*) > ?1 OR sum(length(content) + length(id) + 16) > ?2`
+	const over = ` GROUP BY 1 HAVING count(*) > ?1 OR sum(length(content) + length(id) + 16) > ?2`
 	if len(holders) > 0 {
 		var id int64
 		var full []int64
-		rows, err := in.t.query(ctx, `SELECT holder FROM entitlements WHERE holder IN (`+parameters(2, len(holders))+`)`+many, anys([]any{whitelist.MaxEntitlements, roomy}, holders)...)
+		rows, err := in.t.query(ctx, `SELECT holder FROM entitlements WHERE holder IN (`+parameters(2, len(holders))+`)`+over, anys([]any{whitelist.MaxEntitlements, roomy}, holders)...)
 		if err := each(rows, err, func() error { err := rows.Scan(&id); full = append(full, id); return err }); err != nil {
 			return err
 		}
@@ -285,7 +297,7 @@ func (in *ticketFile) fit(ctx context.Context, s shown) error {
 	if len(orders) > 0 {
 		var number string
 		var full []string
-		rows, err := in.t.query(ctx, `SELECT order_number FROM entitlements WHERE scope = ?3 AND order_number IN (`+parameters(3, len(orders))+`)`+many, anys([]any{whitelist.MaxEntitlements, roomy, in.scope.id}, orders)...)
+		rows, err := in.t.query(ctx, `SELECT order_number FROM entitlements WHERE scope = ?3 AND order_number IN (`+parameters(3, len(orders))+`)`+over, anys([]any{whitelist.MaxEntitlements, roomy, in.scope.id}, orders)...)
 		if err := each(rows, err, func() error { err := rows.Scan(&number); full = append(full, number); return err }); err != nil {
 			return err
 		}

@@ -13,6 +13,35 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
+// Who was erased does not come back with the file that named them.
+func TestErasedHolderStaysErased(t *testing.T) {
+	on(t, func(t *testing.T, r *Registry) {
+		addScope(t, r, hall, venue)
+		const file = "id,holder,order,message,attention\nT-1,member-1,A-1,,\nT-2,member-1,,,\n"
+		imported(t, r, file)
+		other, err := r.AddHolder(t.Context(), by(""), hall, "member-2")
+		must(t, err)
+		must(t, r.Transfer(t.Context(), by("sold"), hall, "T-2", other))
+		holder, err := r.Holder(t.Context(), hall, "member-1")
+		must(t, err)
+		if !strings.Contains(tables(t, r), "member-1") {
+			t.Fatal("the test does not see references")
+		}
+		must(t, r.EraseHolder(t.Context(), by("asked"), hall, holder))
+		if strings.Contains(tables(t, r), "member-1") {
+			t.Error("the reference is still there")
+		}
+		if got := imported(t, r, file); got.Unchanged != 2 {
+			t.Errorf("%+v", got)
+		}
+		_, err = r.Holder(t.Context(), hall, "member-1")
+		refused(t, "the reference", err, ErrNotFound)
+		if got, err := r.Ticket(t.Context(), hall, "T-2"); err != nil || got.Holder != other {
+			t.Errorf("the ticket that was sold before: %+v, %v", got, err)
+		}
+	})
+}
+
 // problems imports a file that is wrong and returns what is said of it.
 func problems(t testing.TB, r *Registry, file string) []string {
 	t.Helper()

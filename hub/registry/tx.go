@@ -17,22 +17,32 @@ type tx struct {
 	numbers map[string]int64 // read and to be written back
 	history batch
 	touched batch
+	written int // rows, in batches
+	learnAt int // of written
 }
+
+// many is how many rows make a plan for none of them wrong.
+const many = 2048
 
 // write runs f in a transaction that no other writer runs beside; f's error
 // undoes it.
-func (r *Registry) write(ctx context.Context, f func(*tx) error) error {
+func (r *Registry) write(ctx context.Context, f func(*tx) error) (err error) {
 	begun, err := r.w.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("waiting to write: %w", err)
 	}
+	defer func() { // also when f panics
+		if undone := begun.Rollback(); !errors.Is(undone, sql.ErrTxDone) {
+			err = errors.Join(err, undone)
+		}
+	}()
 	t := &tx{
-		sql: begun, dialect: r.dialect, numbers: map[string]int64{},
+		sql: begun, dialect: r.dialect, numbers: map[string]int64{}, learnAt: many,
 		history: newBatch("INSERT INTO history (seq, at, actor, verb, reason, scope, holder, other, credential, entitlement, terminal) VALUES ", 11, ""),
 		touched: newBatch("INSERT INTO touched (scope, head) VALUES ", 2, " ON CONFLICT DO NOTHING"),
 	}
 	if err := t.run(ctx, f); err != nil {
-		return errors.Join(err, begun.Rollback())
+		return err
 	}
 	if err := begun.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
@@ -156,10 +166,26 @@ func (b *batch) flush(ctx context.Context, t *tx) error {
 	if len(b.args) == 0 {
 		return nil
 	}
-	query := b.head + tuples(len(b.args)/b.columns, b.columns) + b.tail
-	_, err := t.exec(ctx, query, b.args...)
+	rows := len(b.args) / b.columns
+	_, err := t.exec(ctx, b.head+tuples(rows, b.columns)+b.tail, b.args...)
 	clear(b.args)
 	b.args = b.args[:0]
+	if err != nil {
+		return err
+	}
+	if t.written += rows; t.written < t.learnAt {
+		return nil
+	}
+	t.learnAt = 8 * t.written
+	return t.learn(ctx)
+}
+
+// learn comes before many statements on tables that may have grown.
+func (t *tx) learn(ctx context.Context) error {
+	if t.dialect.learn == "" {
+		return nil
+	}
+	_, err := t.exec(ctx, t.dialect.learn)
 	return err
 }
 
