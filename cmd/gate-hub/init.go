@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -241,10 +240,4 @@ func (c *config) authorityWords() string {
 		return "the certificate of your authority"
 	}
 	return filepath.Join(c.folder, tlsFolder, "ca.pem")
-}
-
-// exists reports whether something has a name.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -76,7 +75,7 @@ no other; the command then ends with 4. The same record again changes nothing.`,
 			}
 		}
 		if refused > 0 {
-			return refusedError{errors.New(fmt.Sprintf("%d of %d records were not imported", refused, len(a)))}
+			return refusedError{fmt.Errorf("%d of %d records were not imported", refused, len(a))}
 		}
 		return nil
 	})

@@ -373,6 +373,22 @@ func TestNewEpochSealsEveryRowAnew(t *testing.T) {
 	}
 }
 
+// For web servers whose ETag is size and time, in seconds.
+func TestEveryManifestHasASecondOfItsOwn(t *testing.T) {
+	h := newHub(t, "", 1)
+	times := make(map[int64]bool)
+	for range 3 {
+		_, err := h.Publish(t.Context(), h.list, h.at, false)
+		h.do(err)
+		info, err := os.Stat(filepath.Join(h.files, "manifest"))
+		h.do(err)
+		times[info.ModTime().Unix()] = true
+	}
+	if len(times) != 3 {
+		t.Errorf("3 manifests of %d seconds", len(times))
+	}
+}
+
 func TestFolderThatWasLostIsWrittenAgain(t *testing.T) {
 	h := newHub(t, "", 1)
 	for n := range 100 {

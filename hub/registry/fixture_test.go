@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/asn1"
 	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -20,7 +21,13 @@ import (
 
 var server postgres.Server
 
-func TestMain(m *testing.M) { server.Main(m) }
+func TestMain(m *testing.M) {
+	// Two engines, and a rebuild after each verb: -rapid.checks asks for more.
+	if err := flag.Set("rapid.checks", "40"); err != nil {
+		panic(err)
+	}
+	server.Main(m)
+}
 
 var at = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 

@@ -98,22 +98,31 @@ func (p *Publication) Changed(ctx context.Context) iter.Seq2[Subject, error] {
 			yield(Subject{}, err)
 			return
 		}
-		for _, next := range []func(context.Context, []byte) ([]Subject, error){p.certificates, p.orders} {
-			for after := []byte{}; ; {
-				some, err := next(ctx, after)
+		for _, kind := range []struct {
+			heads merged
+			rows  func(context.Context, [][]byte) ([]Subject, error)
+		}{
+			{p.sources(p.touched(nil, firstOrder), p.certificates), p.certificateRows},
+			{p.sources(p.touched(firstOrder, []byte{0xFF}), p.orders), p.orderRows},
+		} {
+			for {
+				some, err := kind.heads.page(ctx)
+				var subjects []Subject
+				if err == nil && len(some) > 0 {
+					subjects, err = kind.rows(ctx, some)
+				}
 				if err != nil {
 					yield(Subject{}, fmt.Errorf("reading changed rows: %w", err))
 					return
 				}
-				for _, s := range some {
+				for _, s := range subjects {
 					if !yield(s, nil) {
 						return
 					}
 				}
-				if len(some) < page {
+				if len(some) == 0 {
 					break
 				}
-				after = some[page-1].Head
 			}
 		}
 	}
@@ -123,14 +132,50 @@ func (p *Publication) Changed(ctx context.Context) iter.Seq2[Subject, error] {
 // begins with 30.
 var firstOrder = []byte{0x31}
 
-// certificates are those of one page.
-func (p *Publication) certificates(ctx context.Context, after []byte) (some []Subject, err error) {
-	heads, err := p.heads(ctx, `SELECT head FROM credentials WHERE scope = ?1 AND head > ?2 ORDER BY head LIMIT ?3`, after, firstOrder)
-	if err != nil || len(heads) == 0 {
-		return nil, err
+// sources are the marks, and in a full publication what there is as well.
+func (p *Publication) sources(marks, all headSource) merged {
+	if !p.full {
+		return merged{{next: marks}}
 	}
-	where := `c.scope = ?1 AND c.head IN (` + parameters(1, len(heads)) + `) ORDER BY c.head`
-	listed, err := credentials(ctx, p.t, where, anys([]any{p.scope.id}, heads)...)
+	return merged{{next: marks}, {next: all}}
+}
+
+// touched gives marked heads between two.
+func (p *Publication) touched(from, before []byte) headSource {
+	return func(ctx context.Context, after []byte) ([][]byte, error) {
+		if bytes.Compare(after, from) < 0 {
+			after = from
+		}
+		return p.heads(ctx, `SELECT head FROM touched WHERE scope = ?1 AND head > ?2 AND head < ?4 ORDER BY head LIMIT ?3`, p.scope.id, after, page, before)
+	}
+}
+
+func (p *Publication) certificates(ctx context.Context, after []byte) ([][]byte, error) {
+	return p.heads(ctx, `SELECT head FROM credentials WHERE scope = ?1 AND head > ?2 ORDER BY head LIMIT ?3`, p.scope.id, after, page)
+}
+
+func (p *Publication) orders(ctx context.Context, after []byte) ([][]byte, error) {
+	numbers, err := p.heads(ctx, `SELECT DISTINCT order_number FROM entitlements WHERE scope = ?1 AND order_number > ?2 ORDER BY order_number LIMIT ?3`, p.scope.id, orderNumber(after), page)
+	for i, n := range numbers {
+		numbers[i] = orderHead(string(n))
+	}
+	return numbers, err
+}
+
+func (p *Publication) heads(ctx context.Context, query string, args ...any) (heads [][]byte, err error) {
+	rows, err := p.t.query(ctx, query, args...)
+	err = each(rows, err, func() error {
+		var head []byte
+		err := rows.Scan(&head)
+		heads = append(heads, head)
+		return err
+	})
+	return heads, err
+}
+
+// certificateRows are the rows of one page.
+func (p *Publication) certificateRows(ctx context.Context, heads [][]byte) (some []Subject, err error) {
+	listed, err := credentials(ctx, p.t, `c.scope = ?1 AND c.head IN (`+parameters(1, len(heads))+`) ORDER BY c.head`, anys([]any{p.scope.id}, heads)...)
 	if err != nil {
 		return nil, err
 	}
@@ -161,20 +206,11 @@ func (p *Publication) certificates(ctx context.Context, after []byte) (some []Su
 	return some, nil
 }
 
-// orders are those of one page.
-func (p *Publication) orders(ctx context.Context, after []byte) (some []Subject, err error) {
-	if len(after) == 0 {
-		after = firstOrder
-	}
-	prefix := orderHead("0")
-	prefix = prefix[:len(prefix)-1]
-	number := ""
-	if bytes.HasPrefix(after, prefix) {
-		number = string(after[len(prefix):])
-	}
-	numbers, err := p.numbers(ctx, number, after, prefix)
-	if err != nil || len(numbers) == 0 {
-		return nil, err
+// orderRows are the rows of one page.
+func (p *Publication) orderRows(ctx context.Context, heads [][]byte) (some []Subject, err error) {
+	var numbers []string
+	for _, head := range heads {
+		numbers = append(numbers, orderNumber(head))
 	}
 	all, err := p.t.entitlements(ctx, `scope = ?1 AND order_number IN (`+parameters(1, len(numbers))+`)`, anys([]any{p.scope.id}, numbers)...)
 	if err != nil {
@@ -184,77 +220,14 @@ func (p *Publication) orders(ctx context.Context, after []byte) (some []Subject,
 	for _, t := range all {
 		ordered[t.order] = append(ordered[t.order], t)
 	}
-	for _, n := range numbers {
+	for i, n := range numbers {
 		row, ok := entitled(p.scope.Venue, ordered[n])
 		if !ok {
 			row = whitelist.Row{}
 		}
-		some = append(some, Subject{Head: orderHead(n), Row: row, Gone: !ok})
+		some = append(some, Subject{Head: heads[i], Row: row, Gone: !ok})
 	}
 	return some, nil
-}
-
-// heads are those of one page that are touched, and in a full publication those
-// that are there as well, up to but not including a last.
-func (p *Publication) heads(ctx context.Context, all string, after, before []byte) (heads [][]byte, err error) {
-	touched := `SELECT head FROM touched WHERE scope = ?1 AND head > ?2 AND head < ?4 ORDER BY head LIMIT ?3`
-	query := touched
-	if p.full {
-		query = `SELECT head FROM (SELECT head FROM (` + all + `) a UNION SELECT head FROM (` + touched + `) t) u ORDER BY head LIMIT ?3`
-	}
-	rows, err := p.t.query(ctx, query, p.scope.id, after, page, before)
-	err = each(rows, err, func() error {
-		var head []byte
-		err := rows.Scan(&head)
-		heads = append(heads, head)
-		return err
-	})
-	return heads, err
-}
-
-// numbers are heads for orders, by their numbers.
-func (p *Publication) numbers(ctx context.Context, number string, after, prefix []byte) (numbers []string, err error) {
-	marked, err := p.touchedOrders(ctx, after, prefix)
-	if err != nil || !p.full {
-		return marked, err
-	}
-	var all []string
-	rows, err := p.t.query(ctx, `SELECT DISTINCT order_number FROM entitlements WHERE scope = ?1 AND order_number > ?2 ORDER BY order_number LIMIT ?3`, p.scope.id, number, page)
-	if err := each(rows, err, func() error {
-		var n string
-		err := rows.Scan(&n)
-		all = append(all, n)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	return merge(all, marked, page), nil
-}
-
-func (p *Publication) touchedOrders(ctx context.Context, after, prefix []byte) (numbers []string, err error) {
-	rows, err := p.t.query(ctx, `SELECT head FROM touched WHERE scope = ?1 AND head > ?2 ORDER BY head LIMIT ?3`, p.scope.id, after, page)
-	err = each(rows, err, func() error {
-		var head []byte
-		err := rows.Scan(&head)
-		numbers = append(numbers, string(bytes.TrimPrefix(head, prefix)))
-		return err
-	})
-	return numbers, err
-}
-
-// merge is the first n of two ascending slices, each once.
-func merge(a, b []string, n int) (all []string) {
-	for len(all) < n && len(a)+len(b) > 0 {
-		switch {
-		case len(b) == 0 || len(a) > 0 && a[0] < b[0]:
-			all, a = append(all, a[0]), a[1:]
-		case len(a) == 0 || b[0] < a[0]:
-			all, b = append(all, b[0]), b[1:]
-		default:
-			all, a, b = append(all, a[0]), a[1:], b[1:]
-		}
-	}
-	return all
 }
 
 // Put keeps what is published for a CardID, nil when it is gone, and the number

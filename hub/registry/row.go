@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -145,6 +146,16 @@ func orderHead(order string) []byte {
 		panic("registry: " + err.Error())
 	}
 	return head
+}
+
+// orderNumber is the number of an order head, "" of any other.
+func orderNumber(head []byte) string {
+	prefix := orderHead("0")
+	number, ok := bytes.CutPrefix(head, prefix[:len(prefix)-1])
+	if !ok {
+		return ""
+	}
+	return string(number)
 }
 
 func (t *tx) touchOrder(ctx context.Context, scope int64, order string) error {
