@@ -55,7 +55,7 @@ func tellRounds(log *slog.Logger) func(lists.Round) {
 			alarmed = r.Alarm.Error()
 			log.Error("ALARM: files of the source lead to other rows than are signed", "epoch", r.Manifest.Epoch, "seq", r.Manifest.Seq, "error", r.Alarm)
 		}
-		if r.Detour != nil && r.Alarm == nil {
+		if r.Came != "" && r.Detour != nil && r.Alarm == nil {
 			log.Warn("snapshot taken in the place of deltas", "because", r.Detour)
 		}
 		switch {
@@ -64,7 +64,11 @@ func tellRounds(log *slog.Logger) func(lists.Round) {
 			log.Info("source of lists works again")
 		case r.Err != nil && r.Err.Error() != failed:
 			failed = r.Err.Error()
-			log.Warn("list not taken over", "error", r.Err, "refused", r.Refused(), "next", r.Next)
+			said := "list not taken over"
+			if r.Came != "" {
+				said = "list taken over, and the round not recorded"
+			}
+			log.Warn(said, "error", r.Err, "refused", r.Refused(), "next", r.Next)
 		}
 		if r.Came != "" {
 			log.Info("list brought", "by", string(r.Came), "epoch", r.Manifest.Epoch, "seq", r.Manifest.Seq, "deltas", r.Deltas, "bytes", r.Received)

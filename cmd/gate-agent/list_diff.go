@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,7 +108,11 @@ func (c *config) diffWhole(ctx context.Context, store *listdb.Store, now whiteli
 	return d.compare(ctx, store, now, file.Manifest(), rowsOf(file.Next))
 }
 
-// diffSource downloads what the source has into a folder that goes again.
+// diffFolder is where the files lie that a comparison needs: in the state folder, for
+// a folder of the system may be in memory, which is no place for a whole list.
+const diffFolder = "diff"
+
+// diffSource compares with what the source has.
 func (c *config) diffSource(cmd *cobra.Command, store *listdb.Store, now whitelist.Manifest, d *listDiff) (err error) {
 	source, err := c.openSource()
 	if err != nil {
@@ -117,8 +122,8 @@ func (c *config) diffSource(cmd *cobra.Command, store *listdb.Store, now whiteli
 		return errNoSource()
 	}
 	defer source.Close()
-	name, err := os.MkdirTemp("", "gate-agent-diff-")
-	if err != nil {
+	name := filepath.Join(c.path(c.State), diffFolder)
+	if err := errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700)); err != nil { // a comparison that was killed has left it
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(name)) }()

@@ -132,7 +132,7 @@ func TestListSourceIsFollowed(t *testing.T) {
 		}
 	}
 	put(w.signed(t, revoking(2, "ticket-alice")))
-	a.says(`"seq":2`)
+	a.says(`"list in force","epoch":1,"seq":2`)
 	want(t, r.tap(a, w.alice(t)), terminal.Deny, terminal.Revoked)
 
 	put(w.signed(t, seq(1)))
@@ -140,7 +140,7 @@ func TestListSourceIsFollowed(t *testing.T) {
 	want(t, r.tap(a, w.alice(t)), terminal.Deny, terminal.Revoked)
 
 	put(w.signed(t, seq(3)))
-	a.says(`"seq":3`)
+	a.says(`"list in force","epoch":1,"seq":3`)
 	if n := strings.Count(a.stderr.String(), "inbox.cose: no such file"); n != 1 {
 		t.Errorf("the missing file was told %d times, want once", n)
 	}

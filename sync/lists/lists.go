@@ -26,6 +26,7 @@
 package lists
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -102,11 +103,21 @@ type Updater struct {
 	file error // what came of the whole file that the source has had since
 }
 
-// A vain is a head whose files are not fetched again, for what that would cost.
+// A vain is a head whose files were of no use: they are damaged at the source, or are
+// not those of the list.
 type vain struct {
 	head    []byte
 	because error
-	until   time.Time // zero: until there is another head
+	until   time.Time
+}
+
+// spoiltFor is how long such files are left alone unless there is another head: a
+// fleet that fetched a whole list in each interval would bring down a hub that
+// somebody is about to mend.
+const spoiltFor = time.Hour
+
+func (v vain) holds(head []byte) bool {
+	return v.because != nil && bytes.Equal(head, v.head) && time.Now().Before(v.until)
 }
 
 // Open returns the updater of a state folder.

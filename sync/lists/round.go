@@ -1,7 +1,6 @@
 package lists
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -99,21 +97,21 @@ func (u *Updater) look(ctx context.Context) (r Round) {
 	return r
 }
 
-// takeFile imports a whole list file. One that is refused is read again only when
-// it has changed, or the clock may have: it will not become better. What failed for
-// another reason, such as a medium pulled out or a full disk, is read again: it
-// may have been the newest list there is.
+// takeFile imports a whole list file. One whose rows are refused is read again only
+// when it has changed: it will not become better. A head that is refused costs
+// little to read, and may do once the clock is set. What failed for another reason,
+// such as a medium pulled out or a full disk, is read again: it may have been the
+// newest list there is.
 func (u *Updater) takeFile(ctx context.Context, r *Round, file fetch.Whole) {
 	old, _ := u.inForce() // none, and unreadable, is other than what comes
 	m, err := u.cfg.Store.Import(ctx, file, u.cfg.Now(), u.applying)
-	if err == nil || refused(err) && !errors.Is(err, roles.ErrExpired) {
+	n, seekErr := file.Seek(0, io.SeekCurrent)
+	if seekErr == nil && (err == nil || refused(err) && n > whitelist.MaxHead) {
 		u.file = err
 		file.Keep()
 	}
-	if n, seekErr := file.Seek(0, io.SeekCurrent); seekErr == nil {
-		r.Received += n
-	}
-	r.Manifest, r.Contact, r.Err = m, err == nil, errors.Join(err, file.Close())
+	r.Received += n
+	r.Manifest, r.Contact, r.Err = m, err == nil, errors.Join(err, seekErr, file.Close())
 	if err == nil && (old == nil || old.Compare(m) != 0) {
 		r.Came = ByFile
 	}
@@ -158,14 +156,14 @@ func (u *Updater) ask(ctx context.Context) error {
 // list in force.
 func (u *Updater) bring(ctx context.Context, r *Round, m whitelist.Manifest, from uint64) {
 	p := planFor(m, from)
-	err := u.take(ctx, r, p)
+	err := u.take(ctx, p)
 	if err != nil && p.way == ByDeltas && spoilt(err) && ctx.Err() == nil {
 		if errors.Is(err, whitelist.ErrSet) {
 			r.Alarm = err
 		}
 		r.Detour = err
 		p = bySnapshot(m)
-		err = u.take(ctx, r, p)
+		err = u.take(ctx, p)
 	}
 	switch {
 	case err == nil:
@@ -174,20 +172,11 @@ func (u *Updater) bring(ctx context.Context, r *Round, m whitelist.Manifest, fro
 		if errors.Is(err, whitelist.ErrTampered) { // what was brought has its own digest
 			r.Alarm = err
 		}
-		u.vain = vain{head: u.head, because: err}
+		u.vain = vain{u.head, err, time.Now().Add(spoiltFor)}
 	case errors.Is(err, fetch.ErrDigest):
 		u.vain = vain{u.head, err, time.Now().Add(spoiltFor)}
 	}
 	r.Err = err
-}
-
-// spoiltFor is how long files are left alone that are damaged at the source: a
-// fleet that fetched a whole list in each interval would bring down a hub that
-// somebody is about to mend.
-const spoiltFor = time.Hour
-
-func (v vain) holds(head []byte) bool {
-	return v.because != nil && bytes.Equal(head, v.head) && (v.until.IsZero() || time.Now().Before(v.until))
 }
 
 // spoilt reports whether deltas are to blame, and neither this machine nor what is
@@ -198,7 +187,7 @@ func spoilt(err error) bool {
 
 // take downloads the files of a plan and applies them. What was downloaded stays
 // for the next round unless it is of no use any more.
-func (u *Updater) take(ctx context.Context, r *Round, p plan) (err error) {
+func (u *Updater) take(ctx context.Context, p plan) (err error) {
 	if err := fetch.Sweep(u.parts, p.digests()...); err != nil {
 		return fmt.Errorf("clearing away old downloads: %w", err)
 	}

@@ -2,6 +2,7 @@ package lists_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -159,7 +160,7 @@ func TestWholeListInOneFileIsImported(t *testing.T) {
 	}
 	three := list(3)
 	put(three[:len(three)-1], time.Second)
-	for range 2 { // the second one does not read it
+	for range 2 {
 		if r := s.Round(t.Context()); !errors.Is(r.Err, whitelist.ErrTruncated) || !r.Refused() || r.Contact {
 			t.Errorf("half a list: %s", said(r))
 		}
@@ -171,6 +172,50 @@ func TestWholeListInOneFileIsImported(t *testing.T) {
 		t.Errorf("an older list: %s", said(r))
 	}
 	s.inForce(t, 3)
+}
+
+// A long list whose rows are refused is not read in each interval; one that the clock
+// refuses is tried again.
+func TestWhatBecomesNoBetterIsNotReadAgain(t *testing.T) {
+	s := newSite(t, nil)
+	for i := range 600 { // more than the longest head
+		row, err := s.world.Order(fmt.Sprintf("MORE-%04d", i), fmt.Sprint("more-", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.rows = append(s.rows, row)
+	}
+	list, err := s.world.List(s.rows...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "list.cose")
+	write := func(b []byte, after time.Duration) {
+		if err := errors.Join(os.WriteFile(path, b, 0o600), os.Chtimes(path, time.Time{}, time.Now().Add(after))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := s.world.Manifest.NotAfter.Add(time.Hour) // a clock that is wrong
+	s.Updater = s.from(t, "file:"+path, func(c *lists.Config, _ *fetch.Options) { c.Now = func() time.Time { return now } })
+	half := list[:len(list)-1]
+	write(list, 0)
+	if r := s.Round(t.Context()); !errors.Is(r.Err, listdb.ErrExpired) {
+		t.Error(said(r))
+	}
+	now = time.Now()
+	write(half, time.Second)
+	for i, read := range []bool{true, false} {
+		if r := s.Round(t.Context()); !errors.Is(r.Err, whitelist.ErrTruncated) || !r.Refused() || (r.Received > 0) != read {
+			t.Errorf("half a list, round %d: %s", i+1, said(r))
+		}
+	}
+	now = s.world.Manifest.NotAfter.Add(time.Hour)
+	write(list, 2*time.Second)
+	if r := s.Round(t.Context()); !errors.Is(r.Err, listdb.ErrExpired) {
+		t.Error(said(r))
+	}
+	now = time.Now() // and nobody touches the file
+	s.brings(t, 1, lists.ByFile)
 }
 
 // A delta that leads elsewhere is no harm to the list whose overlay it was to go into.
