@@ -120,11 +120,31 @@ func (s *Store) applyLocked(ctx context.Context, h whitelist.Head, at time.Time,
 			return err
 		}
 		defer func() { g.release() }() // of the overlay that it has then
-		if err := s.applyAbove(ctx, h, st.next, g, deltas, progress); err != errFull {
+		if err := s.applyAbove(ctx, h, st.next, g, deltas, progress); err != errNewBase {
 			return err
 		}
 	}
-	return s.rebuild(ctx, h, st.next, st.cur.rows(ctx), deltas, progress)
+	return s.rebuild(ctx, h, st.next, ours(ctx, st.cur.rows(ctx)), deltas, progress)
+}
+
+// ours yields rows that are on our own disk: where they cannot be read no delta leads on
+// from them.
+func ours(ctx context.Context, rows iter.Seq2[whitelist.SealedRow, error]) iter.Seq2[whitelist.SealedRow, error] {
+	return func(yield func(whitelist.SealedRow, error) bool) {
+		for row, err := range rows {
+			if !yield(row, unreadable(ctx, err)) {
+				return
+			}
+		}
+	}
+}
+
+// unreadable is whitelist.ErrSet in the place of an error of our own disk.
+func unreadable(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: those in force here cannot be read: %v", whitelist.ErrSet, err)
 }
 
 // deltasOf returns the rows of the deltas that lead to the set of m, and the bytes of
@@ -147,24 +167,27 @@ func (s *snapshot) room() int64 {
 	return min(maxOverlay, max(minOverlay, s.stamp.list.size/2)) - s.length
 }
 
-// errFull: the rows of the deltas are too many for the index.
-var errFull = errors.New("too many rows for an overlay")
+// errNewBase: the overlay does not take the deltas, a new base does. They have too many
+// rows for the index, or the file is not there any more.
+var errNewBase = errors.New("a new base is needed")
 
 // applyAbove puts the list of a head in force by appending deltas, if any, to the
 // overlay. It exchanges each for one that can be read again, while g is in use: when
-// the error is errFull they are to go into a new base.
+// the error is errNewBase they are to go there.
 func (s *Store) applyAbove(ctx context.Context, h whitelist.Head, next floor, g *growth, deltas []iter.Seq2[whitelist.SealedRow, error], progress func(uint64)) (err error) {
 	counts := false
 	defer func() {
-		if err != nil && err != errFull && !counts {
+		if err != nil && err != errNewBase && !counts {
 			s.removeStaged()
 			err = errors.Join(err, g.undo())
 		}
 	}()
 	for i, rows := range deltas {
-		if deltas[i], err = g.append(ctx, rows, progress); err != nil {
+		again, err := g.append(ctx, rows, progress)
+		if err != nil {
 			return err
 		}
+		deltas[i] = again
 	}
 	if err := g.check(h.Manifest); err != nil {
 		return err

@@ -170,13 +170,12 @@ func (b *base) rows(ctx context.Context, page *sql.Stmt) iter.Seq2[whitelist.Sea
 // syncEvery is how many bytes are written before they are made durable. At the end
 // of a gigabyte the journal's own sync, for which a tap waits, would stand behind
 // all of it.
-const syncEvery = 8 << 20
+const syncEvery = 2 << 20
 
 // stage writes a database beside list.db, makes it durable and opens it. end is
 // asked after the last row: it says whether they are those of the list, and the
 // state of their set if they have one.
 func (s *Store) stage(ctx context.Context, head []byte, rows iter.Seq2[whitelist.SealedRow, error], end func() (state []byte, err error), progress func(uint64)) (*base, error) {
-	s.removeStaged() // left by a power cut
 	f, err := s.root.OpenFile(listFile+staged, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err

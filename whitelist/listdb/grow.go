@@ -2,6 +2,7 @@ package listdb
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ func (s *Store) grow(cur *snapshot) (*growth, error) {
 }
 
 // open opens the overlay for writing behind what counts of it. What a power cut or a
-// failure left there goes.
+// failure left there goes. The error is errNewBase when somebody took the file away or
+// cut it: what the store has open may still be whole.
 func (g *growth) open() error {
 	if g.w != nil {
 		return nil
@@ -60,8 +62,14 @@ func (g *growth) open() error {
 		flags |= os.O_CREATE | os.O_EXCL
 	}
 	f, err := g.store.root.OpenFile(overlayFile, flags, 0o600)
+	if g.over != nil && errors.Is(err, os.ErrNotExist) {
+		return errNewBase
+	}
 	if err != nil {
 		return err
+	}
+	if whole, err := g.goesOn(f); err != nil || !whole {
+		return cmp.Or(errors.Join(err, f.Close()), errNewBase)
 	}
 	if err := f.Truncate(g.length); err != nil {
 		return errors.Join(err, f.Close())
@@ -76,6 +84,19 @@ func (g *growth) open() error {
 	g.over = newOverlay(f)
 	g.w = bufio.NewWriterSize(io.NewOffsetWriter(f, g.length), 1<<16)
 	return nil
+}
+
+// goesOn says whether f is the overlay that there is, and has what counts of it.
+func (g *growth) goesOn(f *os.File) (bool, error) {
+	if g.over == nil {
+		return true, nil
+	}
+	is, err := f.Stat()
+	was, wasErr := g.over.file.Stat()
+	if err := errors.Join(err, wasErr); err != nil {
+		return false, err
+	}
+	return os.SameFile(is, was) && is.Size() >= g.length, nil
 }
 
 // append appends the rows of a delta, and returns them, to be read once more.
@@ -133,7 +154,7 @@ func (g *growth) append(ctx context.Context, rows iter.Seq2[whitelist.SealedRow,
 func (g *growth) exchange(ctx context.Context, r whitelist.SealedRow) error {
 	old, err := g.sealed(ctx, r.ID)
 	if err != nil {
-		return err
+		return unreadable(ctx, err)
 	}
 	if old != nil {
 		g.set.Remove(whitelist.SealedRow{ID: r.ID, Sealed: old})
@@ -150,7 +171,7 @@ func (g *growth) exchange(ctx context.Context, r whitelist.SealedRow) error {
 func (g *growth) check(m whitelist.Manifest) error {
 	switch {
 	case g.full:
-		return errFull
+		return errNewBase
 	case g.rows != m.Rows:
 		return fmt.Errorf("%w: %d rows, and %d are signed", whitelist.ErrSet, g.rows, m.Rows)
 	case g.set.Digest() != m.Set.Digest:

@@ -189,6 +189,9 @@ func (s *Store) swap(name string, successor func() *snapshot) error {
 	snap := successor()
 	snap.cfg, snap.stamp = s.cfg, st
 	snap.users.Store(1)
+	if st.pointer != (fileStamp{}) {
+		snap.pointer, _ = s.root.Open(headFile) // it is there
+	}
 	s.keep(snap)
 	return nil
 }
@@ -230,7 +233,8 @@ func (s *Store) removeStaged() {
 	}
 }
 
-// lock takes the writer's lock of the folder, waiting until ctx ends.
+// lock takes the writer's lock of the folder, waiting until ctx ends. What a power cut
+// left staged goes: it may be as long as a list.
 func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
 	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -239,6 +243,7 @@ func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
+			s.removeStaged()
 			return f.Close, nil // closing unlocks
 		}
 		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {

@@ -92,9 +92,10 @@ func TestKilledOrFailingAtEveryStepLeavesOldOrNew(t *testing.T) {
 		}
 		t.Skip(msg)
 	}
-	h, dir := prepared(t)
 	for _, what := range []string{"delta", "snapshot", "whole", "merge"} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h, dir := prepared(t)
 			steps := 0
 			for _, call := range writes {
 				for _, how := range []string{"signal=KILL", "error=EIO"} {

@@ -1,28 +1,34 @@
-// Package listdb keeps the list in force in an SQLite file and answers lookups
-// from it.
+// Package listdb keeps the list in force on disk and answers lookups from it.
 //
 // The state folder holds
 //
-//	list.db      the list in force: the signed manifest verbatim, and the sealed rows
-//	list.floor   the newest (epoch, seq) ever in force here, with a checksum
-//	list.lock    locked by flock(2) while a list is imported
+//	list.db       the base: a head verbatim, and the sealed rows, in SQLite
+//	list.overlay  the deltas that came since, one behind the other
+//	list.head     which list is in force above the base, and how much of the overlay counts
+//	list.floor    the newest (epoch, seq) and delegation ever in force here, with a checksum
+//	list.lock     locked by flock(2) while somebody writes
 //
-// and, during an import, list.db.new and list.floor.new.
+// and, meanwhile, list.db.new, list.head.new and list.floor.new. A list comes whole, by
+// Import, or as a hub publishes it, by Examine and Apply. Merge writes base and overlay
+// into a new base. docs/list-format.md says what heals what.
 //
 // It promises:
 //
-//   - A list is in force as a whole or not at all: it is staged, checked to its
-//     last byte, made durable and renamed into place. Whatever goes wrong before
-//     the rename leaves the old list in force.
-//   - Lists only get newer. That holds also when list.db was lost or damaged,
-//     because list.floor is a file of its own.
-//   - What is read back is verified again: the manifest's signature when the file
-//     is opened, each row by its seal when it is looked up, everything by Verify.
+//   - A list is in force as a whole or not at all: what it consists of is checked to
+//     its last byte and made durable, and then one rename puts it in force. Whatever
+//     goes wrong before the rename leaves the old list in force.
+//   - Lists only get newer. That holds also when they were lost or damaged, because
+//     list.floor is a file of its own.
+//   - What is read back is verified again: signatures, the state of a set and the
+//     overlay when they are opened, each row by its seal when it is looked up,
+//     everything by Verify.
 //   - A list that cannot be verified is an error, never silently the one before.
+//   - Memory does not grow with the list: an index of the overlay takes 40 bytes a row,
+//     at most 8 MB, and twice that while it grows.
 //
 // What it cannot know: somebody who can write the folder can put back, in place,
 // an older sealed row of the same card; Verify finds that, Lookup does not. And
-// who removes list.db and list.floor together sets the folder back to its start.
+// who removes all files sets the folder back to its start.
 package listdb
 
 import (
@@ -45,9 +51,9 @@ import (
 var (
 	// ErrNoList: the folder holds no list; import one.
 	ErrNoList = errors.New("no list")
-	// ErrUnreadable: list.db is damaged; import the same list again, or a newer one.
+	// ErrUnreadable: the list is damaged; import it again, or a newer one.
 	ErrUnreadable = errors.New("list database unreadable")
-	// ErrOlder: the list is older than one that was in force here.
+	// ErrOlder: the list, or its delegation, is older than one that was in force here.
 	ErrOlder = errors.New("older than the list in force")
 	// ErrConflict: two different lists have one epoch and sequence number.
 	ErrConflict = errors.New("differs from the list of the same number")
@@ -57,7 +63,7 @@ var (
 	ErrHierarchy = errors.New("list of another hierarchy")
 	// ErrScopeKey: the rows are sealed with another scope key than ours.
 	ErrScopeKey = errors.New("rows sealed with another scope key")
-	// ErrFloor: list.floor is damaged and no readable list.db tells what it said.
+	// ErrFloor: list.floor is damaged and no readable list tells what it said.
 	ErrFloor = errors.New("list floor unreadable")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("list store is closed")
@@ -279,7 +285,8 @@ func (s *Store) statFile(name string) (fileStamp, error) {
 
 // Verify checks the list in force as if it were imported anew: the manifest's
 // signature, order and number of rows, and the digest over all of them. It
-// reads the whole file: some seconds for a million rows.
+// reads all of it: about ten seconds for a million rows. Taps go on meanwhile. What
+// it finds wrong Examine knows, and asks for a snapshot.
 func (s *Store) Verify(ctx context.Context) error {
 	snap, err := s.current()
 	if err != nil {

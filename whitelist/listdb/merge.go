@@ -41,10 +41,10 @@ func (s *Store) mergeLocked(ctx context.Context, force bool) (bool, error) {
 	if cur.length == 0 || !due && !force {
 		return false, nil
 	}
-	b, err := s.stageSet(ctx, cur.head, cur.rows(ctx), func(uint64) {})
-	if errors.Is(err, whitelist.ErrSet) {
-		cur.suspect.Store(true) // the next Examine asks for a snapshot
+	b, err := s.stageSet(ctx, cur.head, ours(ctx, cur.rows(ctx)), func(uint64) {})
+	if errors.Is(err, whitelist.ErrSet) { // no delta was there to lead elsewhere
 		err = fmt.Errorf("%w: %v", whitelist.ErrTampered, err)
+		cur.suspect.Store(true) // the next Examine asks for a snapshot
 	}
 	if err != nil {
 		return false, err

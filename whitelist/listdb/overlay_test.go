@@ -127,6 +127,48 @@ func TestDeltaAboveADamagedRowIsNotTaken(t *testing.T) {
 	follows(t, h, open(t, dir), "1 deltassnapshot")
 }
 
+// While it is open nothing is lost: the next list makes a new base of it.
+func TestOverlayThatIsTakenAwayFromARunningStoreIsHealedByTheNextDelta(t *testing.T) {
+	for name, spoil := range map[string]func(file string) error{
+		"removed": os.Remove,
+		"replaced": func(file string) error {
+			return errors.Join(os.Remove(file), os.WriteFile(file, make([]byte, 1000), 0o600))
+		},
+	} {
+		h, s, dir := three(t)
+		h.stands(t, s, h.sets[2], 6)
+		if err := spoil(filepath.Join(dir, overlayFile)); err != nil {
+			t.Fatal(name, err)
+		}
+		h.stands(t, s, h.sets[2], 6)
+		follows(t, h, s, "1 deltas")
+		h.stands(t, open(t, dir), h.sets[3], 6)
+	}
+}
+
+func TestOverlayThatIsCutUnderARunningStoreIsHealedByTheSnapshot(t *testing.T) {
+	h, s, dir := three(t)
+	h.stands(t, s, h.sets[2], 6)
+	if err := os.Truncate(filepath.Join(dir, overlayFile), 10); err != nil {
+		t.Fatal(err)
+	}
+	follows(t, h, s, "1 deltassnapshot")
+	h.stands(t, open(t, dir), h.sets[3], 6)
+}
+
+func TestMergeOfAnUnreadableListChangesNothingAndASnapshotHealsIt(t *testing.T) {
+	h, s, dir := three(t)
+	h.stands(t, s, h.sets[2], 6)
+	if err := os.Truncate(filepath.Join(dir, overlayFile), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Merge(t.Context(), true); !errors.Is(err, whitelist.ErrTampered) {
+		t.Error(err)
+	}
+	follows(t, h, s, "snapshot")
+	h.stands(t, open(t, dir), h.sets[3], 6)
+}
+
 func TestLostHeadDoesNotReopenTheDoorToAnOlderList(t *testing.T) {
 	h, s, dir := three(t)
 	if err := os.Remove(filepath.Join(dir, headFile)); err != nil {
