@@ -164,3 +164,14 @@ func (l *Lane) SetOutOfOrder(ctx context.Context, by Staff, note string, on bool
 	l.look(ctx)
 	return err
 }
+
+// Command takes the lane out of order, or back into it, by a command of the operator
+// from afar. It holds beside what staff does: neither ends the other.
+func (l *Lane) Command(ctx context.Context, message string, on bool) error {
+	if !l.halts.set(HaltCommand, on) {
+		return nil
+	}
+	err := l.incident(ctx, Incident{Reason: OutOfOrder, State: state(on), Note: message, Cause: errCommanded})
+	l.look(ctx)
+	return err
+}

@@ -16,6 +16,7 @@ var (
 	errList      = errors.New("list cannot be used")
 	errJournal   = errors.New("journal cannot be written")
 	errGate      = errors.New("gate did not open")
+	errCommanded = errors.New("command of the operator")
 )
 
 // ErrMultipleCards says that nobody can tell whose turn it is.

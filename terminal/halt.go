@@ -11,9 +11,10 @@ type Halt uint8
 
 // Halts.
 const (
-	HaltAlarm  Halt = 1 << iota // fire alarm: the gate stands open
-	HaltStaff                   // taken out of order by staff
-	HaltSensor                  // the passage sensor cannot count
+	HaltAlarm   Halt = 1 << iota // fire alarm: the gate stands open
+	HaltStaff                    // taken out of order by staff
+	HaltSensor                   // the passage sensor cannot count
+	HaltCommand                  // taken out of order by the operator, from afar
 )
 
 // What ends a tap that was going on.
@@ -121,7 +122,7 @@ func (h Halt) names() []string {
 	for _, n := range [...]struct {
 		halt Halt
 		name string
-	}{{HaltAlarm, "alarm"}, {HaltStaff, "staff"}, {HaltSensor, "sensor"}} {
+	}{{HaltAlarm, "alarm"}, {HaltStaff, "staff"}, {HaltSensor, "sensor"}, {HaltCommand, "command"}} {
 		if h&n.halt != 0 {
 			names = append(names, n.name)
 		}

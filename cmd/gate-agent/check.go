@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/anchor"
+	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
@@ -29,7 +30,7 @@ is no error: both may come later.`,
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
-		key, err := c.openScopeKey()
+		key, scopeKey, err := c.describeScopeKey()
 		if err != nil {
 			return err
 		}
@@ -70,12 +71,7 @@ is no error: both may come later.`,
 			if err := c.checkJournal(); err != nil {
 				return err
 			}
-			store, err := c.openList(key)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, store.Close()) }()
-			if list, err = describeList(store); err != nil {
+			if list, err = c.describeListOf(key); err != nil {
 				return err
 			}
 		} else if _, err := c.trust(); err != nil {
@@ -86,6 +82,8 @@ is no error: both may come later.`,
 
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s, scope %s, mode %s\n", c.Terminal, c.Scope, c.Mode)
+		fmt.Fprintf(w, "scope key  %s\n", scopeKey)
+		fmt.Fprintf(w, "commands   %s\n", c.describeCommands())
 		for i, l := range lanes {
 			fmt.Fprintf(w, "lane       %s, %s, driver %s, %v for each to pass\n", l.label(), l.Gate.Mode, l.Gate.Driver, l.Gate.PassTime.Duration)
 			fmt.Fprintf(w, "readers    %s\n", describeReaders(ctx, readers[i], l.Reader.Slots).text)
@@ -164,6 +162,19 @@ func (c *config) checkJournal() error {
 }
 
 const noList = "none yet, every card is denied: run gate-agent list import"
+
+// describeListOf says which list is in force under a scope key, which may be none.
+func (c *config) describeListOf(key cardid.ScopeKey) (text string, err error) {
+	if key.IsZero() {
+		return "cannot be opened without a scope key: every card is denied", nil
+	}
+	store, err := c.openList(key)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return describeList(store)
+}
 
 // describeList says which list is in force. A list that is damaged is an
 // error; none at all is not.

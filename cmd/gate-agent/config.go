@@ -14,6 +14,7 @@ import (
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
+	"github.com/gate-agent/gate-agent/sync/command"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
 )
@@ -39,9 +40,15 @@ type config struct {
 	} `toml:"holder_check"`
 
 	ScopeKey struct {
-		File    string `toml:"file"`    // the wrapped scope key
-		Wrapper string `toml:"wrapper"` // key URI
+		File    string   `toml:"file"`    // the wrapped scope key
+		Lease   bool     `toml:"lease"`   // or it is leased by a hub
+		Keys    []string `toml:"keys"`    // public keys that may sign leases, PEM; none with a root
+		Wrapper string   `toml:"wrapper"` // key URI
 	} `toml:"scope_key"`
+
+	Commands struct {
+		Keys []string `toml:"keys"` // public keys that may sign commands, PEM; none with a root
+	} `toml:"commands"`
 
 	List struct {
 		Keys   []string `toml:"keys"`   // public keys that may sign lists, PEM; none with a root
@@ -97,6 +104,9 @@ type config struct {
 	file   string
 	folder string // of the file
 	keys   *keyring
+
+	home   string          // the scope that the file names; Scope is the one of now
+	memory *command.Memory // of the operator's commands
 }
 
 // builtinKeys, in the place of a key file, says that the operator has confirmed
@@ -142,6 +152,9 @@ func loadConfig(path string) (*config, error) {
 	if err := c.check(); err != nil {
 		return nil, configError{fmt.Errorf("%s: %w", path, err)}
 	}
+	if err := c.followScope(); err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+	}
 	c.keys.places = c.keyPlaces()
 	return c, nil
 }
@@ -150,7 +163,7 @@ func loadConfig(path string) (*config, error) {
 func (c *config) check() error {
 	for _, k := range []struct{ key, value string }{
 		{"scope", c.Scope}, {"terminal", c.Terminal}, {"state", c.State},
-		{"scope_key.file", c.ScopeKey.File}, {"scope_key.wrapper", c.ScopeKey.Wrapper},
+		{"scope_key.wrapper", c.ScopeKey.Wrapper},
 	} {
 		if k.value == "" {
 			return fmt.Errorf("%s is missing", k.key)
@@ -168,6 +181,9 @@ func (c *config) check() error {
 		}
 	}
 	if err := c.checkTrust(); err != nil {
+		return err
+	}
+	if err := c.checkScope(); err != nil {
 		return err
 	}
 	if err := c.checkLanes(); err != nil {

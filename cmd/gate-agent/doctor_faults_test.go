@@ -378,6 +378,23 @@ func faults() []fault {
 
 		{check: "state", name: "open to others", disk: opened("state", 0o755)},
 		{check: "state", name: "missing", disk: moved("state")},
+		{check: "scope-key", name: "the lease has not come", site: func(t *testing.T, b bench, s *site) {
+			if _, _, err := s.c.makeDeliveryKey(); err != nil {
+				t.Fatal(err)
+			}
+			s.c.ScopeKey.Lease = true
+		}},
+		{check: "scope-key", name: "no delivery key", site: func(t *testing.T, b bench, s *site) {
+			if err := os.Remove(s.c.deliveryPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			lease := filepath.Join(s.c.path(s.c.State), leaseFile)
+			if err := os.WriteFile(lease, []byte("not one"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Remove(lease) })
+			s.c.ScopeKey.Lease = true
+		}},
 		{check: "list", name: "none", disk: moved("state")},
 		{check: "list", name: "expired", site: later(8 * 24 * time.Hour)},
 		{check: "list", name: "old revocation data", site: later(3 * 24 * time.Hour), want: isWarning},

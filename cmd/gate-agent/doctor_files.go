@@ -36,6 +36,8 @@ func (s *site) guarded() (all []guarded, err error) {
 		add(0o022, s.c.Card.Profile)
 	}
 	add(0o022, s.c.List.Keys...)
+	add(0o022, s.c.ScopeKey.Keys...)
+	add(0o022, s.c.Commands.Keys...)
 	add(0o022, s.c.Root.Keys...)
 	add(0o022, s.c.List.CA)
 	add(0o022, s.c.Anchors.Files...)

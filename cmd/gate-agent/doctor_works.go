@@ -66,6 +66,29 @@ func (s *site) state() finding {
 	return fine("%s, mode %04o", path, info.Mode().Perm())
 }
 
+// scopeKey is whether the key of the list is there, and until when.
+func (s *site) scopeKey() finding {
+	if s.c.memory.State().Wiped.Number > 0 {
+		return bad("set it up anew, then gate-agent command revive", "this terminal is wiped")
+	}
+	if !s.c.ScopeKey.Lease {
+		return fine("%s", endless)
+	}
+	at := latestOf(s.now, s.c.memory.State().Seen)
+	l, _, err := s.c.storedLease(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // of the delivery key
+		return bad("run gate-agent key delivery, and give its public half to the hub", "there is no delivery key, so no lease can come")
+	case errors.Is(err, errNoLease), errors.Is(err, errLeaseEnded):
+		return bad("bring the terminal to its hub, and look at list.source; gate-hub lease issues it", "every card is denied: %v", err)
+	case err != nil:
+		return bad("see docs/terminal-commands.md", "%v", err)
+	case leaseShort(l.Terms, at):
+		return warn("bring the terminal to its hub: when the lease ends every card is denied", "leased until %s, less than a third is left", localTime(l.NotAfter))
+	}
+	return fine("leased until %s", localTime(l.NotAfter))
+}
+
 func (s *site) list() finding {
 	m, err := s.manifest()
 	switch {

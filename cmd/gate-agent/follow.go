@@ -100,9 +100,14 @@ const (
 	lookForIdle = 15 * time.Second
 )
 
+// A merger is a list store that can be tidied up.
+type merger interface {
+	Merge(ctx context.Context, force bool) (merged bool, err error)
+}
+
 // mergeWhenIdle writes what deltas have left behind into one file when that is due
 // and nobody comes, until ctx ends.
-func mergeWhenIdle(ctx context.Context, log *slog.Logger, store *listdb.Store, quiet *lull) {
+func mergeWhenIdle(ctx context.Context, log *slog.Logger, store merger, quiet *lull) {
 	tick := time.NewTicker(lookForIdle)
 	defer tick.Stop()
 	for last := ""; ; {
@@ -116,7 +121,7 @@ func mergeWhenIdle(ctx context.Context, log *slog.Logger, store *listdb.Store, q
 		}
 		merged, err := store.Merge(ctx, false)
 		switch {
-		case ctx.Err() != nil || errors.Is(err, listdb.ErrNoList):
+		case ctx.Err() != nil || errors.Is(err, listdb.ErrNoList) || errors.Is(err, errNoScopeKey):
 		case err == nil:
 			last = ""
 			if merged {

@@ -21,7 +21,7 @@ import (
 func keyCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "key", Short: "Make, test and destroy a terminal's keys, on whatever medium they lie"},
 		keyGenerateCommand(), keyImportCommand(), keyPublicCommand(), keyListCommand(), keyTestCommand(),
-		keyRequestCommand(), keyDestroyCommand(), keyRotateCommand(), keyCeremonyCommand())
+		keyRequestCommand(), keyDestroyCommand(), keyRotateCommand(), keyCeremonyCommand(), keyDeliveryCommand())
 }
 
 // keyTypes are those that a key for a purpose may have, the usual one first.

@@ -58,7 +58,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	root.PersistentFlags().String("config", "", "configuration file")
 	return cli.Root(root, runCommand(), checkConfigCommand(), statusCommand(),
 		overrideCommand(), admitCommand(), annulCommand(), outOfOrderCommand(), clockCommand(), shiftCommand(), musterCommand(), staffCommand(), explainCommand(),
-		doctorCommand(), cardCommand(), gateCommand(), keyCommand(), listCommand(), syncCommand(), journalCommand(), versionCommand())
+		doctorCommand(), cardCommand(), gateCommand(), keyCommand(), commandCommand(), listCommand(), syncCommand(), journalCommand(), versionCommand())
 }
 
 // withConfig gives a command its configuration.

@@ -23,9 +23,16 @@ import (
 // the configuration that it concerns.
 
 func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
-	wrapper, err := c.keys.store.OpenWrapper(c.keys.ctx, c.ScopeKey.Wrapper)
+	if c.ScopeKey.Lease {
+		_, key, err := c.storedLease(latestOf(time.Now(), c.memory.State().Seen))
+		if err != nil {
+			return cardid.ScopeKey{}, configError{fmt.Errorf("%w: %w", errNoScopeKey, err)}
+		}
+		return key, nil
+	}
+	wrapper, err := c.openWrapper()
 	if err != nil {
-		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.wrapper: %w", err)}
+		return cardid.ScopeKey{}, err
 	}
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	blob, err := readFile(c.path(c.ScopeKey.File))
@@ -121,13 +128,32 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 	return nil
 }
 
+// openLists puts the list store into use, unless its key is leased: then the lease does.
+func (c *config) openLists(list *listSwitch) error {
+	if err := c.makeState(); err != nil {
+		return configError{fmt.Errorf("state: %w", err)}
+	}
+	if c.ScopeKey.Lease {
+		return list.drop(errNoLease)
+	}
+	key, err := c.openScopeKey()
+	if err != nil {
+		return err
+	}
+	store, err := c.openList(key)
+	if err != nil {
+		return err
+	}
+	return list.put(store)
+}
+
 func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
 	trust, err := c.trust()
 	if err != nil {
 		return nil, err
 	}
 	store, err := listdb.Open(listdb.Config{
-		Dir: c.path(c.State), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: trust, ScopeKey: key,
+		Dir: c.scopeFolder(c.Scope), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: trust, ScopeKey: key,
 	})
 	if err != nil {
 		return nil, configError{err}

@@ -50,6 +50,14 @@ input: a line "c" confirms the person, "p" passes, "2 p" at the second lane
 		err = run(cmd.Context(), c, log, out, cmd.InOrStdin())
 		return errors.Join(err, out.Close())
 	})
+	serve := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := serve(cmd, args)
+		if errors.Is(err, errRestart) { // all is closed
+			err = restart()
+		}
+		return err
+	}
 	return cmd
 }
 
@@ -77,9 +85,15 @@ type station struct {
 // run wires the parts of a terminal together and serves its lanes.
 func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, keys io.Reader) (err error) {
 	closing := func(f func() error) { err = errors.Join(err, f()) }
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 
-	key, err := c.openScopeKey()
-	if err != nil {
+	if c.memory.State().Wiped.Number > 0 {
+		return runWiped(ctx, c, log, keys)
+	}
+	store := newListSwitch()
+	defer closing(store.Close)
+	if err := c.openLists(store); err != nil {
 		return err
 	}
 	c.keys.patient, c.keys.lenient = true, true
@@ -91,11 +105,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	store, err := c.openList(key)
-	if err != nil {
-		return err
-	}
-	defer closing(store.Close)
 	var lanes []station
 	now := func() time.Time { // that of the first lane, as all of them have it
 		if len(lanes) > 0 {
@@ -180,6 +189,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		log.Info("key custody", "medium", s)
 	}
 
+	operator, err := c.newOperator(log, source, store, record, lanes, now, cancel)
+	if err != nil {
+		return err
+	}
+
 	// What runs beside the lanes ends before the parts are closed.
 	beside, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -189,7 +203,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
-	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Checkpoint: c.checkpoints(record, checkpointKey, now)})
+	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
 	if err != nil {
 		return err
 	}
@@ -211,10 +225,18 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})
-	wg.Go(follow)
+	wg.Go(func() {
+		if store.wait(beside) {
+			follow()
+		}
+	})
+	wg.Go(func() { operator.follow(beside) })
 	wg.Go(func() { mergeWhenIdle(beside, log, store, quiet) })
 	err = serveLanes(serving, end, lanes)
 	log.Info("stopped")
+	if cause := context.Cause(ctx); errors.Is(cause, errRestart) {
+		err = errors.Join(err, cause)
+	}
 	return err
 }
 

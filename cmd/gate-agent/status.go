@@ -29,6 +29,9 @@ list, clock, reader, who is on duty. It needs no passcode. ゲートの状態を
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
 		s, err := c.client().Status(cmd.Context())
+		if w := c.memory.State().Wiped; errors.Is(err, api.ErrNotRunning) && w.Number > 0 {
+			err = refusedError{fmt.Errorf("this terminal is wiped, by command %d: see gate-agent command status / この端末は消去されています", w.Number)}
+		}
 		if err != nil {
 			return err
 		}
@@ -79,6 +82,9 @@ func describeStatus(s api.Status) [][2]string {
 			[2]string{"list", fmt.Sprintf("epoch %d, seq %d, issued %s, %v ago", l.Epoch, l.Seq, localTime(l.IssuedAt), age(l.AgeS))},
 			[2]string{"not after", expiry(*l)}, [2]string{"revocation", revocation(*l)})
 	}
+	if s.Operator != nil {
+		lines = append(lines, describeOperator(*s.Operator)...)
+	}
 	clock := localTime(s.Clock.Now)
 	if !s.Clock.Trusted {
 		clock += ": NOT TRUSTED, it is behind what has surely passed. Set it / 時計が遅れています"
@@ -95,6 +101,23 @@ func describeStatus(s api.Status) [][2]string {
 		[2]string{"clock", clock}, [2]string{"on duty", onDuty},
 		[2]string{"journal", record},
 		[2]string{"agent", fmt.Sprintf("%s, running for %v", s.Version, age(s.UptimeS))})
+}
+
+func describeOperator(o api.Operator) [][2]string {
+	lines := [][2]string{{"scope", o.Scope}}
+	if l := o.Lease; l != nil && l.NotAfter == nil {
+		lines = append(lines, [2]string{"scope key", fmt.Sprintf("NONE: %s / 鍵がありません", l.Detail)})
+	} else if l != nil {
+		text := fmt.Sprintf("leased until %s, in %v", localTime(*l.NotAfter), age(l.LeftS))
+		if l.EndsSoon {
+			text += ": ENDS SOON, the hub has not renewed it / まもなく期限切れ"
+		}
+		lines = append(lines, [2]string{"scope key", text})
+	}
+	if h := o.OutOfOrder; h != nil {
+		lines = append(lines, [2]string{"by command", fmt.Sprintf("%d: out of order since %s: %s", h.Command, localTime(h.Since), h.Message)})
+	}
+	return lines
 }
 
 func expiry(l api.ListStatus) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/filename"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 )
 
@@ -89,14 +90,22 @@ func (c *config) describeTrust() string {
 
 // sourceOf is where lists come from by themselves, with a whole path; "" is nowhere.
 func (c *config) sourceOf() string {
-	if name, ok := strings.CutPrefix(c.List.Source, "file:"); ok && name != "" {
+	return c.sourceFor(c.Scope)
+}
+
+// sourceFor is the same for another scope.
+func (c *config) sourceFor(scope string) string {
+	source := strings.ReplaceAll(c.List.Source, scopeMark, filename.Of(scope))
+	if name, ok := strings.CutPrefix(source, "file:"); ok && name != "" {
 		return "file:" + c.path(strings.TrimPrefix(name, "//"))
 	}
-	return c.List.Source
+	return source
 }
 
 // openSource opens where lists come from by themselves, nil when nowhere.
-func (c *config) openSource() (*fetch.Source, error) {
+func (c *config) openSource() (*fetch.Source, error) { return c.openSourceFor(c.Scope) }
+
+func (c *config) openSourceFor(scope string) (*fetch.Source, error) {
 	if c.List.Source == "" {
 		return nil, nil
 	}
@@ -104,7 +113,7 @@ func (c *config) openSource() (*fetch.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := fetch.New(c.sourceOf(), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version()})
+	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version()})
 	if err != nil {
 		return nil, configError{fmt.Errorf("list.%w", err)}
 	}

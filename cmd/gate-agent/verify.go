@@ -112,12 +112,23 @@ func (c *config) checkpointKeys(files []string) (keys sign1.Keys, n int, err err
 	}
 	all := make([]sign1.Key, len(public))
 	for i, key := range public {
-		all[i] = sign1.Key{Public: key, Role: sign1.RoleCheckpoint, Scope: c.Scope, Signer: c.Terminal}
+		all[i] = sign1.Key{Public: key, Role: sign1.RoleCheckpoint, Scope: c.recordedScope(), Signer: c.Terminal}
 	}
 	if keys, err = sign1.NewKeys(all...); err != nil {
 		return keys, 0, cli.UsageError("--key: " + err.Error())
 	}
 	return keys, len(all), nil
+}
+
+// recordedScope is the scope of what this terminal has signed of its journal: any, once
+// a command has moved it.
+func (c *config) recordedScope() string {
+	for _, s := range c.memory.State().Scopes {
+		if s.Name != c.Scope {
+			return journal.AnyScope
+		}
+	}
+	return c.Scope
 }
 
 // checkpointError gives what does not fit its exit code. That retention deleted

@@ -59,9 +59,11 @@ type scopeConfig struct {
 	Scope    string `toml:"scope"`
 	ScopeKey string `toml:"scope_key"` // file, wrapped by the hub's wrapper
 
-	ListKey    string   `toml:"list_key"`    // key URI; "" where lists are signed elsewhere
-	ListPublic []string `toml:"list_public"` // public keys that terminals pin; not asked beside a delegation
-	Delegation string   `toml:"delegation"`  // file of the root's delegation, "" where keys are pinned
+	ListKey       string   `toml:"list_key"`       // key URI; "" where lists are signed elsewhere
+	ListPublic    []string `toml:"list_public"`    // public keys that terminals pin; not asked beside a delegation
+	LeaseKey      string   `toml:"lease_key"`      // key URI; "" where no scope key is leased
+	CommandPublic []string `toml:"command_public"` // public keys that terminals pin for commands; not asked beside a delegation
+	Delegation    string   `toml:"delegation"`     // file of the root's delegation, "" where keys are pinned
 
 	Root struct {
 		Keys      []string `toml:"keys"` // public keys that verify the delegation before it is published

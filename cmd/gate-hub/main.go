@@ -10,11 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gate-agent/gate-agent/crypto/lease"
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/sync/command"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -56,6 +58,7 @@ func exitCode(err error) int {
 		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder,
 		publish.ErrSigner, publish.ErrNotNewest, publish.ErrUnpublished, whitelist.ErrMalformed, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrExpired, sign1.ErrMalformed, sign1.ErrSignature, sign1.ErrUnknownKey, sign1.ErrRole,
+		command.ErrMalformed, command.ErrNotOurs, command.ErrNumber, command.ErrExpired, command.ErrSigners, lease.ErrMalformed,
 	} {
 		if errors.Is(err, refused) {
 			return exitRefused
@@ -78,5 +81,5 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	root.PersistentFlags().String("config", "", "hub.toml, or the folder that it is in")
 	return cli.Root(root, initCommand(), serveCommand(), statusCommand(), scopeCommand(),
 		ticketCommand(), registrationCommand(), cardCommand(), revocationCommand(), terminalCommand(),
-		listCommand(), keyCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
+		listCommand(), leaseCommand(), commandCommand(), journalCommand(), keyCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
 }

@@ -99,17 +99,13 @@ func (s *site) addScope(ctx context.Context, by registry.By, is registry.Scope) 
 	if err := s.makeScopeKey(ctx, is.Name, filepath.Join(folder, "scope.key")); err != nil {
 		return err
 	}
-	uri := "sealed:path=" + escapePath(filepath.Join(folder, "list.key")) + ";key-source=" + escapePath(filepath.Join(s.folder, keysFolder, "seal"))
-	public, err := s.keys.Generate(ctx, uri, keystore.List, keystore.Ed25519)
-	if err != nil {
-		return err
-	}
-	text, err := sign1.MarshalPublicKey(public)
-	if err != nil {
-		return err
-	}
-	if err := wholefile.New(filepath.Join(folder, "list.pub.pem"), text); err != nil {
-		return err
+	var uris []any
+	for _, role := range []sign1.Role{sign1.RoleList, sign1.RoleLease} {
+		uri, err := s.makeRoleKey(ctx, folder, role)
+		if err != nil {
+			return err
+		}
+		uris = append(uris, quote(uri))
 	}
 	return wholefile.New(filepath.Join(folder, scopeName), fmt.Appendf(nil, `# The keys of one scope. docs/hub.md describes every key.
 scope = %s
@@ -124,6 +120,14 @@ list_key = %s
 # Its public half: list.keys of terminals that pin it.
 list_public = ["list.pub.pem"]
 
+# What signs the leases of the scope key: a key URI. Its public half, lease.pub.pem, is
+# scope_key.keys of terminals that pin it. "" where no scope key is leased.
+lease_key = %s
+
+# Public halves of the keys with which people command terminals: commands.keys of
+# terminals that pin them (docs/terminal-commands.md).
+command_public = []
+
 # Where terminals trust an offline root instead (gate-hub root): what the root
 # says, and whose signatures it must have.
 delegation = ""
@@ -136,7 +140,21 @@ threshold = 0
 files = []
 pins = []
 surface_keys = ""
-`, quote(is.Name), quote(uri)))
+`, append([]any{quote(is.Name)}, uris...)...))
+}
+
+// makeRoleKey makes a key of a scope, with its public half beside it.
+func (s *site) makeRoleKey(ctx context.Context, folder string, role sign1.Role) (uri string, err error) {
+	uri = "sealed:path=" + escapePath(filepath.Join(folder, string(role)+".key")) + ";key-source=" + escapePath(filepath.Join(s.folder, keysFolder, "seal"))
+	public, err := s.keys.Generate(ctx, uri, keystore.Purpose(role), keystore.Ed25519)
+	if err != nil {
+		return "", err
+	}
+	text, err := sign1.MarshalPublicKey(public)
+	if err != nil {
+		return "", err
+	}
+	return uri, wholefile.New(filepath.Join(folder, string(role)+".pub.pem"), text)
 }
 
 // makeScopeKey makes a scope key and wraps it.

@@ -147,6 +147,7 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 	}()
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
+	var leases leasing
 	for {
 		names, err := s.scopes()
 		if err != nil && state.set("", err.Error()) {
@@ -163,6 +164,7 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 			if now := time.Now(); !now.Before(a.next) {
 				a.run(ctx, s, log.With("scope", name), state)
 			}
+			leases.run(ctx, s, log.With("scope", name), name)
 			if ctx.Err() != nil {
 				return
 			}

@@ -99,22 +99,30 @@ func (d *doer) by() registry.By {
 
 // scopeKey opens the key of a scope.
 func (s *site) scopeKey(ctx context.Context, c *scopeConfig) (key cardid.ScopeKey, err error) {
+	secret, err := s.scopeSecret(ctx, c)
+	if err != nil {
+		return key, err
+	}
+	defer clear(secret)
+	return cardid.NewScopeKey(secret)
+}
+
+func (s *site) scopeSecret(ctx context.Context, c *scopeConfig) (secret []byte, err error) {
 	wrapper, err := s.keys.OpenWrapper(ctx, s.Wrapper)
 	if err != nil {
-		return key, configError{fmt.Errorf("wrapper: %w", err)}
+		return nil, configError{fmt.Errorf("wrapper: %w", err)}
 	}
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	path := within(c.folder, c.ScopeKey)
 	blob, err := smallfile.Read(path, maxFile, 0o077)
 	if err != nil {
-		return key, configError{fmt.Errorf("scope_key: %w", err)}
+		return nil, configError{fmt.Errorf("scope_key: %w", err)}
 	}
-	secret, err := wrapper.Unwrap(blob, cardid.WrapLabel(c.Scope))
+	secret, err = wrapper.Unwrap(blob, cardid.WrapLabel(c.Scope))
 	if err != nil {
-		return key, configError{fmt.Errorf("scope_key %s: %w", path, err)}
+		return nil, configError{fmt.Errorf("scope_key %s: %w", path, err)}
 	}
-	defer clear(secret)
-	return cardid.NewScopeKey(secret)
+	return secret, nil
 }
 
 // signers are the keys that may sign lists of a scope, as its files say now.

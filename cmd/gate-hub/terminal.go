@@ -46,7 +46,15 @@ is sealed for it.`,
 				return err
 			}
 		}
-		return s.registry.AddTerminal(cmd.Context(), by.by(), scope, t)
+		if err := s.registry.AddTerminal(cmd.Context(), by.by(), scope, t); err != nil || delivery == "" {
+			return err
+		}
+		kcv, err := deliveryKCV(t.Delivery)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "delivery key %s   compare it with the terminal's / 端末の表示と比べてください\n", kcv)
+		return err
 	})
 	return cmd
 }
@@ -71,7 +79,7 @@ func readSPKI(path string) ([]byte, error) {
 type terminalReport struct {
 	Name     string `json:"name"`
 	Identity string `json:"identity"` // KCV
-	Delivery bool   `json:"delivery"`
+	Delivery string `json:"delivery"` // KCV; "" where it has none
 	Retired  bool   `json:"retired"`
 }
 
@@ -99,12 +107,15 @@ func terminalListCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("terminal %q: %w", t.Name, err)
 			}
-			r := terminalReport{t.Name, kcv, len(t.Delivery) > 0, t.Retired}
-			all = append(all, r)
-			text := r.Identity
-			if !r.Delivery {
-				text += ", no delivery key"
+			r := terminalReport{Name: t.Name, Identity: kcv, Retired: t.Retired}
+			text := r.Identity + ", no delivery key"
+			if len(t.Delivery) > 0 {
+				if r.Delivery, err = deliveryKCV(t.Delivery); err != nil {
+					return fmt.Errorf("terminal %q: %w", t.Name, err)
+				}
+				text = r.Identity + ", delivery key " + r.Delivery
 			}
+			all = append(all, r)
 			if r.Retired {
 				text += ", RETIRED"
 			}
@@ -113,6 +124,16 @@ func terminalListCommand() *cobra.Command {
 		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all}, lines...)
 	})
 	return cmd
+}
+
+// deliveryKCV is the check value of a delivery key, to compare with the one that the
+// terminal shows.
+func deliveryKCV(spki []byte) (string, error) {
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return "", err
+	}
+	return keystore.KCV(public)
 }
 
 func terminalRetireCommand() *cobra.Command {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/gate-agent/gate-agent/internal/wholefile"
 )
@@ -76,16 +75,7 @@ func (m sealedMedium) destroy(ctx context.Context, u URI, p Purpose, public cryp
 			return ErrWrongKey
 		}
 	}
-	path := u.Get("path")
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(make([]byte, maxSealed))
-	if err := errors.Join(err, f.Sync(), f.Close(), os.Remove(path)); err != nil {
-		return err
-	}
-	return wholefile.SyncFolder(filepath.Dir(path))
+	return Shred(u.Get("path"))
 }
 
 // openSealed opens the file that u names and checks that it is for p.

@@ -276,6 +276,8 @@ type recorded struct {
 	Staff, Role string
 	Note        string
 	ListSeq     uint64 `json:"list_seq"`
+	Scope       string
+	Action      string
 }
 
 // journal lists what the terminal has recorded, after it verified.

@@ -165,6 +165,12 @@ var rules = []rule{
 
 	// sync and hub
 	{
+		who:    []string{"./..."},
+		except: []string{"./sync/rescue"},
+		direct: []string{"filippo.io/age/..."},
+		why:    "one package encrypts to people: what is saved of a terminal, and for whom, is decided there",
+	},
+	{
 		who:    []string{"./sync/..."},
 		direct: join(logging, []string{"./nfc/...", "./terminal/...", "./whitelist/listdb", "./crypto/cardauth"}),
 		deps:   []string{"./nfc/...", "./terminal/...", "./whitelist/listdb"}, // net/http brings package log

@@ -134,5 +134,5 @@ func (w *World) List(rows ...whitelist.Listed) ([]byte, error) {
 
 // ListKeys is what a terminal of this world trusts to sign lists.
 func (w *World) ListKeys() (sign1.Keys, error) {
-	return sign1.NewKeys(sign1.Key{Public: w.ListKey.Public(), Role: sign1.RoleList, Scope: Scope})
+	return sign1.NewKeys(sign1.Key{Public: w.ListKey.Public(), Role: sign1.RoleList, Scope: w.Manifest.Scope})
 }

@@ -83,6 +83,9 @@ type Parts struct {
 	Journal Journal
 	List    terminal.List
 
+	// Operator is what the operator has ordered from afar; nil where nobody can.
+	Operator func() Operator
+
 	// Staff is nil where no roster is configured: then nothing can be changed.
 	Staff *Staff
 

@@ -179,6 +179,7 @@ type Status struct {
 	Staff    bool          `json:"staff"`   // a roster is configured
 	OnDuty   *Person       `json:"on_duty"` // null: nobody
 	Journal  JournalStatus `json:"journal"`
+	Operator *Operator     `json:"operator,omitempty"`
 	Version  string        `json:"version"`
 	UptimeS  int64         `json:"uptime_s"`
 }
@@ -225,4 +226,28 @@ type JournalStatus struct {
 	Open    uint64 `json:"open"`
 	InDoubt uint64 `json:"in_doubt"`         // for staff to settle
 	Detail  string `json:"detail,omitempty"` // why they cannot be counted
+}
+
+// Operator is what the operator has ordered from afar.
+type Operator struct {
+	Scope      string       `json:"scope"`
+	Command    uint64       `json:"command"`                // number of the last one in this scope, 0 when there was none
+	OutOfOrder *Ordered     `json:"out_of_order,omitempty"` // by a command
+	Lease      *LeaseStatus `json:"lease,omitempty"`        // where the scope key is leased
+}
+
+// Ordered is why the terminal is out of order.
+type Ordered struct {
+	Command uint64    `json:"command"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// LeaseStatus is the lease of the scope key.
+type LeaseStatus struct {
+	IssuedAt *time.Time `json:"issued_at"` // null: there is none
+	NotAfter *time.Time `json:"not_after"`
+	LeftS    int64      `json:"left_s"`
+	EndsSoon bool       `json:"ends_soon"`        // less than a third is left
+	Detail   string     `json:"detail,omitempty"` // why there is none
 }

@@ -24,6 +24,10 @@ func (s *server) status(r *http.Request) (any, error) {
 	if s.Staff != nil {
 		st.OnDuty = person(s.Staff.OnDuty())
 	}
+	if s.Operator != nil {
+		o := s.Operator()
+		st.Operator = &o
+	}
 	if view, err := s.List.Current(); err == nil {
 		st.List = listStatus(view.Manifest(), now)
 		view.Release()

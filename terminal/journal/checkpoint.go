@@ -70,8 +70,12 @@ func (j *Journal) Checkpoint(ctx context.Context, at time.Time, signer crypto.Si
 	return msg, nil
 }
 
+// AnyScope is the scope of a key whose checkpoints count in every scope: of a terminal
+// that was moved from one to another, and keeps one journal.
+const AnyScope = "*"
+
 // parseCheckpoint reads a checkpoint that a key with role RoleCheckpoint, the
-// scope and the terminal as its Signer has signed.
+// scope, or AnyScope, and the terminal as its Signer has signed.
 func parseCheckpoint(keys sign1.Keys, msg []byte) (Checkpoint, error) {
 	payload, err := keys.Verify(sign1.RoleCheckpoint, msg)
 	if err != nil {
@@ -85,7 +89,7 @@ func parseCheckpoint(keys sign1.Keys, msg []byte) (Checkpoint, error) {
 		len(w.Incarnation) != 16 || len(w.Hash) != len(Hash{}) {
 		return Checkpoint{}, errors.New("checkpoint: not in the one form")
 	}
-	if w.Scope != payload.Scope() || w.Terminal != payload.Signer() {
+	if payload.Scope() != AnyScope && w.Scope != payload.Scope() || w.Terminal != payload.Signer() {
 		return Checkpoint{}, fmt.Errorf("checkpoint: it names terminal %q of scope %q, its key is that of %q of %q",
 			w.Terminal, w.Scope, payload.Signer(), payload.Scope())
 	}

@@ -25,6 +25,7 @@ const (
 	KindIncident Kind = "incident" // what happened at the gate without a card
 	KindStart    Kind = "start"    // the agent started
 	KindList     Kind = "list"     // which list is in force
+	KindCommand  Kind = "command"  // a command of the operator, before it is carried out
 	KindTrace    Kind = "trace"    // a session with a card that was no tap, and used something up
 
 	KindCheckpoint Kind = "checkpoint" // the head of the chain, signed by the terminal
@@ -35,7 +36,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		KindDecision, KindReserve, KindPassed, KindCommit, KindAnnul, KindDoubt, KindIncident, KindShift,
-		KindStart, KindList, KindTrace, KindClock, KindCheckpoint, KindPrune,
+		KindStart, KindList, KindCommand, KindTrace, KindClock, KindCheckpoint, KindPrune,
 	}
 }
 
@@ -76,6 +77,9 @@ type Event struct {
 	Role      terminal.Role  `json:"role,omitempty"`
 	Note      string         `json:"note,omitempty"` // why, in the words of staff
 	Until     Instant        `json:"until,omitzero"` // end of the entitlement
+
+	Command uint64 `json:"command,omitempty"` // its number
+	Action  string `json:"action,omitempty"`  // what it says
 
 	Checkpoint    []byte  `json:"checkpoint,omitempty"`     // as it was signed, base64
 	Through       uint64  `json:"through,omitempty"`        // the last event that was deleted
@@ -148,7 +152,7 @@ func (e *Event) encode() ([]byte, error) {
 	if e.At.IsZero() {
 		return nil, errors.New("event has no instant")
 	}
-	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.State), string(e.Role), e.Note} {
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.State), string(e.Role), e.Note, e.Action} {
 		if !utf8.ValidString(s) { // it would be stored as another string
 			return nil, errors.New("event holds text that is not UTF-8")
 		}

@@ -156,6 +156,14 @@ func (j *Journal) ListApplied(ctx context.Context, at time.Time, scope string, e
 	}, nil)
 }
 
+// Commanded writes that a command of the operator is about to be carried out: its
+// number in a scope, what it says, and its message.
+func (j *Journal) Commanded(ctx context.Context, at time.Time, name, scope string, number uint64, action, message string) error {
+	return j.append(ctx, "recording a command", &Event{
+		Kind: KindCommand, At: instant(at), Terminal: name, Scope: scope, Command: number, Action: action, Note: message,
+	}, nil)
+}
+
 // append writes an event, and says what was done when it fails.
 func (j *Journal) append(ctx context.Context, doing string, e *Event, allowed func(*sql.Tx) error) error {
 	if err := j.write(ctx, e, allowed); err != nil {

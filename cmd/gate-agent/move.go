@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/lease"
+	"github.com/gate-agent/gate-agent/internal/wholefile"
+	"github.com/gate-agent/gate-agent/sync/lists"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist/listdb"
+)
+
+// prepare fetches and verifies all that another scope needs, into a folder of its own:
+// its lease and its list, under a delegation of the root for that scope. Nothing of the
+// scope of now is touched.
+func (c *config) prepare(ctx context.Context, scope string, at time.Time) (err error) {
+	switch {
+	case !c.ScopeKey.Lease || len(c.Root.Keys) == 0:
+		return errors.New("this terminal cannot change its scope: that takes scope_key.lease and root.keys")
+	case !strings.Contains(c.List.Source, scopeMark):
+		return fmt.Errorf("this terminal cannot change its scope: list.source has no %s", scopeMark)
+	}
+	failed := func(err error) error { return fmt.Errorf("preparing scope %q: %w", scope, err) }
+	source, err := c.openSourceFor(scope)
+	if err != nil {
+		return failed(err)
+	}
+	defer source.Close()
+	answer, err := source.Get(ctx, lease.File(c.Terminal), lease.MaxFile)
+	if err != nil {
+		return failed(err)
+	}
+	l, key, err := c.readLease(answer.Body, scope, at)
+	if err == nil {
+		err = l.Valid(at)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	trust, err := c.trust()
+	if err != nil {
+		return failed(err)
+	}
+	folder := c.scopeFolder(scope)
+	store, err := listdb.Open(listdb.Config{Dir: folder, Scope: scope, Hierarchy: c.Mode.String(), Trust: trust, ScopeKey: key})
+	if err != nil {
+		return failed(err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := c.bring(ctx, scope, store, at); err != nil {
+		return failed(err)
+	}
+	if err := c.fits(store, at); err != nil {
+		return failed(err)
+	}
+	if err := wholefile.Replace(filepath.Join(folder, leaseFile), answer.Body); err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+// bring brings the list of a scope into its store.
+func (c *config) bring(ctx context.Context, scope string, store *listdb.Store, at time.Time) (err error) {
+	source, err := c.openSourceFor(scope)
+	if err != nil {
+		return err
+	}
+	// What the rounds leave behind is of this scope alone.
+	state := filepath.Join(c.scopeFolder(scope), "sync")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	u, err := lists.Open(lists.Config{
+		Source: source, From: c.sourceFor(scope), Store: store, State: state,
+		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: func() time.Time { return at },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, u.Close(), os.RemoveAll(state)) }()
+	return u.Round(ctx).Err
+}
+
+// fits says whether the list in a store can be in force at this terminal's gates.
+func (c *config) fits(store *listdb.Store, at time.Time) error {
+	view, err := store.Current()
+	if err != nil {
+		return err
+	}
+	defer view.Release()
+	m := view.Manifest()
+	if at.Unix() > m.NotAfter.Unix() {
+		return fmt.Errorf("its list has expired, on %s", written(m.NotAfter))
+	}
+	for _, l := range c.lanes() {
+		if _, err := terminal.NewPlace(m.Venue, l.Gate.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/publish"
+	"github.com/gate-agent/gate-agent/hub/terminals"
+	"github.com/gate-agent/gate-agent/internal/cli"
+)
+
+func leaseCommand() *cobra.Command {
+	return cli.Group(&cobra.Command{Use: "lease", Short: "The scope key, leased to each terminal"}, leaseIssueCommand())
+}
+
+func leaseIssueCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "issue --config FILE [--scope NAME] [--all] [--json]",
+		Short: "Issue the leases that are due",
+		Long: `Issue seals the scope key for each terminal that has a delivery key, signs it with
+lease_key of scope.toml, and publishes it. It lasts for the lease_days of the scope and
+is renewed every day, which gate-hub serve does by itself. A terminal that is retired
+gets none any more: the one that it has ends by itself.`,
+		Example: "  gate-hub lease issue --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.NoArgs),
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also those that are not due")
+	asJSON := jsonFlag(cmd)
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, _ []string) error {
+		c, err := s.loadScope(scope)
+		if err != nil {
+			return err
+		}
+		if c.LeaseKey == "" {
+			return configError{errors.New("lease_key is missing in scope.toml: name the key that signs leases (docs/terminal-commands.md)")}
+		}
+		issued, err := s.renewLeases(cmd.Context(), c, all)
+		if err != nil {
+			return err
+		}
+		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "issued": append([]string{}, issued...)},
+			[2]string{"issued to", strings.Join(issued, ", ")})
+	})
+	return cmd
+}
+
+// renewLeases issues the leases of a scope that are due.
+func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issued []string, err error) {
+	is, err := s.registry.Scope(ctx, c.Scope)
+	if err != nil {
+		return nil, err
+	}
+	l := terminals.Lessor{Registry: s.registry, Scope: is}
+	signers, err := c.signers()
+	if err != nil {
+		return nil, err
+	}
+	l.Delegation = signers.Delegation
+	if l.Secret, err = s.scopeSecret(ctx, c); err != nil {
+		return nil, err
+	}
+	defer clear(l.Secret)
+	key, err := cardid.NewScopeKey(l.Secret)
+	if err != nil {
+		return nil, err
+	}
+	l.Check = key.Check()
+	signer, err := s.keys.OpenSigner(ctx, c.LeaseKey, keystore.Purpose(sign1.RoleLease))
+	if err != nil {
+		return nil, configError{fmt.Errorf("lease_key: %w", err)}
+	}
+	defer func() { err = errors.Join(err, signer.Close()) }()
+	l.Signer = signer
+	if l.Folder, err = s.openFolder(c.Scope); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Folder.Close()) }()
+	return l.Renew(ctx, time.Now(), all)
+}
+
+// openFolder opens what terminals of a scope see.
+func (s *site) openFolder(scope string) (*publish.Folder, error) {
+	if err := os.MkdirAll(s.path(s.Files), 0o755); err != nil {
+		return nil, configError{fmt.Errorf("files: %w", err)}
+	}
+	f, err := publish.OpenFolder(s.path(s.Files), scope)
+	if err != nil {
+		return nil, configError{err}
+	}
+	return f, nil
+}
+
+// lookForLeases is how often a serving hub looks which leases are due: a terminal that
+// was added waits no longer.
+const lookForLeases = 30 * time.Second
+
+// leasing renews leases beside the lists.
+type leasing struct {
+	next map[string]time.Time
+	told map[string]string
+}
+
+func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope string) {
+	if l.next == nil {
+		l.next, l.told = make(map[string]time.Time), make(map[string]string)
+	}
+	now := time.Now()
+	if now.Before(l.next[scope]) {
+		return
+	}
+	l.next[scope] = now.Add(lookForLeases)
+	c, err := s.loadScope(scope)
+	if err != nil || c.LeaseKey == "" {
+		return // the publisher tells what is wrong with the file
+	}
+	issued, err := s.renewLeases(ctx, c, false)
+	if len(issued) > 0 {
+		log.Info("leases issued", "terminals", issued)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		l.told[scope] = ""
+	case err.Error() != l.told[scope]:
+		l.told[scope] = err.Error()
+		log.Error("leases not renewed", "error", err)
+	}
+}

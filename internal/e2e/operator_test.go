@@ -1,0 +1,520 @@
+package e2e
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/crypto/lease"
+	"github.com/gate-agent/gate-agent/crypto/roles"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/filename"
+	"github.com/gate-agent/gate-agent/internal/world"
+	"github.com/gate-agent/gate-agent/sync/command"
+	"github.com/gate-agent/gate-agent/sync/rescue"
+	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
+)
+
+// An operator has a hub that publishes the folders of scopes, under a root of two keys,
+// and two people with command keys.
+type operator struct {
+	t         *testing.T
+	dir       string // of the folders
+	root      [2]ed25519.PrivateKey
+	list      ed25519.PrivateKey
+	lease     ed25519.PrivateKey
+	anna, ben ed25519.PrivateKey
+	identity  string // of rescue files
+	recipient string
+
+	forger ed25519.PrivateKey // signs leases in the place of the right key, unless nil
+
+	issued time.Time // of the last lease; a newer one is later
+	number uint64    // of the last command
+}
+
+func newOperator(t *testing.T) *operator {
+	t.Helper()
+	o := &operator{t: t, dir: t.TempDir()}
+	for _, k := range []*ed25519.PrivateKey{&o.root[0], &o.root[1], &o.list, &o.lease, &o.anna, &o.ben} {
+		var err error
+		if _, *k, err = ed25519.GenerateKey(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if o.identity, o.recipient, err = rescue.NewIdentity(); err != nil {
+		t.Fatal(err)
+	}
+	o.issued = time.Now().Add(-time.Hour).Truncate(time.Second)
+	return o
+}
+
+func (o *operator) delegation(scope string) []byte {
+	o.t.Helper()
+	from, to := time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour)
+	d := roles.Delegation{Scope: scope, Hierarchy: whitelist.Test, Version: 1, IssuedAt: from, NotAfter: to}
+	for _, g := range []struct {
+		key  ed25519.PrivateKey
+		role sign1.Role
+	}{{o.list, sign1.RoleList}, {o.lease, sign1.RoleLease}, {o.anna, sign1.RoleCommand}, {o.ben, sign1.RoleCommand}} {
+		d.Grants = append(d.Grants, roles.Grant{Key: g.key.Public(), Role: g.role, NotBefore: from, NotAfter: to})
+	}
+	var signed [][]byte
+	for _, k := range o.root {
+		s, err := d.Sign(nil, k)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		signed = append(signed, s)
+	}
+	b, err := roles.Join(signed)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return b
+}
+
+// publish publishes the town's list for a scope, under its own scope key.
+func (o *operator) publish(scope string, secret []byte, seq uint64, rows []whitelist.Listed) {
+	o.t.Helper()
+	w := *theTown(o.t).World
+	var err error
+	if w.ScopeKey, err = cardid.NewScopeKey(secret); err != nil {
+		o.t.Fatal(err)
+	}
+	w.Manifest.Scope, w.Manifest.Seq = scope, seq
+	p := w.Publish(filepath.Join(o.dir, filename.Of(scope)))
+	p.Key, p.Delegation = o.list, o.delegation(scope)
+	if _, err := p.List(false, nil, rows...); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *operator) write(scope, name string, b []byte) {
+	o.t.Helper()
+	path := filepath.Join(o.dir, filename.Of(scope), name)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	err = errors.Join(err, os.WriteFile(path+".new", b, 0o600), os.Rename(path+".new", path))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// issue leases a scope key to a terminal for so long.
+func (o *operator) issue(s site, scope string, secret []byte, d time.Duration) {
+	o.t.Helper()
+	var key struct{ Public string }
+	if err := json.Unmarshal([]byte(s.must(o.t, "key", "delivery", "--json")), &key); err != nil {
+		o.t.Fatal(err)
+	}
+	public, err := lease.ParsePublic([]byte(key.Public))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.issued = o.issued.Add(time.Second)
+	signer := o.lease
+	if o.forger != nil {
+		signer = o.forger
+	}
+	b, err := lease.Issue(signer, o.delegation(scope), public, secret, lease.Terms{
+		Scope: scope, Hierarchy: whitelist.Test, Terminal: world.Terminal, IssuedAt: o.issued, NotAfter: time.Now().Add(d).Truncate(time.Second),
+	})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.write(scope, lease.File(world.Terminal), b)
+}
+
+// command publishes a command, signed by these keys, behind the earlier ones.
+func (o *operator) command(scope string, c command.Command, keys ...ed25519.PrivateKey) (file []byte) {
+	o.t.Helper()
+	o.number++
+	c.Scope, c.Hierarchy, c.Terminal, c.Number = scope, whitelist.Test, world.Terminal, o.number
+	c.IssuedAt, c.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	var all [][]byte
+	for _, k := range keys {
+		item, err := c.Sign(k)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		all = append(all, item)
+	}
+	item, err := command.Join(all...)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	name := command.File(world.Terminal)
+	old, err := os.ReadFile(filepath.Join(o.dir, filename.Of(scope), name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.t.Fatal(err)
+	}
+	if file, err = command.Append(old, o.delegation(scope), item, time.Now()); err != nil {
+		o.t.Fatal(err)
+	}
+	o.write(scope, name, file)
+	return file
+}
+
+func (o *operator) wipe() command.Command {
+	return command.Command{Action: command.Wipe, RescueKey: o.recipient}
+}
+
+// enlist makes the terminal one of the operator's: it trusts the root, and gets list,
+// lease and commands from the hub.
+func (o *operator) enlist(s site) {
+	o.t.Helper()
+	var names []string
+	for i, k := range o.root {
+		text, err := sign1.MarshalPublicKey(k.Public())
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("root%d.pub.pem", i))
+		s.write(o.t, names[i], text)
+	}
+	s.edit(o.t, `keys = ["list.pub.pem"]`, fmt.Sprintf("source = \"file:%s/{scope}\"\nevery = \"1s\"\n\n[root]\nkeys = %q\nthreshold = 2", o.dir, names))
+	s.edit(o.t, `["root0.pub.pem" "root1.pub.pem"]`, `["root0.pub.pem", "root1.pub.pem"]`)
+	s.edit(o.t, `file    = "scope.key"`, `lease   = true`)
+}
+
+// leased is a terminal of the operator's, with a lease for so long and the town's list.
+func (o *operator) leased(d time.Duration) site {
+	o.t.Helper()
+	w := theTown(o.t)
+	s := install(o.t, filepath.Join(shortDir(o.t), "terminal"))
+	o.enlist(s)
+	o.publish(world.Scope, w.ScopeSecret, 1, w.rows)
+	o.issue(s, world.Scope, w.ScopeSecret, d)
+	return s
+}
+
+func TestLeaseEndsAndANewOneOpensTheGateAgain(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := install(t, filepath.Join(shortDir(t), "terminal"))
+	o.enlist(s)
+	o.publish(world.Scope, w.ScopeSecret, 1, w.rows)
+
+	// It starts without a key, and denies.
+	a := launch(t, s, r.daemon.Env())
+	a.says("no scope key: every card is denied")
+	time.Sleep(settled)
+	want(t, r.tap(a, w.alice(t)), terminal.Deny, terminal.DataStale)
+	a.process()
+
+	o.issue(s, world.Scope, w.ScopeSecret, 12*time.Second)
+	a.says(`"msg":"list in force"`)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	a.says("scope key ends soon")
+	a.says("its lease has ended")
+	want(t, r.tap(a, w.alice(t)), terminal.Deny, terminal.DataStale)
+	if _, err := os.Stat(s.path("state/lease")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lease is still on the disk: %v", err)
+	}
+	for _, said := range []string{s.must(t, "status"), s.must(t, "check-config")} {
+		if !strings.Contains(said, "no lease has come") && !strings.Contains(said, "its lease has ended") {
+			t.Errorf("it says\n%s", said)
+		}
+	}
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	for deadline := time.Now().Add(patience); strings.Count(a.stderr.String(), `"msg":"list in force"`) < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a new lease does not come into force")
+		}
+	}
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	a.stop()
+	agree(t, s, a.all)
+}
+
+func TestOlderLeaseAndStrangersLeaseAreRefused(t *testing.T) {
+	t.Parallel()
+	w, o := theTown(t), newOperator(t)
+	s := o.leased(time.Hour)
+	r := newReaders(t)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	a.stop()
+
+	refused := func(reason string) {
+		t.Helper()
+		if err := os.Remove(s.path("state/lease")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		a := launch(t, s, r.daemon.Env())
+		a.says(reason)
+		a.stop()
+	}
+	o.issued = o.issued.Add(-time.Minute)
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	refused("was here before")
+	o.issued = o.issued.Add(time.Hour)
+	o.forger = o.list
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	o.forger = nil
+	refused("signed by a key of another role")
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	again := start(t, s, r)
+	want(t, r.tap(again, w.alice(t)), terminal.Admit, terminal.OK)
+	again.stop()
+}
+
+func TestCommandShutsTheGateAcrossARestart(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := o.leased(time.Hour)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+
+	// A stranger shuts nothing.
+	o.command(world.Scope, command.Command{Action: command.OutOfOrder, Message: "by nobody"}, o.list)
+	a.says("signed by a key of another role")
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+
+	o.command(world.Scope, command.Command{Action: command.OutOfOrder, Message: "改札を閉じます"}, o.anna)
+	a.says(`"action":"out_of_order","message":"改札を閉じます"`)
+	if out := s.must(t, "status"); !strings.Contains(out, "改札を閉じます") || !strings.Contains(out, "halted by") {
+		t.Errorf("status says\n%s", out)
+	}
+	a.stop()
+	again := start(t, s, r)
+	again.says("out of order by command")
+	lying := r.insert(w.alice(t), how{})
+	again.silent(2*time.Second, "out of order by command")
+	lying.remove()
+	o.command(world.Scope, command.Command{Action: command.InOrder}, o.ben)
+	again.says(`"action":"in_order"`)
+	time.Sleep(settled) // it has not looked for cards before
+	want(t, r.tap(again, w.alice(t)), terminal.Admit, terminal.OK)
+	again.stop()
+	var seen []string
+	for _, e := range s.journal(t) {
+		if e.Kind == "command" {
+			seen = append(seen, e.Action)
+		}
+	}
+	if !slices.Equal(seen, []string{"out_of_order", "in_order"}) {
+		t.Errorf("in the journal: %q", seen)
+	}
+}
+
+func TestTerminalGoesOnInAnotherScopeByItself(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := o.leased(time.Hour)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	kept := s.path("before.cose")
+	s.must(t, "journal", "checkpoint", "--out", kept)
+
+	const hall = "第二ホール"
+	secret := make([]byte, cardid.ScopeKeySize)
+	rand.Read(secret)
+	o.command(world.Scope, command.Command{Action: command.ChangeScope, NewScope: hall}, o.anna)
+	a.says("preparing scope") // nothing is there yet: it goes on as it is
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+
+	rows := slices.Clone(w.rows)
+	for i := range rows {
+		if rows[i].Row.Entitlements[0].ID == "ticket-alice" {
+			rows[i].Row.Status = whitelist.Revoked
+		}
+	}
+	o.publish(hall, secret, 7, rows)
+	o.issue(s, hall, secret, time.Hour)
+	a.says(`"seq":7`)
+	time.Sleep(settled)
+	e := r.tap(a, w.alice(t))
+	want(t, e, terminal.Deny, terminal.Revoked)
+	if e.ListSeq != 7 {
+		t.Errorf("list %d decided", e.ListSeq)
+	}
+	if _, err := os.Stat(s.path("state/lease")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lease of the old scope is still there: %v", err)
+	}
+	a.stop()
+	scopes := []string{}
+	for _, e := range s.journal(t) { // one chain: it verifies as a whole
+		if e.Kind == "start" {
+			scopes = append(scopes, e.Scope)
+		}
+	}
+	if !slices.Equal(scopes, []string{world.Scope, hall}) {
+		t.Errorf("starts in the scopes %q", scopes)
+	}
+	s.must(t, "journal", "verify", "--checkpoint", kept) // from the scope before
+	// And it is there after a restart, and comes back by a command of the new scope.
+	again := start(t, s, r)
+	want(t, r.tap(again, w.alice(t)), terminal.Deny, terminal.Revoked)
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	o.command(hall, command.Command{Action: command.ChangeScope, NewScope: world.Scope}, o.ben)
+	again.says(`"seq":1`)
+	time.Sleep(settled)
+	want(t, r.tap(again, w.alice(t)), terminal.Admit, terminal.OK)
+	again.stop()
+}
+
+// A wipe saves the journal for the operator, and leaves nothing else. What was commanded
+// before it is worth nothing after it.
+func TestWipeSavesTheJournalAndIsNotPlayedAgain(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := o.leased(time.Hour)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+
+	o.command(world.Scope, o.wipe(), o.anna)
+	a.says("command signed by too few keys")
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	before := s.journal(t)
+	file := o.command(world.Scope, o.wipe(), o.anna, o.ben)
+	a.says("this terminal is wiped")
+	o.wiped(s, before)
+	if _, stderr, code := s.run(t, "status"); code != 4 || !strings.Contains(stderr, "wiped") {
+		t.Errorf("status: exit code %d, %s", code, stderr)
+	}
+	a.stop()
+
+	// Set up anew, with the same names, it is not wiped a second time.
+	_, err := w.Install(s.dir+"-new", `["tap-use", "external-auth"]`, w.list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"wrap.key", "identity.key", "external-auth.key", "checkpoint.key", "key-source"} {
+		if err := os.Rename(s.dir+"-new/"+name, s.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.issue(s, world.Scope, w.ScopeSecret, time.Hour)
+	b := launch(t, s, r.daemon.Env())
+	b.says("this terminal is wiped") // until somebody says that it is not
+	s.must(t, "command", "revive")
+	b.says(`"msg":"list in force"`)
+	b.says("command played again")
+	time.Sleep(settled)
+	want(t, r.tap(b, w.alice(t)), terminal.Admit, terminal.OK)
+	o.write(world.Scope, command.File(world.Terminal), append(file, 0)) // a spoilt one does nothing either
+	b.says("malformed command")
+	want(t, r.tap(b, w.alice(t)), terminal.Admit, terminal.OK)
+	b.stop()
+	if n := strings.Count(b.stderr.String(), "command played again"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
+// wiped fails the test unless nothing is left but the rescue file, which has these events.
+func (o *operator) wiped(s site, before []recorded) {
+	o.t.Helper()
+	var names []string
+	entries, err := os.ReadDir(s.path("state"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) != 2 || names[0] != "commands.state" || !strings.HasPrefix(names[1], "rescue-") {
+		o.t.Errorf("left in the state folder: %q", names)
+	}
+	for _, name := range []string{"wrap.key", "identity.key", "external-auth.key", "checkpoint.key"} {
+		if _, err := os.Stat(s.path(name)); !errors.Is(err, fs.ErrNotExist) {
+			o.t.Errorf("%s: %v", name, err)
+		}
+	}
+	f, err := os.Open(s.path("state/" + names[len(names)-1]))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer f.Close()
+	saved := site{o.t.TempDir(), s.config}
+	if err := os.Mkdir(saved.path("state"), 0o700); err != nil {
+		o.t.Fatal(err)
+	}
+	root, err := os.OpenRoot(saved.path("state"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer root.Close()
+	about, err := rescue.Open(f, strings.NewReader(o.identity), root)
+	if err != nil || about.Terminal != world.Terminal {
+		o.t.Fatalf("%+v, %v", about, err)
+	}
+	o.same(saved, s, before)
+}
+
+// same reads the journal that was saved as one of a terminal.
+func (o *operator) same(saved, s site, before []recorded) {
+	o.t.Helper()
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	config := strings.ReplaceAll(string(text), `state    = "state"`, fmt.Sprintf("state = %q", saved.path("state")))
+	config, _, _ = strings.Cut(config, "[checkpoint]")
+	saved.config = filepath.Join(s.dir, "saved.toml")
+	if err := os.WriteFile(saved.config, []byte(config), 0o600); err != nil {
+		o.t.Fatal(err)
+	}
+	after := saved.journal(o.t)
+	if len(after) < len(before) || !slices.Equal(after[:len(before)], before) {
+		o.t.Errorf("%d events were there, %d are saved", len(before), len(after))
+	}
+	if last := after[len(after)-1]; !slices.ContainsFunc(after, func(e recorded) bool { return e.Action == "wipe" }) {
+		o.t.Errorf("the wipe itself is not recorded; last is %+v", last)
+	}
+}
+
+// Killed again and again while it wipes, the terminal ends wiped, with the journal saved.
+func TestKilledWipeIsCompletedByTheNextStart(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := o.leased(time.Hour)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	before := s.journal(t)
+	o.command(world.Scope, o.wipe(), o.anna, o.ben)
+	a.says(`"action":"wipe"`)
+	a.end(syscall.SIGKILL)
+	for n := time.Duration(0); ; n++ {
+		b := launch(t, s, r.daemon.Env())
+		timer := time.NewTimer(20*time.Millisecond + n*3*time.Millisecond)
+		for done := false; !done; {
+			select {
+			case <-timer.C:
+				done = true
+			default:
+				done = strings.Contains(b.stderr.String(), "this terminal is wiped")
+				time.Sleep(time.Millisecond)
+			}
+		}
+		b.end(syscall.SIGKILL)
+		if strings.Contains(b.stderr.String(), "this terminal is wiped") {
+			break
+		}
+		// Nothing is destroyed before the journal is saved.
+		saved, err := filepath.Glob(s.path("state/rescue-*.age"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(s.path("identity.key")); len(saved) == 0 && err != nil {
+			t.Fatal("a key is destroyed, and the journal is not saved")
+		}
+		if n > 1000 {
+			t.Fatal("the wipe does not end")
+		}
+	}
+	o.wiped(s, before)
+}
