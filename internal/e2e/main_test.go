@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/postgres"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -27,8 +28,16 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(build(m))
+	code := build(m)
+	if err := databases.Stop(); err != nil {
+		fmt.Println(err)
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// databases is the PostgreSQL of those tests that want one.
+var databases postgres.Server
 
 // built tells a test that runs itself again in namespaces of its own where
 // the programs are.
@@ -46,7 +55,7 @@ func build(m *testing.M) (code int) {
 				code = 1
 			}
 		}()
-		cmd := exec.Command("go", "build", "-o", programs+"/", "./cmd/gate-agent", "./cmd/gate-sim")
+		cmd := exec.Command("go", "build", "-o", programs+"/", "./cmd/gate-agent", "./cmd/gate-hub", "./cmd/gate-sim")
 		cmd.Dir = filepath.Join("..", "..")
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		err = errors.Join(cmd.Run(), os.Setenv(built, programs))

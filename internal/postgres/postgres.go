@@ -27,7 +27,7 @@ var ErrNotInstalled = errors.New("PostgreSQL not installed: apt install postgres
 // owner is the role that tests connect as.
 const owner = "gate"
 
-// A Server runs from the first Database to the end of Main. Its zero value is
+// A Server runs from the first Database to the end of Main, or Stop. Its zero value is
 // ready.
 type Server struct {
 	once sync.Once
@@ -69,7 +69,7 @@ func (s *Server) Database(t testing.TB) string {
 // Main is TestMain.
 func (s *Server) Main(m *testing.M) {
 	code := m.Run()
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		fmt.Println(err)
 		code = 1
 	}
@@ -101,14 +101,14 @@ func (s *Server) start() (err error) {
 	cmd := s.command("postgres", "-D", data, "-k", s.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50")
 	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	started, ended := make(chan error), make(chan struct{})
-	go func() { // ends with the process; stop waits for it
+	go func() { // ends with the process; Stop waits for it
 		// Pdeathsig watches the thread that forked, not the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // stop has asked it to end
+			_ = cmd.Wait() // Stop has asked it to end
 			close(ended)
 		}
 	}()
@@ -122,11 +122,12 @@ func (s *Server) start() (err error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return errors.Join(err, s.stop())
+	return errors.Join(err, s.Stop())
 }
 
-// stop ends the server and removes what it kept.
-func (s *Server) stop() error {
+// Stop ends the server, if there is one, and removes what it kept: at the end of the
+// tests of a process that has a TestMain of its own.
+func (s *Server) Stop() error {
 	if s.process != nil {
 		if err := s.process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) { // its "fast shutdown"
 			return err
