@@ -6,7 +6,7 @@ FUZZTIME ?= 20000x
 
 # Debian packages, each with its reason in docs/dependencies.md.
 BUILD_PACKAGES = gcc libc6-dev libpcsclite-dev pkg-config
-TEST_PACKAGES  = $(BUILD_PACKAGES) nginx openssl opensc opensc-pkcs11 p11-kit p11-kit-modules pcscd postgresql softhsm2 strace swtpm vsmartcard-vpcd
+TEST_PACKAGES  = $(BUILD_PACKAGES) nginx opensc opensc-pkcs11 openssl p11-kit p11-kit-modules pcscd postgresql softhsm2 strace swtpm vsmartcard-vpcd
 ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross libpcsclite-dev:arm64 pkg-config
 ARMHF_PACKAGES = gcc-arm-linux-gnueabihf libc6-dev-armhf-cross libpcsclite-dev:armhf pkg-config
 

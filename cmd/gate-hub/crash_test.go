@@ -66,7 +66,7 @@ func TestKilledPublisherLeavesAWholeList(t *testing.T) {
 		must(t, "ticket", "import", file, "--config", hub)
 	}
 	tickets(0)
-	x := terminal{t: t, folder: filepath.Join(hub, "files", "arena"), rows: make(map[cardid.CardID]string)}
+	x := reader{t: t, folder: filepath.Join(hub, "files", "arena"), rows: make(map[cardid.CardID]string)}
 	text, err := os.ReadFile(filepath.Join(hub, "scopes", "arena", "list.pub.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +113,8 @@ func TestKilledPublisherLeavesAWholeList(t *testing.T) {
 	}
 }
 
-// A terminal follows the folder of a scope.
-type terminal struct {
+// A reader follows the folder of a scope.
+type reader struct {
 	t        *testing.T
 	folder   string
 	trust    roles.Trust
@@ -124,7 +124,7 @@ type terminal struct {
 }
 
 // fetch takes the list in place, whose every file must be there.
-func (x *terminal) fetch() {
+func (x *reader) fetch() {
 	x.t.Helper()
 	head, err := os.ReadFile(filepath.Join(x.folder, "manifest"))
 	if err != nil {
@@ -161,7 +161,7 @@ func (x *terminal) fetch() {
 	}
 }
 
-func (x *terminal) file(rows map[cardid.CardID]string, name string, reader func(io.Reader) *whitelist.RowsReader) {
+func (x *reader) file(rows map[cardid.CardID]string, name string, reader func(io.Reader) *whitelist.RowsReader) {
 	x.t.Helper()
 	b, err := os.ReadFile(filepath.Join(x.folder, name))
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 
 func listCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "list", Short: "Build, sign and publish lists"},
-		listPublishCommand(), listShowCommand(), listDiffCommand(), listExportCommand(), listSignCommand())
+		listPublishCommand(), listShowCommand(), listDiffCommand(), listExportCommand(), listSignCommand(), listBenchCommand(), listBenchTerminalCommand())
 }
 
 // A listReport is what list publish, export and show print. docs/cli.md lists its

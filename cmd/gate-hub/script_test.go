@@ -78,7 +78,7 @@ func TestCommandLine(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": fetch, "waitrows": waitRows,
+			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -137,7 +137,7 @@ func edit(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(at.ReplaceAllLiteralString(text, args[2])), 0o600))
 }
 
-func fetch(ts *testscript.TestScript, neg bool, args []string) {
+func download(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: fetch URL CA FILE")
 	}

@@ -24,7 +24,7 @@ type rule struct {
 var (
 	network = []string{"net", "net/http/...", "net/rpc/...", "net/smtp", "net/textproto", "crypto/tls", "github.com/nats-io/..."}
 	farther = []string{"net/http/...", "net/rpc/...", "net/smtp", "crypto/tls", "github.com/nats-io/..."}
-	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/postgres", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"}
+	virtual = []string{"./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt", "./internal/postgres"}
 	sqlite  = []string{"database/sql/...", "github.com/mattn/go-sqlite3", "github.com/jackc/..."}
 	logging = []string{"log/..."}
 )
@@ -221,7 +221,7 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/postgres", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt"},
+		except: []string{"./cmd/gate-sim", "./nfc/vcard/...", "./nfc/nfctest", "./internal/world", "./internal/pcscd/...", "./internal/smalldisk", "./internal/swtpm", "./internal/nginx", "./internal/halt", "./internal/postgres"},
 		deps:   virtual,
 		why:    "virtual cards and worlds are for the simulator and for tests",
 	},
