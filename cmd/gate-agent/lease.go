@@ -29,6 +29,9 @@ var (
 	errLeaseEnded = errors.New("its lease has ended")
 )
 
+// errLeaseRefused: one came.
+var errLeaseRefused = errors.New("lease not taken over")
+
 func (c *config) leasePath() string { return filepath.Join(c.scopeFolder(c.Scope), leaseFile) }
 
 // readLease reads the file of a lease for this terminal in a scope, that is not older
@@ -75,7 +78,7 @@ func (c *config) storedLease(at time.Time) (l lease.Lease, key cardid.ScopeKey, 
 func written(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // A leaseKeeper keeps the lease of a running agent: takes over those that come, and
-// ends the one whose time is over.
+// ends the one whose time is over, whoever else waits for a network meanwhile.
 //
 //	none ──a lease comes──▶ held ──less than a third is left──▶ warned
 //	  ▲                       │                                   │
@@ -85,6 +88,9 @@ type leaseKeeper struct {
 	log  *slog.Logger
 	list *listSwitch
 	at   func() time.Time // that surely has passed
+
+	turn sync.Mutex // of who changes the lease
+	came []byte     // what the source has, nil where that is not known
 
 	mu     sync.Mutex  // of what status reads
 	held   lease.Lease // zero: none
@@ -111,6 +117,12 @@ func (k *leaseKeeper) set(l lease.Lease, said string) {
 
 // begin takes over the lease that is stored.
 func (k *leaseKeeper) begin() error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	return k.takeStored()
+}
+
+func (k *leaseKeeper) takeStored() error {
 	l, key, err := k.c.storedLease(k.at())
 	if errors.Is(err, errLeaseEnded) {
 		return k.end(err)
@@ -137,7 +149,7 @@ func (k *leaseKeeper) hold(l lease.Lease, key cardid.ScopeKey) error {
 	}
 	k.set(l, "")
 	k.log.Info("scope key leased", "scope", l.Scope, "issued_at", written(l.IssuedAt), "not_after", written(l.NotAfter))
-	k.look()
+	k.lookNow()
 	return nil
 }
 
@@ -161,8 +173,21 @@ func (k *leaseKeeper) end(why error) error {
 	return errors.Join(k.without(why), err)
 }
 
+// watch ends the lease when its time is over, until ctx ends.
+func (k *leaseKeeper) watch(ctx context.Context) {
+	for k.look(); pause(ctx, watchEvery); {
+		k.look()
+	}
+}
+
 // look ends the lease when its time is over, and warns when that comes near.
 func (k *leaseKeeper) look() {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.lookNow()
+}
+
+func (k *leaseKeeper) lookNow() {
 	if k.held.NotAfter.IsZero() {
 		return
 	}
@@ -184,11 +209,21 @@ func leaseShort(t lease.Terms, at time.Time) bool {
 	return 3*t.NotAfter.Sub(at) < t.NotAfter.Sub(t.IssuedAt)
 }
 
+// needs is what a newer lease is wanted for: now, or only now and then.
+func (k *leaseKeeper) needs() (now bool) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	return k.held.NotAfter.IsZero() || leaseShort(k.held.Terms, k.at())
+}
+
 // take takes over a lease that came.
 func (k *leaseKeeper) take(b []byte) error {
-	l, key, err := k.c.readLease(b, k.c.Scope, k.at())
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	at := k.at()
+	l, key, err := k.c.readLease(b, k.c.Scope, at)
 	if err == nil {
-		err = l.Valid(k.at())
+		err = l.Valid(at)
 	}
 	if err != nil {
 		return err
@@ -203,25 +238,50 @@ func (k *leaseKeeper) take(b []byte) error {
 		return err
 	}
 	if err := k.c.memory.Update(func(s *command.State) {
-		s.See(command.Scope{Name: l.Scope, Delegation: l.Delegation(), Lease: l.IssuedAt})
+		s.See(seenOf(l, at))
 	}); err != nil {
 		return err
 	}
 	return k.hold(l, key)
 }
 
+// seenOf is what is remembered of a lease that was taken over at an instant. Of one that
+// was issued in the future, by a hub whose clock is wrong, that instant is: or none that
+// is issued rightly would be taken over until then.
+func seenOf(l lease.Lease, at time.Time) command.Scope {
+	issued := l.IssuedAt
+	if most := at.Add(24 * time.Hour).Truncate(time.Second); issued.After(most) {
+		issued = most
+	}
+	return command.Scope{Name: l.Scope, Delegation: l.Delegation(), Lease: issued}
+}
+
 // fetch looks for a newer lease at the source.
 func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
-	answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile)
-	if errors.Is(err, fetch.ErrUnchanged) {
-		return nil
-	}
-	if err != nil {
+	switch answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile); {
+	case errors.Is(err, fetch.ErrUnchanged):
+		// It is taken over again: the clock may have been set since.
+	case err != nil:
 		return err
+	default:
+		answer.Keep()
+		k.came = answer.Body
 	}
-	if err := k.take(answer.Body); err != nil {
-		return fmt.Errorf("lease not taken over: %w", err)
+	if err := k.take(k.came); err != nil {
+		return fmt.Errorf("%w: %w", errLeaseRefused, err)
 	}
-	answer.Keep()
 	return nil
+}
+
+// recover takes over the lease that is stored, where none is held: what opens it, a
+// token for instance, may be there by now, and the source may not.
+func (k *leaseKeeper) recover() {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if !k.held.NotAfter.IsZero() {
+		return
+	}
+	if err := k.takeStored(); err != nil {
+		k.log.Error("stored lease not taken over", "error", err)
+	}
 }

@@ -96,6 +96,8 @@ type standing struct {
 	cur  *snapshot // the list on disk; nil when there is none that can be read
 	next floor     // what the floor will be
 	same bool      // the list that came is cur
+
+	floorLost bool // list.floor is unreadable: cur is not in force until it is written anew
 }
 
 func (st standing) release() {
@@ -122,7 +124,7 @@ func (s *Store) examine(h whitelist.Head, at time.Time) (st standing, err error)
 	s.mu.Lock()
 	known := []floor{onDisk, s.seen}
 	s.mu.Unlock()
-	st = standing{cur: cur, next: floorOf(h)}
+	st = standing{cur: cur, next: floorOf(h), floorLost: floorErr != nil}
 	if cur != nil {
 		known = append(known, cur.floor)
 		st.same = cur.floor.same(st.next)
@@ -174,6 +176,14 @@ func (s *Store) put(name string, next floor, successor func() *snapshot) (counts
 // swap renames a staged file, and has the next tap find the successor open. Taps
 // wait meanwhile.
 func (s *Store) swap(name string, successor func() *snapshot) error {
+	// Closing the last handle of a list that has no name any more frees its blocks,
+	// which takes long for a gigabyte of them: no tap is to wait for that.
+	var old *snapshot
+	defer func() {
+		if old != nil {
+			old.release()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -191,6 +201,9 @@ func (s *Store) swap(name string, successor func() *snapshot) error {
 	snap.users.Store(1)
 	if st.pointer != (fileStamp{}) {
 		snap.pointer, _ = s.root.Open(headFile) // it is there
+	}
+	if old = s.cur; old != nil {
+		old.hold()
 	}
 	s.keep(snap)
 	return nil
