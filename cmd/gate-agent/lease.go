@@ -46,9 +46,10 @@ func (c *config) readLease(b []byte, scope string, at time.Time) (l lease.Lease,
 	}
 	state := c.memory.State()
 	seen := state.Of(scope)
-	switch err := errors.Join(l.For(scope, c.Mode.String(), c.Terminal), l.NotBefore(seen.Delegation)); {
-	case err != nil:
+	if err := l.For(scope, c.Mode.String(), c.Terminal); err != nil {
 		return l, key, err
+	}
+	switch {
 	case l.IssuedAt.Before(seen.Lease):
 		return l, key, fmt.Errorf("lease issued %s: one of %s was here before", written(l.IssuedAt), written(seen.Lease))
 	case l.Ended(at):
@@ -62,6 +63,13 @@ func (c *config) readLease(b []byte, scope string, at time.Time) (l lease.Lease,
 	return l, key, err
 }
 
+// admits says whether a lease that has come may be taken over at an instant: whoever has
+// signed it may do so then, as far as this terminal has heard.
+func (c *config) admits(l lease.Lease, at time.Time) error {
+	state := c.memory.State()
+	return errors.Join(l.Valid(at), l.NotBefore(state.Of(l.Scope).Delegation))
+}
+
 // storedLease is the lease in force.
 func (c *config) storedLease(at time.Time) (l lease.Lease, key cardid.ScopeKey, err error) {
 	b, err := readFile(c.leasePath())
@@ -71,7 +79,8 @@ func (c *config) storedLease(at time.Time) (l lease.Lease, key cardid.ScopeKey, 
 	if err != nil {
 		return l, key, err
 	}
-	// Its role may have ended since: it was valid when it came.
+	// Its role may have ended since, and its delegation have a newer one: it was valid
+	// when it came.
 	return c.readLease(b, c.Scope, at)
 }
 
@@ -222,14 +231,14 @@ func (k *leaseKeeper) take(b []byte) error {
 	defer k.turn.Unlock()
 	at := k.at()
 	l, key, err := k.c.readLease(b, k.c.Scope, at)
-	if err == nil {
-		err = l.Valid(at)
-	}
 	if err != nil {
 		return err
 	}
 	if l.Terms == k.held.Terms && l.Check == k.held.Check {
 		return nil // the one in force
+	}
+	if err := k.c.admits(l, at); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(k.c.leasePath()), 0o700); err != nil {
 		return err

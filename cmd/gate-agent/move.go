@@ -41,7 +41,7 @@ func (c *config) prepare(ctx context.Context, scope string, at time.Time) (seen 
 	}
 	l, key, err := c.readLease(answer.Body, scope, at)
 	if err == nil {
-		err = l.Valid(at)
+		err = c.admits(l, at)
 	}
 	if err != nil {
 		return failed(err)

@@ -394,6 +394,39 @@ func TestLeaseFromTheFutureDoesNotShutOutThoseThatFollow(t *testing.T) {
 	}
 }
 
+// The root has said something newer, of which commands tell first: the lease that is held
+// was valid when it came, also for a terminal that starts again.
+func TestLeaseOutlivesItsDelegation(t *testing.T) {
+	f := newFleet(t)
+	f.lease(world.Scope, time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+	f.start()
+	if err := f.o.poll(t.Context()); err != nil || f.keyless() {
+		t.Fatalf("%v\n%s", err, f.said)
+	}
+	f.version = 2
+	f.command(command.Command{Action: command.InOrder})
+	f.o.leased = time.Time{}
+	if err := f.o.poll(t.Context()); err != nil || f.o.lost != "" {
+		t.Errorf("%v, %s", err, f.o.lost)
+	}
+	if s := f.c.memory.State(); s.Of(world.Scope).Delegation != 2 {
+		t.Fatalf("%+v", s)
+	}
+	if err := f.o.keeper.begin(); err != nil || f.keyless() {
+		t.Errorf("after a restart: %v\n%s", err, f.said)
+	}
+	// Another one under the old delegation is refused all the same.
+	f.version = 1
+	f.lease(world.Scope, time.Now(), time.Now().Add(time.Hour))
+	if err := f.o.pollLease(t.Context()); err != nil {
+		t.Errorf("within an hour nobody asks: %v", err)
+	}
+	f.o.leased = time.Time{}
+	if err := f.o.pollLease(t.Context()); !errors.Is(err, roles.ErrOlder) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A lease that is not there is no reason to look less often for a wipe; a hub that asks
 // for peace gets it.
 func TestHubIsLeftAloneWhenItAsksForItAndOnlyThen(t *testing.T) {

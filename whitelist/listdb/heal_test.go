@@ -1,12 +1,15 @@
 package listdb
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gate-agent/gate-agent/internal/smalldisk"
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // With list.floor damaged there is no list. The source has no newer one, and still the
@@ -63,4 +66,45 @@ func TestListLeavesRoomForTheJournal(t *testing.T) {
 		t.Errorf("no room for the journal: %v", err)
 	}
 	inForce(t, s, 5)
+}
+
+// A stolen list key, or a hub whose clock is wrong, could put every later list out of
+// reach: no older one comes after it, and the terminal's time would not go back.
+func TestListThatWouldPutLaterOnesOutOfReachIsRefused(t *testing.T) {
+	for name, change := range map[string]func(*whitelist.Manifest){
+		"epoch": func(m *whitelist.Manifest) { m.Epoch = 1<<64 - 1 },
+		"seq":   func(m *whitelist.Manifest) { m.Seq = 1<<64 - 1 },
+		"seq of a new epoch": func(m *whitelist.Manifest) {
+			m.Epoch++
+			m.Seq = 1 << 63
+		},
+		"issued in 9998": func(m *whitelist.Manifest) {
+			m.IssuedAt, m.NotAfter = time.Date(9998, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+		},
+	} {
+		for _, fresh := range []bool{true, false} {
+			s := open(t, t.TempDir())
+			if !fresh {
+				load(t, s, list(t, manifest(5), 10))
+			}
+			m := manifest(6)
+			change(&m)
+			_, err := s.Import(t.Context(), bytes.NewReader(list(t, m, 10)), now, nil)
+			if _, refused := errors.AsType[*whitelist.RefusedError](err); !refused || !errors.Is(err, ErrFar) {
+				t.Errorf("%s, fresh %t: %v", name, fresh, err)
+			}
+			load(t, s, list(t, manifest(7), 10))
+			inForce(t, s, 7)
+		}
+	}
+}
+
+// A board without a clock takes the next list of those that it has.
+func TestBoardThatBootsIn1970TakesTheNextList(t *testing.T) {
+	s := open(t, t.TempDir())
+	load(t, s, list(t, manifest(5), 10))
+	if _, err := s.Import(t.Context(), bytes.NewReader(list(t, manifest(6), 10)), time.Unix(1000, 0), nil); err != nil {
+		t.Error(err)
+	}
+	inForce(t, s, 6)
 }

@@ -1,6 +1,7 @@
 package listdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func refusal(err error) error {
 		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
 		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrMissing, roles.ErrExpired,
-		ErrOlder, ErrConflict, ErrExpired, ErrHierarchy, ErrScopeKey, ErrFloor,
+		ErrOlder, ErrConflict, ErrExpired, ErrFar, ErrHierarchy, ErrScopeKey, ErrFloor,
 	} {
 		if errors.Is(err, refusal) {
 			return &whitelist.RefusedError{Err: err}
@@ -124,13 +125,20 @@ func (s *Store) examine(h whitelist.Head, at time.Time) (st standing, err error)
 	s.mu.Lock()
 	known := []floor{onDisk, s.seen}
 	s.mu.Unlock()
+	newest := at // that is known
+	if cur != nil && cur.head.Manifest.IssuedAt.After(at) {
+		newest = cur.head.Manifest.IssuedAt
+	}
+	if issued := h.Manifest.IssuedAt; issued.Sub(newest) > maxAhead {
+		err = fmt.Errorf("%w: issued on %s: is the clock right, here and at the hub?", ErrFar, issued.Format(time.RFC3339))
+	}
 	st = standing{cur: cur, next: floorOf(h), floorLost: floorErr != nil}
 	if cur != nil {
 		known = append(known, cur.floor)
 		st.same = cur.floor.same(st.next)
 	}
 	for _, f := range known {
-		if err := f.admit(st.next); err != nil {
+		if err := cmp.Or(err, f.admit(st.next), f.reaches(st.next)); err != nil {
 			st.release()
 			return standing{}, err
 		}
