@@ -119,7 +119,7 @@ func (o *operator) follow(ctx context.Context) {
 				wait = max(fetch.Backoff{Base: every, Cap: max(every, slowestPoll)}.Next(failures, rand.Int64N), fetch.RetryAfter(err))
 				failures++
 			}
-			next = nextPoll(time.Now().Add(wait), every, fetch.Phase(o.c.Terminal, every))
+			next = fetch.Slot(time.Now().Add(wait), every, fetch.Phase(o.c.Terminal, every))
 		}
 		select {
 		case <-tick.C:
@@ -127,15 +127,6 @@ func (o *operator) follow(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// nextPoll is the first instant after t that is phase after a multiple of every.
-func nextPoll(t time.Time, every, phase time.Duration) time.Time {
-	next := t.Truncate(every).Add(phase)
-	if !next.After(t) {
-		next = next.Add(every)
-	}
-	return next
 }
 
 // remember keeps a time that surely has passed for the next start.

@@ -32,7 +32,7 @@ func (u *Updater) Follow(ctx context.Context, report func(Round)) {
 		} else {
 			failures = 0
 		}
-		return slot(from, u.cfg.Every, fetch.Phase(u.cfg.Terminal, u.cfg.Every))
+		return fetch.Slot(from, u.cfg.Every, fetch.Phase(u.cfg.Terminal, u.cfg.Every))
 	}
 	for {
 		r := u.round(ctx, next)
@@ -60,14 +60,4 @@ func (u *Updater) hurts(r Round) bool {
 
 func (u *Updater) backoff() fetch.Backoff {
 	return fetch.Backoff{Base: u.cfg.Every, Cap: max(MaxBackoff, u.cfg.Every)}
-}
-
-// slot is the first instant after t that is phase after a multiple of every,
-// counted from 1970.
-func slot(t time.Time, every, phase time.Duration) time.Time {
-	since := time.Duration((t.UnixNano() - int64(phase)) % int64(every))
-	if since < 0 {
-		since += every
-	}
-	return t.Add(every - since)
 }
