@@ -45,6 +45,7 @@ type fleet struct {
 	silent  atomic.Pointer[string] // paths that begin so are never answered
 	busy    atomic.Bool            // every answer is 503
 
+	file string // the configuration
 	c    *config
 	wall time.Time // what the terminal's clock shows, if not zero
 	o    *operator
@@ -118,6 +119,7 @@ func newFleet(t *testing.T) *fleet {
 	text = bytes.Replace(text, []byte(`keys = ["list.pub.pem"]`), fmt.Appendf(nil, "source = \"%s/{scope}\"\nevery = \"1s\"\n\n[root]\nkeys = [\"root.pem\"]\nthreshold = 1", server.URL), 1)
 	text = bytes.Replace(text, []byte(`file    = "scope.key"`), []byte("lease = true"), 1)
 	must(errors.Join(os.WriteFile(file, text, 0o600), os.WriteFile(filepath.Join(filepath.Dir(file), "root.pem"), root, 0o600)))
+	f.file = file
 	f.c, err = loadConfig(file)
 	must(err)
 	t.Cleanup(func() { f.c.keys.close() })
@@ -473,5 +475,17 @@ func TestStoredLeaseIsTakenOverWhenItCanBeOpenedAtLast(t *testing.T) {
 	}
 	if said := f.said.String(); strings.Contains(said, string(f.w.ScopeSecret)) || slices.ContainsFunc([]string{"AGE-SECRET", "PRIVATE KEY"}, func(s string) bool { return strings.Contains(said, s) }) {
 		t.Error("the log holds a secret")
+	}
+}
+
+// Why no list comes is asked most where there is no lease.
+func TestRoundsAreToldWithoutALease(t *testing.T) {
+	f := newFleet(t)
+	cmd := rootCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"sync", "status", "--config", f.file, "--json"})
+	if err := cmd.ExecuteContext(t.Context()); err != nil || !strings.Contains(out.String(), errNoLease.Error()) {
+		t.Errorf("%v\n%s", err, &out)
 	}
 }

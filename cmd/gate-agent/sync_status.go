@@ -37,14 +37,18 @@ and which list is in force. It asks nobody. 名簿の更新状況を表示しま
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
-		store, err := c.openStore()
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, store.Close()) }()
 		s := syncState{Source: c.sourceOf(), EveryS: int64(c.List.Every.Seconds())}
-		if s.List, err = inForce(store); err != nil {
+		store, err := c.openStore()
+		switch {
+		case errors.Is(err, errNoScopeKey): // and why no list comes is asked all the more
 			s.ListProblem = err.Error()
+		case err != nil:
+			return err
+		default:
+			defer func() { err = errors.Join(err, store.Close()) }()
+			if s.List, err = inForce(store); err != nil {
+				s.ListProblem = err.Error()
+			}
 		}
 		switch rounds, err := lists.ReadStatus(c.path(c.State)); {
 		case errors.Is(err, lists.ErrNoStatus):

@@ -83,6 +83,9 @@ func TestListThatWouldPutLaterOnesOutOfReachIsRefused(t *testing.T) {
 		},
 	} {
 		for _, fresh := range []bool{true, false} {
+			if fresh && name == "issued in 9998" {
+				continue // a board without a clock could have no first list
+			}
 			s := open(t, t.TempDir())
 			if !fresh {
 				load(t, s, list(t, manifest(5), 10))

@@ -125,12 +125,10 @@ func (s *Store) examine(h whitelist.Head, at time.Time) (st standing, err error)
 	s.mu.Lock()
 	known := []floor{onDisk, s.seen}
 	s.mu.Unlock()
-	newest := at // that is known
-	if cur != nil && cur.head.Manifest.IssuedAt.After(at) {
-		newest = cur.head.Manifest.IssuedAt
-	}
-	if issued := h.Manifest.IssuedAt; issued.Sub(newest) > maxAhead {
-		err = fmt.Errorf("%w: issued on %s: is the clock right, here and at the hub?", ErrFar, issued.Format(time.RFC3339))
+	if issued := h.Manifest.IssuedAt; cur != nil { // else a board without a clock would have no first list
+		if issued.Sub(at) > maxAhead && issued.Sub(cur.head.Manifest.IssuedAt) > maxAhead {
+			err = fmt.Errorf("%w: issued on %s: is the clock right, here and at the hub?", ErrFar, issued.Format(time.RFC3339))
+		}
 	}
 	st = standing{cur: cur, next: floorOf(h), floorLost: floorErr != nil}
 	if cur != nil {
@@ -254,9 +252,15 @@ func (s *Store) removeStaged() {
 	}
 }
 
-// lock takes the writer's lock of the folder, waiting until ctx ends. What a power cut
-// left staged goes: it may be as long as a list.
+// lockWait is how long a writer waits for another one. That takes a minute or so for a
+// million rows; a process that was stopped (^Z) would hold the lock for ever.
+const lockWait = 10 * time.Minute
+
+// lock takes the writer's lock of the folder, waiting until ctx ends, or lockWait. What a
+// power cut left staged goes: it may be as long as a list.
 func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
 	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
