@@ -72,8 +72,12 @@ func (h *hub) delegate(scope string, version int, until time.Time, by ...string)
 	in := func(name string) string { return h.path(filepath.Join("scopes", scope, name)) }
 	draft, out := h.beside("draft.toml"), h.beside(fmt.Sprintf("%s.%d", scope, version))
 	text := fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nnot_after = %s\n", scope, version, until.UTC().Format(time.RFC3339))
-	for _, role := range []string{"list", "lease"} {
-		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, in(role+".pub.pem"))
+	for _, role := range []string{"list", "lease", "command"} {
+		key := in(role + ".pub.pem")
+		if _, err := os.Stat(key); role == "command" && err != nil {
+			continue // nobody commands
+		}
+		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, key)
 	}
 	h.write(draft, text)
 	h.must("root", "draft", draft, out)
