@@ -187,8 +187,11 @@ max_connections = %d
 # list names any more.
 poll = "%v"
 keep = "%v"
+# How long cards stay whose certificates have ended; "0s" is until somebody runs
+# gate-hub card clean.
+keep_expired = "%v"
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
-		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep)
+		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
 }
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
