@@ -79,10 +79,11 @@ func (c stick) back() { c.publish() }
 var shapes = []struct {
 	name    string
 	db      func(t *testing.T) []string // arguments of gate-hub init
+	rooted  bool
 	carrier func(*hub) carrier
 	expired string // the policy of a list that has ended
 }{
-	{"one machine", func(*testing.T) []string { return nil }, serve, "deny"},
-	{"PostgreSQL and nginx", func(t *testing.T) []string { return []string{"--db", databases.Database(t)} }, serveByNginx, "warn"},
-	{"a stick", func(*testing.T) []string { return nil }, carryByStick, "attend"},
+	{"one machine", func(*testing.T) []string { return nil }, false, serve, "deny"},
+	{"PostgreSQL, a root and nginx", func(t *testing.T) []string { return []string{"--db", databases.Database(t)} }, true, serveByNginx, "warn"},
+	{"a root and a stick", func(*testing.T) []string { return nil }, true, carryByStick, "attend"},
 }

@@ -133,6 +133,9 @@ func TestFromRegistrationToGateAndBack(t *testing.T) {
 		t.Run(shape.name, func(t *testing.T) {
 			t.Parallel()
 			v := &venue{hub: newHub(t, shape.db(t)...), r: newReaders(t), site: install(t, shortDir(t))}
+			if shape.rooted {
+				v.roots()
+			}
 			v.must("ticket", "import", v.write(v.beside("tickets.csv"), crowd(200)))
 			v.settings("24h", shape.expired)
 			v.add(v.site)

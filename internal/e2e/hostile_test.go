@@ -91,6 +91,7 @@ func (m mirror) file(name string, content []byte) {
 func TestHostileSourceLeavesTheListInForce(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
+	h.roots()
 	m := mirrored(h)
 	v := &venue{hub: h, carrier: m, r: newReaders(t), site: install(t, shortDir(t))}
 	v.add(v.site)

@@ -21,12 +21,13 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// A hub is gate-hub in a folder of its own, for the town's scope: two of three
-// roots delegate its keys, and it takes the registrations of town cards.
+// A hub is gate-hub in a folder of its own, for the town's scope, that takes
+// the registrations of town cards.
 type hub struct {
 	t   *testing.T
 	dir string // beside it lie the keys of the root
 
+	rooted  bool // terminals trust a root, else the hub's keys
 	secrets []string
 	address string // where it serves, once it has
 	server  *exec.Cmd
@@ -49,11 +50,18 @@ func newHub(t *testing.T, args ...string) *hub {
 	}
 	h.edit(h.scope("scope.toml"), `files = []`, `files = ["ca.pem"]`)
 	h.edit(h.scope("scope.toml"), `surface_keys = ""`, `surface_keys = "surface-keys.json"`)
+	return h
+}
+
+// roots makes the keys of a root, of which two of three have to agree, and has them
+// delegate those of the hub.
+func (h *hub) roots() {
+	h.t.Helper()
 	for _, name := range []string{"a", "b", "c"} {
 		h.write(h.beside(name+".pem"), []byte(h.must("key", "generate", "--purpose", "root", "--make-key-source", h.rootKey(name))))
 	}
+	h.rooted = true
 	h.delegate(world.Scope, 1, time.Now().Add(24*time.Hour), "a", "c")
-	return h
 }
 
 func (h *hub) path(name string) string   { return filepath.Join(h.dir, name) }
@@ -169,14 +177,22 @@ func (h *hub) keepsSecrets(said string) {
 // is compared as people do.
 func (h *hub) add(s site) {
 	h.t.Helper()
-	s.edit(h.t, `keys = ["list.pub.pem"]`, "\n[root]\nkeys = [\"a.pem\", \"b.pem\", \"c.pem\"]\nthreshold = 2")
-	s.edit(h.t, `file    = "scope.key"`, `lease   = true`)
-	for _, name := range []string{"a.pem", "b.pem", "c.pem"} {
-		b, err := os.ReadFile(h.beside(name))
-		if err != nil {
-			h.t.Fatal(err)
+	give := func(from func(string) string, names ...string) {
+		for _, name := range names {
+			b, err := os.ReadFile(from(name))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			s.write(h.t, name, b)
 		}
-		s.write(h.t, name, b)
+	}
+	if h.rooted {
+		give(h.beside, "a.pem", "b.pem", "c.pem")
+		s.edit(h.t, `keys = ["list.pub.pem"]`, "\n[root]\nkeys = [\"a.pem\", \"b.pem\", \"c.pem\"]\nthreshold = 2")
+		s.edit(h.t, `file    = "scope.key"`, `lease   = true`)
+	} else {
+		give(h.scope, "list.pub.pem", "lease.pub.pem")
+		s.edit(h.t, `file    = "scope.key"`, "lease   = true\nkeys    = [\"lease.pub.pem\"]")
 	}
 	if err := os.Remove(s.path("scope.key")); err != nil {
 		h.t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
 	t.Parallel()
 	h, s := newHub(t), install(t, shortDir(t))
+	h.roots()
 	h.must("ticket", "import", h.write(h.beside("tickets.csv"), crowd(1000)))
 	w := webServer{h, nginx.New(t, h.files(), "limit_rate 64k;")} // somebody has to wait
 	h.add(s)
