@@ -62,6 +62,8 @@ func toPEM(der []byte) []byte {
 //	edit FILE OLD NEW       replaces text in a file, which must have it
 //	fetch URL CA FILE       fetches a file over HTTPS, also from a server that starts
 //	waitrows URL CA N       fetches a manifest until it is of N rows
+//	settings FILE NEW       gives the keys of a TOML file the values that another has
+//	begins FILE PART        a file begins as another is
 //	ended HUB CARD HOLDER   registers a card, whose certificate has ended a year ago, in scope arena
 func TestCommandLine(t *testing.T) {
 	files, err := cards()
@@ -76,12 +78,15 @@ func TestCommandLine(t *testing.T) {
 					return err
 				}
 			}
+			if err := ceremony(env.WorkDir); err != nil {
+				return err
+			}
 			port, err := freePort()
 			env.Setenv("PORT", port)
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded,
+			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
