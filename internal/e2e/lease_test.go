@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -49,6 +50,7 @@ func (h *hub) command(key, action string, more ...string) {
 func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	t.Parallel()
 	h, r, s := newHub(t), newReaders(t), install(t, shortDir(t))
+	h.roots()
 	anna := h.rootKey("anna") // no root's: her key lies beside theirs
 	h.write(h.scope("command.pub.pem"), []byte(h.must("key", "generate", "--purpose", "command", anna)))
 	h.delegate(world.Scope, 2, time.Now().Add(24*time.Hour), "a", "b")
@@ -62,6 +64,18 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	// A newcomer's first round by hand brings its key, and then the list.
 	says(t, s.must(t, "sync", "now"), "a new list, by a snapshot")
 	says(t, s.must(t, "check-config"), "leased until")
+	// What the hub has since is told over its own HTTPS, and not taken over.
+	h.must("ticket", "block", "C-1", "--reason", "a test")
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if said := s.must(t, "list", "diff", "--source"); strings.Contains(said, "0 added, 1 changed, 0 gone") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the difference to the hub is told as\n%s", said)
+		}
+	}
+	if st := s.syncs(t); st.List.Seq != 1 {
+		t.Errorf("list %d was taken over by looking", st.List.Seq)
+	}
 	v := &venue{hub: h, site: s, r: r}
 	alice := v.registers(s, r, "T-alice")
 	v.a = start(t, s, r)
@@ -104,6 +118,19 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	}
 	if err := os.Rename(s.path("kept"), s.path("state/lease")); err != nil {
 		t.Fatal(err)
+	}
+
+	// The hub tells its operator of all that.
+	says(t, h.must("status"), "made ", "lease ends", world.Terminal)
+	var shown struct {
+		LeaseEnds   time.Time `json:"lease_ends"`
+		LastCommand uint64    `json:"last_command"`
+	}
+	if err := json.Unmarshal([]byte(h.must("terminal", "show", world.Terminal, "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(shown.LeaseEnds); left < 6*24*time.Hour || left > 7*24*time.Hour || shown.LastCommand != 2 {
+		t.Errorf("terminal show: %+v", shown)
 	}
 
 	// Who is retired keeps what it has until that ends, and gets nothing more.
