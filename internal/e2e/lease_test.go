@@ -133,13 +133,34 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 		t.Errorf("terminal show: %+v", shown)
 	}
 
+	// Repaired, with another delivery key, it goes on where it was.
+	v.a.stop()
+	lost := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Remove(s.path("state/" + name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lost("lease", "delivery.key")
+	if _, stderr, code := s.run(t, "sync", "now"); code != 3 || !strings.Contains(stderr, "run gate-agent key delivery") {
+		t.Errorf("sync now without a delivery key: exit code %d: %s", code, stderr)
+	}
+	fresh := s.write(t, "fresh.pem", []byte(s.must(t, "key", "delivery")))
+	if _, stderr, code := s.run(t, "sync", "now"); code != 4 || !strings.Contains(stderr, "lease not taken over") {
+		t.Errorf("sync now with a lease for the key before: exit code %d: %s", code, stderr)
+	}
+	h.must("terminal", "rekey", world.Terminal, "--delivery", fresh, "--reason", "repaired")
+	h.leasing("leased to the new key", func(b []byte) bool { return b != nil && !bytes.Equal(b, again) })
+	s.must(t, "sync", "now")
+	says(t, s.must(t, "check-config"), "leased until")
+
 	// Who is retired keeps what it has until that ends, and gets nothing more.
 	h.must("terminal", "retire", world.Terminal, "--reason", "stolen")
 	h.leasing("stopped leasing", func(b []byte) bool { return b == nil })
-	v.a.stop()
-	if err := os.Remove(s.path("state/lease")); err != nil {
-		t.Fatal(err)
-	}
+	s.must(t, "sync", "now")
+	lost("lease")
 	if _, stderr, code := s.run(t, "sync", "now"); code != 1 || !strings.Contains(stderr, "no lease for terminal") {
 		t.Errorf("sync now of a retired terminal: exit code %d: %s", code, stderr)
 	}
