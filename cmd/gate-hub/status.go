@@ -38,10 +38,7 @@ func statusCommand() *cobra.Command {
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = withSite(func(cmd *cobra.Command, s *site, _ []string) error {
-		names, err := s.scopes()
-		if err != nil {
-			return err
-		}
+		names, unread := s.scopes()
 		report := statusReport{s.Name, []scopeStatus{}}
 		var lines [][2]string
 		for _, name := range names {
@@ -52,7 +49,7 @@ func statusCommand() *cobra.Command {
 			report.Scopes = append(report.Scopes, x)
 			lines = append(lines, x.lines()...)
 		}
-		return answer(cmd.OutOrStdout(), *asJSON, report, lines...)
+		return errors.Join(answer(cmd.OutOrStdout(), *asJSON, report, lines...), unread)
 	})
 	return cmd
 }

@@ -74,11 +74,39 @@ func (d Draft) changes() uint64 { return d.Added + d.Changed + d.Gone }
 
 // Publish publishes the list as of an instant. It asks the key first whether it
 // may: one that may not makes no draft.
-func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (Draft, error) {
+func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (d Draft, err error) {
+	unlock, err := p.Folder.lock(ctx)
+	if err != nil {
+		return Draft{}, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return p.publish(ctx, signer, at, full)
+}
+
+// PublishDue publishes the list as of an instant if that is due, and says why it
+// was: "" when it was not, or not any more once other publishers were done.
+func (p *Publisher) PublishDue(ctx context.Context, signer crypto.Signer, at time.Time) (d Draft, why string, err error) {
+	if why, err = p.Due(ctx, at); err != nil || why == "" {
+		return Draft{}, why, err
+	}
+	unlock, err := p.Folder.lock(ctx)
+	if err != nil {
+		return Draft{}, why, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if why, err = p.Due(ctx, at); err != nil || why == "" {
+		return Draft{}, why, err
+	}
+	d, err = p.publish(ctx, signer, at, false)
+	return d, why, err
+}
+
+// publish is Publish in a folder that is locked.
+func (p *Publisher) publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (Draft, error) {
 	if err := p.mayPublish(ctx, signer.Public(), at); err != nil {
 		return Draft{}, err
 	}
-	d, err := p.Draft(ctx, at, full)
+	d, err := p.draft(ctx, at, full)
 	if err != nil {
 		return d, err
 	}
@@ -86,7 +114,7 @@ func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.T
 	if err != nil {
 		return d, err
 	}
-	_, err = p.Place(ctx, signed, at)
+	_, err = p.place(ctx, signed, at)
 	return d, err
 }
 
@@ -104,8 +132,31 @@ func (p *Publisher) mayPublish(ctx context.Context, public crypto.PublicKey, at 
 	if err != nil {
 		return err
 	}
-	_, err = p.Signers.MaySign(s, public, at)
-	return err
+	if _, err = p.Signers.MaySign(s, public, at); err != nil {
+		return err
+	}
+	return p.inOrder()
+}
+
+// inOrder refuses a delegation that is older than the one in place: no terminal
+// that has seen that takes it any more.
+func (p *Publisher) inOrder() error {
+	_, placed, _, err := p.Folder.Placed()
+	if err != nil || len(placed) == 0 || len(p.Signers.Delegation) == 0 {
+		return nil // what cannot be read is replaced
+	}
+	before, err := roles.Peek(placed)
+	if err != nil {
+		return nil
+	}
+	now, err := roles.Peek(p.Signers.Delegation)
+	if err == nil && now.Version < before.Version {
+		err = fmt.Errorf("delegation %d is older than delegation %d in front of the last list, and terminals take none that is: have a newer one signed", now.Version, before.Version)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSigner, err)
+	}
+	return nil
 }
 
 // Draft builds the list as of an instant, of the rows that changed, or with full
@@ -117,13 +168,18 @@ func (p *Publisher) Draft(ctx context.Context, at time.Time, full bool) (d Draft
 		return Draft{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	return p.draft(ctx, at, full)
+}
+
+// draft is Draft in a folder that is locked.
+func (p *Publisher) draft(ctx context.Context, at time.Time, full bool) (d Draft, err error) {
 	last, err := p.Newest(ctx)
 	if err != nil && !errors.Is(err, ErrUnpublished) {
 		return Draft{}, err
 	}
 	at = at.UTC().Truncate(time.Second)
 	if at.Before(last.IssuedAt) {
-		return Draft{}, fmt.Errorf("%w: it is %s, and the last list is of %s: set the clock right, no terminal takes an older list",
+		return Draft{}, fmt.Errorf("%w: it is %s, and the last list is of %s: set the clock right, no terminal takes an older list; if the clock was ahead then, begin a new epoch (gate-hub scope new-epoch)",
 			ErrClock, at.Format(time.RFC3339), last.IssuedAt.Format(time.RFC3339))
 	}
 	err = p.Registry.Publish(ctx, p.Scope, full, func(tx *registry.Publication) error {
@@ -170,7 +226,11 @@ func (p *Publisher) Place(ctx context.Context, signed []byte, at time.Time) (m w
 		return m, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	return p.place(ctx, signed, at)
+}
 
+// place is Place in a folder that is locked.
+func (p *Publisher) place(ctx context.Context, signed []byte, at time.Time) (m whitelist.Manifest, err error) {
 	if _, signed, err = roles.Cut(signed); err != nil {
 		return m, fmt.Errorf("reading the signed list: %w", err)
 	}
@@ -189,6 +249,9 @@ func (p *Publisher) Place(ctx context.Context, signed []byte, at time.Time) (m w
 		return m, err
 	}
 	if err := p.Signers.verify(m, signed, at); err != nil {
+		return m, err
+	}
+	if err := p.inOrder(); err != nil {
 		return m, err
 	}
 	for _, x := range names(m) {

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,6 +230,20 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	}
 	h.do(publish(fresh))
 	h.fetch(&x, trust)
+	// A delegation from before is one that no terminal takes any more, whoever may sign.
+	h.Signers.Delegation = delegate(2, grant(old, day(0), day(30)), grant(fresh, day(10), day(60)))
+	placed := h.tree()["manifest"]
+	if err := publish(fresh); !errors.Is(err, ErrSigner) || !strings.Contains(err.Error(), "older") {
+		t.Errorf("an older delegation: %v", err)
+	}
+	d, err := h.Draft(t.Context(), h.at, false)
+	h.do(err)
+	signed, err := Sign(d.Payload, fresh)
+	h.do(err)
+	if _, err := h.Place(t.Context(), signed, h.at); !errors.Is(err, ErrSigner) || h.tree()["manifest"] != placed {
+		t.Errorf("an older delegation, signed elsewhere: %v", err)
+	}
+	h.Signers.Delegation = delegate(3, grant(fresh, day(10), day(60)))
 	// 5. And one that has ended signs nothing.
 	h.at = day(61)
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
@@ -246,5 +262,59 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	h.do(err)
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
 		t.Errorf("another scope: %v", err)
+	}
+}
+
+// A site with two hubs, or somebody who publishes by hand beside the one that serves.
+func TestTwoPublishersPublishAChangeOnce(t *testing.T) {
+	h := newHub(t, "", 1)
+	h.order(1, "")
+	h.publish()
+	h.order(2, "")
+	h.at = h.at.Add(time.Minute)
+	var wg sync.WaitGroup
+	why := make([]string, 8)
+	for i := range why {
+		folder, err := OpenFolder(filepath.Dir(h.files), scope)
+		h.do(err)
+		t.Cleanup(func() { folder.Close() })
+		p := *h.Publisher
+		p.Folder = folder
+		wg.Go(func() {
+			var err error
+			if _, why[i], err = p.PublishDue(t.Context(), h.list, h.at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	published := 0
+	for _, w := range why {
+		if w != "" {
+			published++
+		}
+	}
+	if m, err := h.Newest(t.Context()); err != nil || m.Seq != 2 || m.Rows != 2 || published != 1 {
+		t.Errorf("list %d of %d rows after %d publications, %v", m.Seq, m.Rows, published, err)
+	}
+}
+
+func TestDraftsOfAKilledPublisherAreRemoved(t *testing.T) {
+	h := newHub(t, "", 1)
+	h.order(1, "")
+	h.publish()
+	for _, name := range []string{".draft-0", "snapshot/.draft-0", "snapshot/.draft-1"} {
+		h.do(os.WriteFile(filepath.Join(h.files, name), []byte("cut sho"), 0o600))
+	}
+	h.do(os.WriteFile(filepath.Join(h.files, "robots.txt"), []byte("of somebody else"), 0o600))
+	h.order(2, "")
+	h.publish()
+	for name := range h.tree() {
+		if strings.Contains(name, "draft") {
+			t.Errorf("%s is there", name)
+		}
+	}
+	if h.tree()["robots.txt"] == "" {
+		t.Error("what is not the hub's was removed")
 	}
 }
