@@ -38,8 +38,8 @@ var (
 	ErrClock = errors.New("the clock stands before the last publication")
 	// ErrNotNewest: what was signed is not the manifest that was drafted last.
 	ErrNotNewest = errors.New("not the manifest that was drafted last")
-	// ErrSigner: the key may not sign lists of this scope now.
-	ErrSigner = errors.New("the key may not sign lists of this scope")
+	// ErrSigner: the key may not sign lists, or what else it is asked to, of this scope now.
+	ErrSigner = errors.New("the key may not sign for this scope")
 	// ErrUnpublished: the scope has no list yet.
 	ErrUnpublished = errors.New("nothing was published yet")
 )
@@ -132,31 +132,10 @@ func (p *Publisher) mayPublish(ctx context.Context, public crypto.PublicKey, at 
 	if err != nil {
 		return err
 	}
-	if _, err = p.Signers.MaySign(s, public, at); err != nil {
+	if _, err = p.Signers.MaySign(sign1.RoleList, s, public, at); err != nil {
 		return err
 	}
-	return p.inOrder()
-}
-
-// inOrder refuses a delegation that is older than the one in place: no terminal
-// that has seen that takes it any more.
-func (p *Publisher) inOrder() error {
-	_, placed, _, err := p.Folder.Placed()
-	if err != nil || len(placed) == 0 || len(p.Signers.Delegation) == 0 {
-		return nil // what cannot be read is replaced
-	}
-	before, err := roles.Peek(placed)
-	if err != nil {
-		return nil
-	}
-	now, err := roles.Peek(p.Signers.Delegation)
-	if err == nil && now.Version < before.Version {
-		err = fmt.Errorf("delegation %d is older than delegation %d in front of the last list, and terminals take none that is: have a newer one signed", now.Version, before.Version)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSigner, err)
-	}
-	return nil
+	return p.Signers.Follow(p.Folder)
 }
 
 // Draft builds the list as of an instant, of the rows that changed, or with full
@@ -251,7 +230,7 @@ func (p *Publisher) place(ctx context.Context, signed []byte, at time.Time) (m w
 	if err := p.Signers.verify(m, signed, at); err != nil {
 		return m, err
 	}
-	if err := p.inOrder(); err != nil {
+	if err := p.Signers.Follow(p.Folder); err != nil {
 		return m, err
 	}
 	for _, x := range names(m) {

@@ -209,7 +209,7 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
 		t.Errorf("a key that is not delegated: %v", err)
 	}
-	if until, err := h.Signers.MaySign(h.scope(), old.Public(), day(5)); err != nil || !until.Equal(day(30)) {
+	if until, err := h.Signers.MaySign(sign1.RoleList, h.scope(), old.Public(), day(5)); err != nil || !until.Equal(day(30)) {
 		t.Errorf("until %v, %v", until, err)
 	}
 	// 2. Both: the new delegation comes with the next list, by the old key.
