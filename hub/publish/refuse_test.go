@@ -39,6 +39,19 @@ func TestClockThatStandsBeforeTheLastListIsRefused(t *testing.T) {
 	if _, err := h.Publish(t.Context(), h.list, h.at.Add(999*time.Millisecond), false); err != nil {
 		t.Error(err)
 	}
+
+	// A list that was made while the clock was ahead does not stop the hub for good.
+	right := h.at.Add(time.Hour)
+	h.at = h.at.AddDate(10, 0, 0)
+	h.publish()
+	h.at = right
+	if _, err := h.Publish(t.Context(), h.list, h.at, false); !errors.Is(err, ErrClock) || !strings.Contains(err.Error(), "new-epoch") {
+		t.Errorf("%v, want the way out", err)
+	}
+	h.do(h.Registry.NewEpoch(t.Context(), h.by(), scope))
+	h.publish()
+	var x terminal
+	h.fetch(&x, h.trust())
 }
 
 func TestTwoStepsPlaceExactlyWhatWasExported(t *testing.T) {

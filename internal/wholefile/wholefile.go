@@ -49,6 +49,9 @@ func (d Draft) keep(content []byte, flags uint) error {
 		return err
 	}
 	if err := unix.Renameat2(unix.AT_FDCWD, d.f.Name(), unix.AT_FDCWD, d.path, flags); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return &os.PathError{Op: "create", Path: d.path, Err: os.ErrExist}
+		}
 		return &os.LinkError{Op: "rename", Old: d.f.Name(), New: d.path, Err: err}
 	}
 	return SyncFolder(filepath.Dir(d.path))
