@@ -24,7 +24,9 @@ func holderEraseCommand() *cobra.Command {
 		Short: "Delete what is personal of one holder, for good",
 		Long: `Erase deletes the reference of a holder, the cards with their keys and birth dates,
 and the records that were kept. Their tickets stay, revoked and nobody's. The history
-keeps numbers. The cards are gone from the next list. It cannot be undone.
+keeps numbers. The cards are gone from the next list; files of lists before it hold their
+sealed rows until they are replaced, which gate-hub scope new-epoch does at once. It
+cannot be undone.
 利用者の個人情報を削除します。元に戻せません。`,
 		Example: "  gate-hub holder erase --reference M-4711 --reason 'asked for it' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.NoArgs),
