@@ -19,22 +19,31 @@ import (
 func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
 	t.Parallel()
 	h, s := newHub(t), install(t, shortDir(t))
+	h.roots()
 	h.must("ticket", "import", h.write(h.beside("tickets.csv"), crowd(1000)))
 	w := webServer{h, nginx.New(t, h.files(), "limit_rate 64k;")} // somebody has to wait
-	w.publish()
+	h.add(s)
+	h.must("lease", "issue")
 	source, ca := w.source()
-	h.enlist(s, source, ca)
+	h.follow(s, source, ca)
 
-	// Before there was a round.
-	says(t, s.must(t, "sync", "status"), source, "nothing is known of rounds")
-	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil {
+	// Before there was a round, and without a scope key.
+	says(t, s.must(t, "sync", "status"), source, "no lease has come yet", "nothing is known of rounds")
+	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil || st.ListProblem == "" {
 		t.Errorf("sync status: %+v", st)
 	}
+	if _, stderr, code := s.run(t, "sync", "now"); code != 3 || !strings.Contains(stderr, "gate-agent run fetches it") {
+		t.Errorf("sync now without a scope key: exit code %d: %s", code, stderr)
+	}
+	a := launch(t, s)
+	a.says(`"msg":"scope key leased"`)
+	a.stop()
 	if _, stderr, code := s.run(t, "list", "diff", "--source"); code != 4 || !strings.Contains(stderr, "no list") {
 		t.Errorf("list diff without a list: exit code %d: %s", code, stderr)
 	}
 
-	// The first round brings the snapshot, and tells who waits how far it is.
+	// The first list comes as a snapshot, and who waits is told how far it is.
+	w.publish()
 	p := newPTY(t)
 	cmd := exec.Command(filepath.Join(programs, "gate-agent"), "sync", "now", "--config", s.config)
 	var stdout bytes.Buffer
@@ -108,7 +117,7 @@ func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
 
 	says(t, s.must(t, "sync", "status"), source, "epoch 1, seq 2, 1002 rows", "last contact", "2 lists by 1 snapshots, 1 deltas and 0 files", "list key ends")
 	st := s.syncs(t)
-	if st.Rounds == nil || st.Rounds.Failure != nil || st.Rounds.Alarm != nil || st.Rounds.Counts.Lists != 2 || st.Rounds.RoleEnds.IsZero() || *st.Rounds.InForce != *st.List {
+	if st.Rounds == nil || st.Rounds.Failure != nil && st.Rounds.Failure.Until.IsZero() || st.Rounds.Alarm != nil || st.Rounds.Counts.Lists != 2 || st.Rounds.RoleEnds.IsZero() || *st.Rounds.InForce != *st.List {
 		t.Errorf("sync status: %+v", st)
 	}
 	// What it is read from is a file that anybody may read, too.
