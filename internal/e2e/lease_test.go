@@ -151,7 +151,7 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	if _, stderr, code := s.run(t, "sync", "now"); code != 4 || !strings.Contains(stderr, "lease not taken over") {
 		t.Errorf("sync now with a lease for the key before: exit code %d: %s", code, stderr)
 	}
-	h.must("terminal", "rekey", world.Terminal, "--delivery", fresh, "--reason", "repaired")
+	h.must("terminal", "keys", world.Terminal, "--delivery", fresh, "--reason", "repaired")
 	h.leasing("leased to the new key", func(b []byte) bool { return b != nil && !bytes.Equal(b, again) })
 	s.must(t, "sync", "now")
 	says(t, s.must(t, "check-config"), "leased until")
