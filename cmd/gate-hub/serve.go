@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
@@ -148,12 +149,14 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
 	var leases leasing
+	var ended cleaning
 	for {
+		// A file with a mistake stops its own scope and no other.
 		names, err := s.scopes()
-		if err != nil && state.set("", err.Error()) {
+		if err != nil && state.set(scopesFolder, err.Error()) {
 			log.Error("scopes cannot be read", "error", err)
 		} else if err == nil {
-			state.set("", "")
+			state.set(scopesFolder, "")
 		}
 		for _, name := range names {
 			a := open[name]
@@ -161,6 +164,7 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 				a = &attempt{scope: name}
 				open[name] = a
 			}
+			ended.run(ctx, s, log.With("scope", name), name)
 			if now := time.Now(); !now.Before(a.next) {
 				a.run(ctx, s, log.With("scope", name), state)
 			}
@@ -186,7 +190,10 @@ type attempt struct {
 	told   string    // what was said last of who signs
 }
 
-const maxBackoff = time.Minute
+const (
+	maxBackoff  = time.Minute
+	logProgress = 10 * time.Second // of a long publication
+)
 
 func (a *attempt) run(ctx context.Context, s *site, log *slog.Logger, state *health) {
 	err := a.publish(ctx, s, log)
@@ -237,27 +244,26 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 		return err
 	}
 	now := time.Now()
-	due, err := p.Due(ctx, now)
-	if err != nil {
+	if p.key == nil {
+		due, err := p.Due(ctx, now)
+		if due != "" {
+			a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
+		}
 		return err
 	}
-	if due != "" && p.key == nil {
-		a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
-	} else if due != "" {
-		d, err := p.Publish(ctx, p.key, now, false)
-		if err != nil {
-			return err
-		}
-		m := d.Manifest
-		log.Info("published", "why", due, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
-			"bytes", d.Written, "not_after", m.NotAfter)
-		if end, err := warnEnd(p, m.Scope, m.Hierarchy, m); err != nil {
-			return err
-		} else if end != "" {
-			a.tell(log, end)
-		}
+	p.Progress = every(logProgress, func(doing publish.Doing, rows uint64) { log.Info("publishing", "rows", rows, "done", string(doing)) })
+	d, why, err := p.PublishDue(ctx, p.key, now)
+	if err != nil || why == "" {
+		return err
 	}
-	return s.deliver(ctx, p, now)
+	m := d.Manifest
+	log.Info("published", "why", why, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
+		"bytes", d.Written, "not_after", m.NotAfter)
+	end, err := warnEnd(p, m.Scope, m.Hierarchy, m)
+	if end != "" {
+		a.tell(log, end)
+	}
+	return err
 }
 
 // tell warns once of one thing.
@@ -266,10 +272,4 @@ func (a *attempt) tell(log *slog.Logger, what string, args ...any) {
 		a.told = said
 		log.Warn(what, args...)
 	}
-}
-
-// deliver writes what is for single terminals, each time that lists are looked at:
-// leases that are due and commands (p.Folder.Put), for the terminals in force.
-func (s *site) deliver(ctx context.Context, p *publisher, at time.Time) error {
-	return nil
 }

@@ -39,7 +39,15 @@ type webServer struct {
 	*nginx.Server
 }
 
-func serveByNginx(h *hub) carrier { return webServer{h, nginx.New(h.t, h.files())} }
+// serveByNginx has the sample of the hub's page serve the folder.
+func serveByNginx(h *hub) carrier {
+	h.t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "hub.md"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return webServer{h, nginx.Sample(h.t, string(page), h.files())}
+}
 
 func (c webServer) source() (url, ca string) { return c.URL + "/" + world.Scope, c.CA }
 func (c webServer) publish()                 { c.publishes() }

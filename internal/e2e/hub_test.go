@@ -98,8 +98,12 @@ func (h *hub) delegation(scope string, version int, from, until time.Time, by ..
 	draft, signed := h.beside("draft.toml"), h.beside(fmt.Sprintf("%s.%d", scope, version))
 	text := fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nissued_at = %s\nnot_after = %s\n",
 		scope, version, from.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
-	for _, role := range []string{"list", "lease"} {
-		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, h.path(filepath.Join("scopes", scope, role+".pub.pem")))
+	for _, role := range []string{"list", "lease", "command"} {
+		key := h.path(filepath.Join("scopes", scope, role+".pub.pem"))
+		if _, err := os.Stat(key); role == "command" && err != nil {
+			continue // nobody commands
+		}
+		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, key)
 	}
 	h.write(draft, text)
 	h.must("root", "draft", draft, signed)

@@ -32,8 +32,8 @@ func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
 	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil || st.ListProblem == "" {
 		t.Errorf("sync status: %+v", st)
 	}
-	if _, stderr, code := s.run(t, "sync", "now"); code != 3 || !strings.Contains(stderr, "gate-agent run fetches it") {
-		t.Errorf("sync now without a scope key: exit code %d: %s", code, stderr)
+	if _, stderr, code := s.run(t, "list", "diff", "--source"); code != 3 || !strings.Contains(stderr, "sync now fetch it") {
+		t.Errorf("list diff without a scope key: exit code %d: %s", code, stderr)
 	}
 	a := launch(t, s)
 	a.says(`"msg":"scope key leased"`)
