@@ -91,6 +91,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if c.memory.State().Wiped.Number > 0 {
 		return runWiped(ctx, c, log, keys)
 	}
+	roster, err := c.openRoster()
+	if err != nil {
+		return err
+	}
 	store := newListSwitch()
 	defer closing(store.Close)
 	if err := c.openLists(store); err != nil {
@@ -98,10 +102,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	c.keys.patient, c.keys.lenient = true, true
 	proof, err := c.openProof()
-	if err != nil {
-		return err
-	}
-	roster, err := c.openRoster()
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ import (
 )
 
 func listBenchCommand() *cobra.Command {
-	b := bench{program: func(args ...string) *exec.Cmd { return exec.Command("/proc/self/exe", args...) }}
+	var b bench
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -49,11 +49,11 @@ touched. A million cards take 5 GB of disk (TMPDIR) and some minutes.`,
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().IntVar(&b.rows, "rows", 100000, "cards, 100 to 2000000")
-	cmd.Flags().Float64Var(&b.churn, "churn", 0.01, "share of them whose ticket changes, above 0 to 1")
+	cmd.Flags().Float64Var(&b.churn, "churn", 0.01, "share of them whose ticket changes, above 0 to 0.4")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if b.rows < 100 || b.rows > 2000000 || b.churn <= 0 || b.churn > 1 {
-			return cli.UsageError("--rows wants 100 to 2000000, and --churn more than 0 and at most 1")
+		if b.rows < 100 || b.rows > 2000000 || b.churn <= 0 || b.churn > 0.4 {
+			return cli.UsageError("--rows wants 100 to 2000000, and --churn more than 0 and at most 0.4: beyond that a hub publishes a snapshot")
 		}
 		b.progress = cmd.ErrOrStderr()
 		r, err := b.run(cmd.Context())
@@ -72,7 +72,6 @@ touched. A million cards take 5 GB of disk (TMPDIR) and some minutes.`,
 type bench struct {
 	rows     int
 	churn    float64
-	program  func(args ...string) *exec.Cmd // gate-hub, for the terminal
 	progress io.Writer
 }
 
@@ -294,9 +293,10 @@ func (b *bench) terminal(ctx context.Context, dir, files string, cfg benchTermin
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, errors.Join(err, t.ended())
 	}
-	t.cmd = b.program("list", "bench-terminal", file)
-	t.cmd.Stderr = b.progress
-	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	t.cmd = &exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{os.Args[0], "list", "bench-terminal", file}, Stderr: b.progress,
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
 	if t.in, err = t.cmd.StdinPipe(); err == nil {
 		var out io.Reader
 		if out, err = t.cmd.StdoutPipe(); err == nil {

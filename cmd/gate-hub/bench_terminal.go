@@ -113,7 +113,7 @@ func (cfg benchTerminal) run(ctx context.Context, in io.Reader, out io.Writer) (
 	report := json.NewEncoder(out)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var r benchRound
-		if r.RestP99MS, _, err = door.tapFor(ctx, 5*time.Second, nil); err != nil {
+		if r.RestP99MS, _, err = door.tapFor(ctx, 2*time.Second, nil); err != nil {
 			return err
 		}
 		wrote, err := ownFigure("io", "write_bytes:")

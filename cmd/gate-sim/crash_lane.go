@@ -24,6 +24,7 @@ import (
 	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 	"github.com/gate-agent/gate-agent/terminal"
+	"github.com/gate-agent/gate-agent/whitelist"
 )
 
 // The process that is killed: an entry lane and an exit lane on one journal. Cards
@@ -318,7 +319,7 @@ func readCrashWorld(dir string) (*world.World, map[string]*vcard.Image, error) {
 	if err := json.NewDecoder(bytes.NewReader(b)).Decode(&f); err != nil {
 		return nil, nil, err
 	}
-	w := &world.World{ScopeSecret: f.ScopeSecret, ListKey: ed25519.PrivateKey(f.ListKey)}
+	w := &world.World{ScopeSecret: f.ScopeSecret, ListKey: ed25519.PrivateKey(f.ListKey), Manifest: whitelist.Manifest{Scope: world.Scope}}
 	if w.ScopeKey, err = cardid.NewScopeKey(f.ScopeSecret); err != nil {
 		return nil, nil, err
 	}
