@@ -26,7 +26,7 @@ func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
 	if c.ScopeKey.Lease {
 		_, key, err := c.storedLease(latestOf(time.Now(), c.memory.State().Seen))
 		if err != nil {
-			return cardid.ScopeKey{}, configError{fmt.Errorf("%w: %w", errNoScopeKey, err)}
+			return cardid.ScopeKey{}, configError{fmt.Errorf("%w: %w: gate-agent run and sync now fetch it from list.source", errNoScopeKey, err)}
 		}
 		return key, nil
 	}

@@ -35,7 +35,9 @@ func syncNowCommand() *cobra.Command {
 		Short: "Look at the source of lists now, and put in force what is newer",
 		Long: `Now makes one round: it looks at the source of lists, and puts in force what is newer.
 It works beside a running agent, which uses a new list from its next tap on, and waits
-while that makes a round itself. 名簿を今すぐ更新します。`,
+while that makes a round itself. A terminal that has no lease of its scope key in force
+fetches that first, unless an agent runs, which does. Commands are carried out by a
+running agent alone. 名簿を今すぐ更新します。`,
 		Example: "  gate-agent sync now --config /etc/gate-agent/config.toml",
 		Args:    cli.Args(cobra.NoArgs),
 	}
@@ -47,6 +49,10 @@ while that makes a round itself. 名簿を今すぐ更新します。`,
 		}
 		if source == nil {
 			return errNoSource()
+		}
+		defer source.Close()
+		if err := c.leaseNow(cmd.Context(), source); err != nil {
+			return err
 		}
 		store, err := c.openStore()
 		if err != nil {

@@ -37,14 +37,12 @@ and which list is in force. It asks nobody. 名簿の更新状況を表示しま
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
-		store, err := c.openStore()
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, store.Close()) }()
 		s := syncState{Source: c.sourceOf(), EveryS: int64(c.List.Every.Seconds())}
-		if s.List, err = inForce(store); err != nil {
+		s.List, err = c.listInForce()
+		if _, refused := errors.AsType[refusedError](err); refused || errors.Is(err, errNoScopeKey) {
 			s.ListProblem = err.Error()
+		} else if err != nil {
+			return err
 		}
 		switch rounds, err := lists.ReadStatus(c.path(c.State)); {
 		case errors.Is(err, lists.ErrNoStatus):
@@ -60,6 +58,16 @@ and which list is in force. It asks nobody. 名簿の更新状況を表示しま
 		return printLines(cmd.OutOrStdout(), s.lines(time.Now()))
 	})
 	return cmd
+}
+
+// listInForce opens the list store alone.
+func (c *config) listInForce() (l *lists.InForce, err error) {
+	store, err := c.openStore()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return inForce(store)
 }
 
 // inForce is the list in force, nil when there is none.

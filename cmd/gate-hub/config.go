@@ -51,6 +51,7 @@ type serveConfig struct {
 	MaxConnections int      `toml:"max_connections"` //
 	Poll           duration `toml:"poll"`            // how often the registry is asked for changes
 	Keep           duration `toml:"keep"`            // how long a file stays that no list names any more
+	KeepExpired    duration `toml:"keep_expired"`    // how long a card stays whose certificate has ended; 0 is until somebody deletes it
 }
 
 // A scopeConfig is the scope.toml of a scope: its keys. What the scope is stands
@@ -95,7 +96,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func defaults() *config {
 	c := &config{Files: "files"}
 	c.Serve.Listen, c.Serve.MaxConnections = ":8443", hub.DefaultConnections
-	c.Serve.Poll.Duration, c.Serve.Keep.Duration = 5*time.Second, time.Hour
+	c.Serve.Poll.Duration, c.Serve.Keep.Duration, c.Serve.KeepExpired.Duration = 5*time.Second, time.Hour, keepExpired
 	return c
 }
 
@@ -146,6 +147,8 @@ func (c *config) check() error {
 		return fmt.Errorf("serve.poll is %v, want 1s to 1h", c.Serve.Poll)
 	case c.Serve.Keep.Duration < time.Minute:
 		return fmt.Errorf("serve.keep is %v, want at least 1m", c.Serve.Keep)
+	case c.Serve.KeepExpired.Duration < 0:
+		return fmt.Errorf("serve.keep_expired is %v: a certificate that has not ended stays", c.Serve.KeepExpired)
 	}
 	for name, addr := range map[string]string{"serve.listen": c.Serve.Listen, "serve.plain_http": c.Serve.PlainHTTP} {
 		if addr == "" {

@@ -59,7 +59,7 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 	for command, typ := range map[string]reflect.Type{
 		"status": reflect.TypeFor[statusReport](), "list publish": reflect.TypeFor[listReport](), "list diff": reflect.TypeFor[diffReport](),
 		"ticket show": reflect.TypeFor[ticketReport](), "card show": reflect.TypeFor[cardReport](), "registration import": reflect.TypeFor[recordReport](),
-		"key generate": reflect.TypeFor[keyReport](), "root show": reflect.TypeFor[delegationReport](),
+		"terminal show": reflect.TypeFor[terminalReport](), "key generate": reflect.TypeFor[keyReport](), "root show": reflect.TypeFor[delegationReport](),
 	} {
 		_, section, _ := strings.Cut(text, "\n### `gate-hub "+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n## ")

@@ -187,8 +187,11 @@ max_connections = %d
 # list names any more.
 poll = "%v"
 keep = "%v"
+# How long cards stay whose certificates have ended; "0s" is until somebody runs
+# gate-hub card clean.
+keep_expired = "%v"
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
-		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep)
+		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
 }
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
@@ -217,6 +220,7 @@ func (o *initOptions) next(w io.Writer, c *config) error {
 	_, err := fmt.Fprintf(w, `hub       %s
 scope     %s (%s)
 list key  %s
+lease key %s
 source    %s
 
 Next / 次にすること:
@@ -224,14 +228,19 @@ Next / 次にすること:
        gate-hub serve --config %[1]s
   2. Bring in tickets / チケットを取り込む
        gate-hub ticket import tickets.csv --config %[1]s
-  3. Add each terminal / 端末を登録する
-       gate-hub terminal add gate-1 --identity gate-1.pub.pem --config %[1]s
-  4. Give each terminal the list key above, %[6]s and the source (docs/hub.md)
+  3. Add each terminal, and compare its delivery key / 端末を登録し、受信鍵の照合値を比べる
+       gate-agent key delivery --config /etc/gate-agent/config.toml > gate-1.delivery.pem    (there / 端末で)
+       gate-hub terminal add gate-1 --identity gate-1.pub.pem --delivery gate-1.delivery.pem --config %[1]s
+  4. Give each terminal the public keys above, %[7]s and the source (docs/hub.md)
      各端末に、上の公開鍵と認証局の証明書と取得元を設定する
+  5. Name the authorities of cards in %[9]s, and bring in what they have revoked: until then
+     gates warn that nobody knows / カードの認証局を設定し、失効情報を取り込む
+       gate-hub revocation import --crl jpki.crl --config %[1]s
 
-Keep a copy of %[7]s in a safe place: without it no list can be made.
+Keep a copy of %[8]s in a safe place: without it no list can be made.
 鍵の控えを安全な場所に保管してください。失うと名簿を作れません。
-`, c.folder, o.scope, o.hierarchy, filepath.Join(folder, "list.pub.pem"), source, c.authorityWords(), filepath.Join(c.folder, keysFolder)+" and "+filepath.Join(c.folder, scopesFolder))
+`, c.folder, o.scope, o.hierarchy, filepath.Join(folder, "list.pub.pem"), filepath.Join(folder, "lease.pub.pem"), source, c.authorityWords(),
+		filepath.Join(c.folder, keysFolder)+" and "+filepath.Join(c.folder, scopesFolder), filepath.Join(folder, scopeName))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ gets none any more: the one that it has ends by itself.`,
 			return err
 		}
 		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "issued": append([]string{}, issued...)},
-			[2]string{"issued to", strings.Join(issued, ", ")})
+			[2]string{"issued to", cmp.Or(strings.Join(issued, ", "), "nobody: no terminal with a delivery key is due (--all: also those)")})
 	})
 	return cmd
 }

@@ -160,12 +160,19 @@ func (p *publisher) ends(cmd *cobra.Command, m whitelist.Manifest) (string, erro
 }
 
 // progress tells a waiting person how far it is.
-func progress(w io.Writer) func(uint64) {
-	next := time.Now().Add(time.Second)
-	return func(rows uint64) {
+func progress(w io.Writer) func(publish.Doing, uint64) {
+	return every(time.Second, func(doing publish.Doing, rows uint64) {
+		fmt.Fprintf(w, "%d rows %s …\n", rows, doing)
+	})
+}
+
+// every calls f so often at most, the first time after that long.
+func every(d time.Duration, f func(publish.Doing, uint64)) func(publish.Doing, uint64) {
+	next := time.Now().Add(d)
+	return func(doing publish.Doing, rows uint64) {
 		if now := time.Now(); now.After(next) {
-			next = now.Add(time.Second)
-			fmt.Fprintf(w, "%d rows …\n", rows)
+			next = now.Add(d)
+			f(doing, rows)
 		}
 	}
 }
@@ -259,6 +266,7 @@ func listDiffCommand() *cobra.Command {
 	asJSON := jsonFlag(cmd)
 	withPublisher(cmd, true, func(cmd *cobra.Command, p *publisher, _ []string) error {
 		now := time.Now()
+		p.Progress = progress(cmd.ErrOrStderr())
 		d, err := p.Compare(cmd.Context(), now, full)
 		if err != nil {
 			return err

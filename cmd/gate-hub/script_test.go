@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -24,6 +25,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -60,6 +62,9 @@ func toPEM(der []byte) []byte {
 //	edit FILE OLD NEW       replaces text in a file, which must have it
 //	fetch URL CA FILE       fetches a file over HTTPS, also from a server that starts
 //	waitrows URL CA N       fetches a manifest until it is of N rows
+//	settings FILE NEW       gives the keys of a TOML file the values that another has
+//	begins FILE PART        a file begins as another is
+//	ended HUB CARD HOLDER   registers a card, whose certificate has ended a year ago, in scope arena
 func TestCommandLine(t *testing.T) {
 	files, err := cards()
 	if err != nil {
@@ -73,12 +78,15 @@ func TestCommandLine(t *testing.T) {
 					return err
 				}
 			}
+			if err := ceremony(env.WorkDir); err != nil {
+				return err
+			}
 			port, err := freePort()
 			env.Setenv("PORT", port)
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows,
+			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -110,6 +118,21 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+func addEnded(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: ended HUB CARD HOLDER")
+	}
+	c, err := readCard(ts.MkAbs(args[1]))
+	ts.Check(err)
+	c.NotAfter = time.Now().AddDate(-1, 0, 0)
+	r, err := registry.Open(context.Background(), "sqlite:"+filepath.Join(ts.MkAbs(args[0]), "registry.db"))
+	ts.Check(err)
+	holder, err := r.Holder(context.Background(), "arena", args[2])
+	ts.Check(err)
+	_, err = r.AddCredential(context.Background(), registry.By{Actor: "test", At: time.Now()}, "arena", holder, c)
+	ts.Check(errors.Join(err, r.Close()))
 }
 
 func isJSON(ts *testscript.TestScript, neg bool, args []string) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
@@ -148,6 +149,7 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
 	var leases leasing
+	var ended cleaning
 	for {
 		names, err := s.scopes()
 		if err != nil && state.set("", err.Error()) {
@@ -161,6 +163,7 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 				a = &attempt{scope: name}
 				open[name] = a
 			}
+			ended.run(ctx, s, log.With("scope", name), name)
 			if now := time.Now(); !now.Before(a.next) {
 				a.run(ctx, s, log.With("scope", name), state)
 			}
@@ -186,7 +189,10 @@ type attempt struct {
 	told   string    // what was said last of who signs
 }
 
-const maxBackoff = time.Minute
+const (
+	maxBackoff  = time.Minute
+	logProgress = 10 * time.Second // of a long publication
+)
 
 func (a *attempt) run(ctx context.Context, s *site, log *slog.Logger, state *health) {
 	err := a.publish(ctx, s, log)
@@ -244,6 +250,7 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 	if due != "" && p.key == nil {
 		a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
 	} else if due != "" {
+		p.Progress = every(logProgress, func(doing publish.Doing, rows uint64) { log.Info("publishing", "rows", rows, "done", string(doing)) })
 		d, err := p.Publish(ctx, p.key, now, false)
 		if err != nil {
 			return err
@@ -257,7 +264,7 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 			a.tell(log, end)
 		}
 	}
-	return s.deliver(ctx, p, now)
+	return nil
 }
 
 // tell warns once of one thing.
@@ -266,10 +273,4 @@ func (a *attempt) tell(log *slog.Logger, what string, args ...any) {
 		a.told = said
 		log.Warn(what, args...)
 	}
-}
-
-// deliver writes what is for single terminals, each time that lists are looked at:
-// leases that are due and commands (p.Folder.Put), for the terminals in force.
-func (s *site) deliver(ctx context.Context, p *publisher, at time.Time) error {
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -251,7 +252,7 @@ func (c *scopeConfig) anchors(hierarchy string) (set anchor.Set, err error) {
 		files = append(files, b)
 	}
 	if set, err = anchor.Load(h, pins, files...); err != nil {
-		return set, configError{fmt.Errorf("anchors: %w", err)}
+		return set, configError{fmt.Errorf("anchors of %s: %w", filepath.Join(c.folder, scopeName), err)}
 	}
 	return set, nil
 }

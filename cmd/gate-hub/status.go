@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,14 +20,20 @@ type statusReport struct {
 }
 
 type scopeStatus struct {
-	Scope     string      `json:"scope"`
-	Folder    string      `json:"folder"`
-	List      *listReport `json:"list"` // in place; null when there is none
-	Due       string      `json:"due"`  // why a list is due, "" when none is
-	Pending   int         `json:"pending"`
-	Terminals int         `json:"terminals"`
-	SignsBy   string      `json:"signs_by"` // where the list key is
-	Problem   string      `json:"problem"`
+	Scope     string           `json:"scope"`
+	Folder    string           `json:"folder"`
+	List      *listReport      `json:"list"`       // in place; null when there is none
+	ListAgeS  int64            `json:"list_age_s"` // seconds since it was made
+	Due       string           `json:"due"`        // why a list is due, "" when none is
+	Pending   int              `json:"pending"`
+	All       bool             `json:"pending_all"`
+	Ended     int              `json:"ended"` // cards that the next cleaning deletes
+	Terminals int              `json:"terminals"`
+	Leases    []terminalReport `json:"leases"`   // of these, whose ends first coming first
+	SignsBy   string           `json:"signs_by"` // where the list key is
+	Problem   string           `json:"problem"`
+
+	now time.Time
 }
 
 func statusCommand() *cobra.Command {
@@ -45,7 +52,7 @@ func statusCommand() *cobra.Command {
 		report := statusReport{s.Name, []scopeStatus{}}
 		var lines [][2]string
 		for _, name := range names {
-			x := scopeStatus{Scope: name}
+			x := scopeStatus{Scope: name, Leases: []terminalReport{}, now: time.Now()}
 			if err := s.status(cmd, &x); err != nil {
 				x.Problem = err.Error()
 			}
@@ -58,7 +65,7 @@ func statusCommand() *cobra.Command {
 }
 
 func (s *site) status(cmd *cobra.Command, x *scopeStatus) (err error) {
-	ctx, now := cmd.Context(), time.Now()
+	ctx, now := cmd.Context(), x.now
 	p, err := s.openPublisher(ctx, x.Scope, false)
 	if err != nil {
 		return err
@@ -72,7 +79,7 @@ func (s *site) status(cmd *cobra.Command, x *scopeStatus) (err error) {
 	switch m, _, _, err := p.Folder.Placed(); {
 	case err == nil:
 		r := reportList(m)
-		x.List = &r
+		x.List, x.ListAgeS = &r, int64(now.Sub(m.IssuedAt).Seconds())
 		if now.After(m.NotAfter) {
 			x.Problem = "the list in place has ended"
 		}
@@ -82,30 +89,71 @@ func (s *site) status(cmd *cobra.Command, x *scopeStatus) (err error) {
 	if x.Due, err = p.Due(ctx, now); err != nil {
 		return err
 	}
-	if x.Pending, _, err = s.registry.Pending(ctx, x.Scope); err != nil {
+	if x.Pending, x.All, err = s.registry.Pending(ctx, x.Scope); err != nil {
+		return err
+	}
+	keep := s.Serve.KeepExpired.Duration
+	if keep == 0 {
+		keep = keepExpired
+	}
+	if x.Ended, err = s.registry.Ended(ctx, x.Scope, now.Add(-keep)); err != nil {
 		return err
 	}
 	terminals, err := s.registry.Terminals(ctx, x.Scope)
-	for _, t := range terminals {
-		if !t.Retired {
-			x.Terminals++
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	for _, t := range terminals {
+		if t.Retired {
+			continue
+		}
+		r, err := reportTerminal(t)
+		if err != nil {
+			return err
+		}
+		x.Leases = append(x.Leases, r)
+	}
+	x.Terminals = len(x.Leases)
+	slices.SortStableFunc(x.Leases, func(a, b terminalReport) int { return a.end().Compare(b.end()) })
+	return nil
 }
+
+// end is when a lease ends; those of whom none was issued come first.
+func (r terminalReport) end() time.Time {
+	if r.LeaseEnd == nil {
+		return time.Time{}
+	}
+	return *r.LeaseEnd
+}
+
+// mostLeases is of how many terminals people are told one by one.
+const mostLeases = 10
 
 func (x scopeStatus) lines() [][2]string {
 	list := publish.ErrUnpublished.Error()
 	if x.List != nil {
-		list = fmt.Sprintf("%d of epoch %d, %d rows, until %s", x.List.Seq, x.List.Epoch, x.List.Rows, instant(x.List.NotAfter))
+		list = fmt.Sprintf("%d of epoch %d, %d rows, made %v ago, until %s", x.List.Seq, x.List.Epoch, x.List.Rows, time.Duration(x.ListAgeS)*time.Second, instant(x.List.NotAfter))
 	}
 	due := "no"
 	if x.Due != "" {
 		due = x.Due
 	}
+	pending := fmt.Sprintf("%d rows to look at", x.Pending)
+	if x.All {
+		pending = "all rows to look at"
+	}
 	lines := [][2]string{
 		{"scope", x.Scope}, {"folder", x.Folder}, {"list", list}, {"due", due},
-		{"pending", fmt.Sprintf("%d rows to look at", x.Pending)}, {"terminals", fmt.Sprint(x.Terminals)}, {"signed by", x.SignsBy},
+		{"pending", pending}, {"signed by", x.SignsBy}, {"terminals", fmt.Sprint(x.Terminals)},
+	}
+	for _, t := range x.Leases[:min(mostLeases, len(x.Leases))] {
+		lines = append(lines, [2]string{"  " + t.Name, t.lease(x.now)})
+	}
+	if n := len(x.Leases) - mostLeases; n > 0 {
+		lines = append(lines, [2]string{"  …", fmt.Sprintf("%d more, whose leases end later: gate-hub terminal list", n)})
+	}
+	if x.Ended > 0 {
+		lines = append(lines, [2]string{"ended", fmt.Sprintf("%d cards, to be deleted by gate-hub serve, or gate-hub card clean", x.Ended)})
 	}
 	if x.Problem != "" {
 		lines = append(lines, [2]string{"PROBLEM", x.Problem})

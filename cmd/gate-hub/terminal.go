@@ -15,7 +15,7 @@ import (
 
 func terminalCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "terminal", Short: "The terminals of a scope"},
-		terminalAddCommand(), terminalListCommand(), terminalRetireCommand())
+		terminalAddCommand(), terminalListCommand(), terminalShowCommand(), terminalRekeyCommand(), terminalRetireCommand())
 }
 
 func terminalAddCommand() *cobra.Command {
@@ -49,14 +49,19 @@ is sealed for it.`,
 		if err := s.registry.AddTerminal(cmd.Context(), by.by(), scope, t); err != nil || delivery == "" {
 			return err
 		}
-		kcv, err := deliveryKCV(t.Delivery)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "delivery key %s   compare it with the terminal's / 端末の表示と比べてください\n", kcv)
-		return err
+		return compareDelivery(cmd, t.Delivery)
 	})
 	return cmd
+}
+
+// compareDelivery has people compare a delivery key with the one that the terminal shows.
+func compareDelivery(cmd *cobra.Command, spki []byte) error {
+	kcv, err := deliveryKCV(spki)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "delivery key %s   compare it with the terminal's / 端末の表示と比べてください\n", kcv)
+	return err
 }
 
 // readSPKI reads a public key of any kind, PEM.
@@ -73,57 +78,6 @@ func readSPKI(path string) ([]byte, error) {
 		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
 	}
 	return block.Bytes, nil
-}
-
-// A terminalReport is a line of terminal list. docs/cli.md lists its members.
-type terminalReport struct {
-	Name     string `json:"name"`
-	Identity string `json:"identity"` // KCV
-	Delivery string `json:"delivery"` // KCV; "" where it has none
-	Retired  bool   `json:"retired"`
-}
-
-func terminalListCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "list --config FILE [--scope NAME] [--json]",
-		Short:   "List the terminals of a scope",
-		Example: "  gate-hub terminal list --config /var/lib/gate-hub",
-		Args:    cli.Args(cobra.NoArgs),
-	}
-	asJSON := jsonFlag(cmd)
-	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, _ []string) error {
-		terminals, err := s.registry.Terminals(cmd.Context(), scope)
-		if err != nil {
-			return err
-		}
-		all := []terminalReport{}
-		var lines [][2]string
-		for _, t := range terminals {
-			public, err := x509.ParsePKIXPublicKey(t.Identity)
-			if err != nil {
-				return fmt.Errorf("terminal %q: %w", t.Name, err)
-			}
-			kcv, err := keystore.KCV(public)
-			if err != nil {
-				return fmt.Errorf("terminal %q: %w", t.Name, err)
-			}
-			r := terminalReport{Name: t.Name, Identity: kcv, Retired: t.Retired}
-			text := r.Identity + ", no delivery key"
-			if len(t.Delivery) > 0 {
-				if r.Delivery, err = deliveryKCV(t.Delivery); err != nil {
-					return fmt.Errorf("terminal %q: %w", t.Name, err)
-				}
-				text = r.Identity + ", delivery key " + r.Delivery
-			}
-			all = append(all, r)
-			if r.Retired {
-				text += ", RETIRED"
-			}
-			lines = append(lines, [2]string{r.Name, text})
-		}
-		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all}, lines...)
-	})
-	return cmd
 }
 
 // deliveryKCV is the check value of a delivery key, to compare with the one that the

@@ -98,9 +98,8 @@ func (b *builder) rows(ctx context.Context, first bool) error {
 		if err != nil {
 			return err
 		}
-		if seen++; b.Progress != nil && seen%progressEvery == 0 {
-			b.Progress(seen)
-		}
+		seen++
+		b.tell(Sealing, seen)
 		var old []byte
 		if !first {
 			if old, err = b.tx.Published(ctx, r.ID); err != nil {
@@ -131,6 +130,26 @@ func (b *builder) rows(ctx context.Context, first bool) error {
 		}
 	}
 	return nil
+}
+
+func (b *builder) tell(doing Doing, rows uint64) {
+	if b.Progress != nil && rows%progressEvery == 0 {
+		b.Progress(doing, rows)
+	}
+}
+
+// told passes rows on, and tells of them.
+func (b *builder) told(rows iter.Seq2[whitelist.SealedRow, error]) iter.Seq2[whitelist.SealedRow, error] {
+	return func(yield func(whitelist.SealedRow, error) bool) {
+		n := uint64(0)
+		for row, err := range rows {
+			if !yield(row, err) {
+				return
+			}
+			n++
+			b.tell(Writing, n)
+		}
+	}
 }
 
 // sealed seals rows in their order, a batch at a time on every processor: a row
@@ -257,7 +276,7 @@ func (b *builder) snapshotDue() bool {
 // write writes rows as a file of the folder; one of more than most bytes, 0 for
 // any number, is not kept.
 func (b *builder) write(dir string, rows iter.Seq2[whitelist.SealedRow, error], most int64) (sum [32]byte, size int64, err error) {
-	sum, size, err = b.Folder.write(dir, rows, most, b.at)
+	sum, size, err = b.Folder.write(dir, b.told(rows), most, b.at)
 	if err == nil && (most == 0 || size <= most) {
 		b.draft.Written += size
 	}

@@ -57,9 +57,18 @@ type Publisher struct {
 	// be in the middle of it.
 	Keep time.Duration
 
-	// Progress, when not nil, is told now and then how many rows were looked at.
-	Progress func(rows uint64)
+	// Progress, when not nil, is told now and then how many rows were sealed, and then
+	// how many were written into each file.
+	Progress func(doing Doing, rows uint64)
 }
+
+// Doing is what a long publication is at.
+type Doing string
+
+const (
+	Sealing Doing = "sealed"
+	Writing Doing = "written"
+)
 
 // A Draft is a publication that is not signed.
 type Draft struct {

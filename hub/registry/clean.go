@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -34,6 +35,18 @@ func (r *Registry) Clean(ctx context.Context, by By, scope string, before time.T
 		return nil
 	})
 	return n, err
+}
+
+// Ended is how many credentials of a scope [Registry.Clean] would delete.
+func (r *Registry) Ended(ctx context.Context, scope string, before time.Time) (n int, err error) {
+	s, err := scopeOf(ctx, r, scope)
+	if err == nil {
+		err = r.queryRow(ctx, `SELECT count(*) FROM credentials WHERE scope = ?1 AND not_after < ?2`, s.id, before.Unix()).Scan(&n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("counting ended certificates: %w", err)
+	}
+	return n, nil
 }
 
 // dropIdle deletes a holder who has neither credentials nor tickets left.

@@ -56,6 +56,19 @@ func (r *Registry) HolderHistory(ctx context.Context, holder int64) ([]Event, er
 	return r.events(ctx, `holder = ?1`, holder)
 }
 
+// TerminalHistory is all that was done with a terminal by an operator, the oldest first.
+func (r *Registry) TerminalHistory(ctx context.Context, scope, name string) ([]Event, error) {
+	s, err := scopeOf(ctx, r, scope)
+	if err != nil {
+		return nil, fmt.Errorf("reading history: %w", err)
+	}
+	id, _, err := terminalOf(ctx, r, s.id, name)
+	if err != nil {
+		return nil, fmt.Errorf("reading history: %w", err)
+	}
+	return r.events(ctx, `scope = ?1 AND terminal = ?2`, s.id, id)
+}
+
 func (r *Registry) events(ctx context.Context, where string, args ...any) (all []Event, err error) {
 	rows, err := r.query(ctx, `SELECT seq, at, actor, verb, reason, holder, other, credential, entitlement, terminal FROM history WHERE `+where+` ORDER BY seq`, args...)
 	if err := each(rows, err, func() error {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -352,10 +353,18 @@ func TestExpiredCertificatesAreCleanedUp(t *testing.T) {
 		waiting, err := r.AddHolder(t.Context(), by(""), hall, "member-3")
 		must(t, err)
 		_, head := person(t, r, 2)
+		for before, want := range map[time.Time]int{old.NotAfter: 0, at: 1} {
+			if n, err := r.Ended(t.Context(), hall, before); err != nil || n != want {
+				t.Errorf("%d credentials ended before %s, want %d: %v", n, before, want, err)
+			}
+		}
 		n, err := r.Clean(t.Context(), by(""), hall, at)
 		must(t, err)
 		if n != 1 {
 			t.Errorf("%d credentials", n)
+		}
+		if n, err := r.Ended(t.Context(), hall, at); err != nil || n != 0 {
+			t.Errorf("%d credentials are left: %v", n, err)
 		}
 		if _, err := r.Credential(t.Context(), hall, head); err != nil {
 			t.Errorf("the one in force: %v", err)

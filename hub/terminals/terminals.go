@@ -48,6 +48,19 @@ func stateOf(t registry.Terminal) (s state, err error) {
 	return s, err
 }
 
+// A Standing is how far a hub is with a terminal. Zero times: no lease was issued.
+type Standing struct {
+	IssuedAt time.Time // of the last lease
+	NotAfter time.Time // its last second
+	Command  uint64    // number of the last command, 0 for none
+}
+
+// StandingOf is how far the hub is with a terminal.
+func StandingOf(t registry.Terminal) (Standing, error) {
+	s, err := stateOf(t)
+	return Standing{s.IssuedAt, s.NotAfter, s.Number}, err
+}
+
 // A Lessor issues the leases of a scope.
 type Lessor struct {
 	Registry   *registry.Registry

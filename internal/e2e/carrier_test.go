@@ -39,10 +39,18 @@ type webServer struct {
 	*nginx.Server
 }
 
-func serveByNginx(h *hub) carrier { return webServer{h, nginx.New(h.t, h.files())} }
+// serveByNginx has the sample of the hub's page serve the folder.
+func serveByNginx(h *hub) carrier {
+	h.t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "hub.md"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return webServer{h, nginx.Sample(h.t, string(page), h.files())}
+}
 
 func (c webServer) source() (url, ca string) { return c.URL + "/" + world.Scope, c.CA }
-func (c webServer) publish()                 { c.must("list", "publish") }
+func (c webServer) publish()                 { c.publishes() }
 func (c webServer) away()                    { c.Stop(c.t) }
 func (c webServer) back()                    { c.Start(c.t) }
 
@@ -58,7 +66,7 @@ func (c stick) source() (url, ca string) { return "file:" + c.dir, "" }
 
 func (c stick) publish() {
 	c.t.Helper()
-	c.must("list", "publish")
+	c.publishes()
 	copied := c.dir + ".copied"
 	err := os.CopyFS(copied, os.DirFS(filepath.Join(c.files(), world.Scope)))
 	if err = errors.Join(err, os.RemoveAll(c.dir), os.Rename(copied, c.dir)); err != nil {
@@ -79,10 +87,11 @@ func (c stick) back() { c.publish() }
 var shapes = []struct {
 	name    string
 	db      func(t *testing.T) []string // arguments of gate-hub init
+	rooted  bool
 	carrier func(*hub) carrier
 	expired string // the policy of a list that has ended
 }{
-	{"one machine", func(*testing.T) []string { return nil }, serve, "deny"},
-	{"PostgreSQL and nginx", func(t *testing.T) []string { return []string{"--db", databases.Database(t)} }, serveByNginx, "warn"},
-	{"a stick", func(*testing.T) []string { return nil }, carryByStick, "attend"},
+	{"one machine", func(*testing.T) []string { return nil }, false, serve, "deny"},
+	{"PostgreSQL, a root and nginx", func(t *testing.T) []string { return []string{"--db", databases.Database(t)} }, true, serveByNginx, "warn"},
+	{"a root and a stick", func(*testing.T) []string { return nil }, true, carryByStick, "attend"},
 }

@@ -51,6 +51,17 @@ func (v *venue) until(what string, so func(syncs) bool) syncs {
 	panic("unreachable")
 }
 
+// begins has the terminal get its scope key and a first list.
+func (v *venue) begins() {
+	v.t.Helper()
+	source, ca := v.carrier.source()
+	v.follow(v.site, source, ca)
+	v.carrier.publish()
+	a := launch(v.t, v.site, v.r.daemon.Env())
+	a.says(`"msg":"list in force"`)
+	a.stop()
+}
+
 // change does something at the hub that changes rows, and returns when the terminal
 // has them: by deltas.
 func (v *venue) change(args ...string) {
@@ -122,11 +133,14 @@ func TestFromRegistrationToGateAndBack(t *testing.T) {
 		t.Run(shape.name, func(t *testing.T) {
 			t.Parallel()
 			v := &venue{hub: newHub(t, shape.db(t)...), r: newReaders(t), site: install(t, shortDir(t))}
+			if shape.rooted {
+				v.roots()
+			}
 			v.must("ticket", "import", v.write(v.beside("tickets.csv"), crowd(200)))
 			v.settings("24h", shape.expired)
+			v.add(v.site)
 			v.carrier = shape.carrier(v.hub)
-			source, ca := v.carrier.source()
-			v.enlist(v.site, source, ca)
+			v.begins()
 			alice, bob := v.registers(v.site, v.r, "T-alice"), v.registers(v.site, v.r, "T-bob")
 			v.must(v.revocations()...)
 			v.carrier.publish()

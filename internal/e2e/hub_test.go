@@ -3,8 +3,6 @@ package e2e
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -19,18 +17,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gate-agent/gate-agent/crypto/cardid"
-	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
 
-// A hub is gate-hub in a folder of its own, for the town's scope: its list key is
-// delegated by two of three roots, and it takes the registrations of town cards.
+// A hub is gate-hub in a folder of its own, for the town's scope, that takes
+// the registrations of town cards.
 type hub struct {
 	t   *testing.T
 	dir string // beside it lie the keys of the root
 
+	rooted  bool // terminals trust a root, else the hub's keys
 	secrets []string
 	address string // where it serves, once it has
 	server  *exec.Cmd
@@ -53,11 +50,18 @@ func newHub(t *testing.T, args ...string) *hub {
 	}
 	h.edit(h.scope("scope.toml"), `files = []`, `files = ["ca.pem"]`)
 	h.edit(h.scope("scope.toml"), `surface_keys = ""`, `surface_keys = "surface-keys.json"`)
+	return h
+}
+
+// roots makes the keys of a root, of which two of three have to agree, and has them
+// delegate those of the hub.
+func (h *hub) roots() {
+	h.t.Helper()
 	for _, name := range []string{"a", "b", "c"} {
 		h.write(h.beside(name+".pem"), []byte(h.must("key", "generate", "--purpose", "root", "--make-key-source", h.rootKey(name))))
 	}
+	h.rooted = true
 	h.delegate(world.Scope, 1, time.Now().Add(24*time.Hour), "a", "c")
-	return h
 }
 
 func (h *hub) path(name string) string   { return filepath.Join(h.dir, name) }
@@ -69,14 +73,21 @@ func (h *hub) rootKey(name string) string {
 	return "sealed:path=" + h.beside(name+".key") + ";key-source=" + h.beside("safe")
 }
 
-// delegate has two roots delegate a scope's list key until an instant, as a file that
-// the hub puts in front of its next manifest.
+// delegate has two roots delegate a scope's keys until an instant, as a file that the
+// hub puts in front of what it signs.
 func (h *hub) delegate(scope string, version int, until time.Time, by ...string) {
 	h.t.Helper()
 	in := func(name string) string { return h.path(filepath.Join("scopes", scope, name)) }
 	draft, out := h.beside("draft.toml"), h.beside(fmt.Sprintf("%s.%d", scope, version))
-	h.write(draft, fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nnot_after = %s\n[[keys]]\nrole = \"list\"\nkey = %q\n",
-		scope, version, until.UTC().Format(time.RFC3339), in("list.pub.pem")))
+	text := fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nnot_after = %s\n", scope, version, until.UTC().Format(time.RFC3339))
+	for _, role := range []string{"list", "lease", "command"} {
+		key := in(role + ".pub.pem")
+		if _, err := os.Stat(key); role == "command" && err != nil {
+			continue // nobody commands
+		}
+		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, key)
+	}
+	h.write(draft, text)
 	h.must("root", "draft", draft, out)
 	for _, name := range by {
 		h.must("root", "sign", out, "--yes", "--key", h.rootKey(name))
@@ -151,8 +162,8 @@ func (h *hub) must(args ...string) (stdout string) {
 	return stdout
 }
 
-// keepsSecrets fails the test when the hub says what no log may: a birth date, whose a
-// certificate is, or the scope key.
+// keepsSecrets fails the test when the hub says what no log may: a birth date, or whose
+// a certificate is.
 func (h *hub) keepsSecrets(said string) {
 	h.t.Helper()
 	for _, secret := range h.secrets {
@@ -162,55 +173,52 @@ func (h *hub) keepsSecrets(said string) {
 	}
 }
 
-// enlist makes a terminal one of the hub's: the hub knows its identity, and it trusts
-// the hub's root and has the scope key.
-func (h *hub) enlist(s site, source, ca string) {
+// add makes a terminal known to the hub, which leases it the scope key. Its delivery key
+// is compared as people do.
+func (h *hub) add(s site) {
 	h.t.Helper()
-	h.must("terminal", "add", world.Terminal, "--identity", s.path("identity.pub.pem"))
-	for _, name := range []string{"a.pem", "b.pem", "c.pem"} {
-		b, err := os.ReadFile(h.beside(name))
-		if err != nil {
-			h.t.Fatal(err)
+	give := func(from func(string) string, names ...string) {
+		for _, name := range names {
+			b, err := os.ReadFile(from(name))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			s.write(h.t, name, b)
 		}
-		s.write(h.t, name, b)
 	}
+	if h.rooted {
+		give(h.beside, "a.pem", "b.pem", "c.pem")
+		s.edit(h.t, `keys = ["list.pub.pem"]`, "\n[root]\nkeys = [\"a.pem\", \"b.pem\", \"c.pem\"]\nthreshold = 2")
+		s.edit(h.t, `file    = "scope.key"`, `lease   = true`)
+	} else {
+		give(h.scope, "list.pub.pem", "lease.pub.pem")
+		s.edit(h.t, `file    = "scope.key"`, "lease   = true\nkeys    = [\"lease.pub.pem\"]")
+	}
+	if err := os.Remove(s.path("scope.key")); err != nil {
+		h.t.Fatal(err)
+	}
+	shown := s.must(h.t, "key", "delivery")
+	kcv := regexp.MustCompile(`[0-9A-F]{4}(-[0-9A-F]{4}){3}`).FindString(shown)
+	said := h.must("terminal", "add", world.Terminal, "--identity", s.path("identity.pub.pem"), "--delivery", s.write(h.t, "delivery.pem", []byte(shown)))
+	if kcv == "" || !strings.Contains(said, kcv) {
+		h.t.Errorf("the terminal shows the delivery key %q, the hub says %q", kcv, said)
+	}
+}
+
+// follow tells a terminal the source of its lists.
+func (h *hub) follow(s site, source, ca string) {
+	h.t.Helper()
 	if ca != "" {
 		ca = fmt.Sprintf("ca = %q\n", ca)
 	}
-	s.edit(h.t, `keys = ["list.pub.pem"]`, fmt.Sprintf("source = %q\nevery = \"1s\"\n%s\n[root]\nkeys = [\"a.pem\", \"b.pem\", \"c.pem\"]\nthreshold = 2", source, ca))
-	h.carryKey(s)
+	s.edit(h.t, "[list]\n", fmt.Sprintf("[list]\nsource = %q\nevery = \"1s\"\n%s", source, ca))
 }
 
-// carryKey takes the scope key from the hub to a terminal, from the wrapper of the one
-// into that of the other.
-func (h *hub) carryKey(s site) {
-	t := h.t
-	t.Helper()
-	store := new(keystore.Store)
-	wrapped, err := os.ReadFile(h.scope("scope.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	from, err := store.OpenWrapper(t.Context(), "sealed:path="+h.path("keys/wrap.key")+";key-source="+h.path("keys/seal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := from.Unwrap(wrapped, cardid.WrapLabel(world.Scope))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.secrets = append(h.secrets, hex.EncodeToString(secret), base64.StdEncoding.EncodeToString(secret), fmt.Sprint(secret))
-	to, err := store.OpenWrapper(t.Context(), "sealed:path="+s.path("wrap.key")+";key-source="+s.path("key-source"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if wrapped, err = to.Wrap(secret, cardid.WrapLabel(world.Scope)); err != nil {
-		t.Fatal(err)
-	}
-	s.write(t, "scope.key", wrapped)
-	if err := errors.Join(from.Close(), to.Close(), store.Close()); err != nil {
-		t.Fatal(err)
-	}
+// publishes publishes what has changed, where nobody serves.
+func (h *hub) publishes() {
+	h.t.Helper()
+	h.must("list", "publish", "--scope", world.Scope)
+	h.must("lease", "issue", "--scope", world.Scope)
 }
 
 // registers has a newcomer register a card at the terminal for a ticket, and the hub

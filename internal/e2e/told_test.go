@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gate-agent/gate-agent/internal/nginx"
@@ -19,17 +20,25 @@ import (
 func TestListsAreToldToPeopleAndPrograms(t *testing.T) {
 	t.Parallel()
 	h, s := newHub(t), install(t, shortDir(t))
+	h.roots()
 	h.must("ticket", "import", h.write(h.beside("tickets.csv"), crowd(1000)))
 	w := webServer{h, nginx.New(t, h.files(), "limit_rate 64k;")} // somebody has to wait
+	h.add(s)
 	w.publish()
 	source, ca := w.source()
-	h.enlist(s, source, ca)
+	h.follow(s, source, ca)
 
-	// Before there was a round.
-	says(t, s.must(t, "sync", "status"), source, "nothing is known of rounds")
-	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil {
+	// Before there was a round, and without a scope key.
+	says(t, s.must(t, "sync", "status"), source, "no lease has come yet", "nothing is known of rounds")
+	if st := s.syncs(t); st.Source != source || st.List != nil || st.Rounds != nil || st.ListProblem == "" {
 		t.Errorf("sync status: %+v", st)
 	}
+	if _, stderr, code := s.run(t, "list", "diff", "--source"); code != 3 || !strings.Contains(stderr, "sync now fetch it") {
+		t.Errorf("list diff without a scope key: exit code %d: %s", code, stderr)
+	}
+	a := launch(t, s)
+	a.says(`"msg":"scope key leased"`)
+	a.end(syscall.SIGKILL) // in the middle of its first list
 	if _, stderr, code := s.run(t, "list", "diff", "--source"); code != 4 || !strings.Contains(stderr, "no list") {
 		t.Errorf("list diff without a list: exit code %d: %s", code, stderr)
 	}

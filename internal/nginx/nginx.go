@@ -25,9 +25,9 @@ type Server struct {
 	Roots *x509.CertPool // who vouches for it
 	CA    string         // the same, as a PEM file
 
-	dir, files string
-	extra      string
-	port       int
+	dir    string
+	server string // block of the configuration, with %d where its port goes
+	port   int
 	ended      chan struct{} // closed when the process has; nil: stopped
 	process    *os.Process
 }
@@ -36,6 +36,32 @@ type Server struct {
 // "limit_rate 64k;". Without nginx the test fails in CI, and is skipped elsewhere.
 func New(t testing.TB, files string, extra ...string) *Server {
 	t.Helper()
+	return run(t, fmt.Sprintf(plain, files, strings.Join(extra, " ")))
+}
+
+// Sample serves the folder files as the configuration sample of docs/hub.md says: text
+// is that page, and only what differs from machine to machine is another than on it.
+func Sample(t testing.TB, text, files string) *Server {
+	t.Helper()
+	_, block, _ := strings.Cut(text, "\n```nginx\n")
+	block, _, found := strings.Cut(block, "```")
+	if !found || strings.Contains(block, "%") {
+		t.Fatal("no sample that this package can use")
+	}
+	for from, to := range map[string]string{
+		"listen 443 ssl;": "listen 127.0.0.1:%d ssl;", "/etc/ssl/hub.pem;": "cert.pem;", "/etc/ssl/private/hub.key;": "key.pem;",
+		"root /var/lib/gate-hub/files;": fmt.Sprintf("root %q;", files),
+	} {
+		if strings.Count(block, from) != 1 {
+			t.Fatalf("the sample has not one %q", from)
+		}
+		block = strings.Replace(block, from, to, 1)
+	}
+	return run(t, block)
+}
+
+func run(t testing.TB, server string) *Server {
+	t.Helper()
 	path, err := look()
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -43,7 +69,7 @@ func New(t testing.TB, files string, extra ...string) *Server {
 		}
 		t.Skip("nginx not installed: apt install nginx")
 	}
-	s := &Server{dir: t.TempDir(), files: files, extra: strings.Join(extra, " ")}
+	s := &Server{dir: t.TempDir(), server: server}
 	if err := os.Mkdir(filepath.Join(s.dir, "tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -100,13 +126,17 @@ http {
 	access_log access.log one;
 	client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
 	default_type application/octet-stream;
-	server {
-		listen 127.0.0.1:%d ssl;
-		ssl_certificate cert.pem;
-		ssl_certificate_key key.pem;
-		root "%s";
-		%s
-	}
+	%s
+}
+`
+
+// plain is a server without a word of its own.
+const plain = `server {
+	listen 127.0.0.1:%%d ssl;
+	ssl_certificate cert.pem;
+	ssl_certificate_key key.pem;
+	root "%s";
+	%s
 }
 `
 
@@ -115,7 +145,7 @@ func (s *Server) start(path string) error {
 	if os.Getuid() == 0 {
 		user = "user root;\n" // the folders of a test are its owner's alone
 	}
-	conf := user + fmt.Sprintf(configuration, s.port, s.files, s.extra)
+	conf := user + fmt.Sprintf(configuration, fmt.Sprintf(s.server, s.port))
 	if err := os.WriteFile(filepath.Join(s.dir, "nginx.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/hub/terminals"
+	"github.com/gate-agent/gate-agent/internal/cli"
+)
+
+// A terminalReport is what terminal show prints, and a line of terminal list and
+// status. docs/cli.md lists its members.
+type terminalReport struct {
+	Name     string      `json:"name"`
+	Identity string      `json:"identity"` // KCV
+	Delivery string      `json:"delivery"` // KCV; "" where it has none
+	Retired  bool        `json:"retired"`
+	LeasedAt *time.Time  `json:"leased_at"`    // null: no lease was issued
+	LeaseEnd *time.Time  `json:"lease_ends"`   // of the last one
+	Command  uint64      `json:"last_command"` // number, 0 for none
+	History  []doneEvent `json:"history,omitempty"`
+}
+
+func reportTerminal(t registry.Terminal) (r terminalReport, err error) {
+	failed := func(err error) (terminalReport, error) { return r, fmt.Errorf("terminal %q: %w", t.Name, err) }
+	r = terminalReport{Name: t.Name, Retired: t.Retired}
+	public, err := x509.ParsePKIXPublicKey(t.Identity)
+	if err != nil {
+		return failed(err)
+	}
+	if r.Identity, err = keystore.KCV(public); err != nil {
+		return failed(err)
+	}
+	if len(t.Delivery) > 0 {
+		if r.Delivery, err = deliveryKCV(t.Delivery); err != nil {
+			return failed(err)
+		}
+	}
+	s, err := terminals.StandingOf(t)
+	if err != nil {
+		return r, err
+	}
+	if r.Command = s.Command; !s.IssuedAt.IsZero() {
+		r.LeasedAt, r.LeaseEnd = &s.IssuedAt, &s.NotAfter
+	}
+	return r, nil
+}
+
+// lease says in words until when a terminal has the scope key.
+func (r terminalReport) lease(now time.Time) string {
+	switch end := r.LeaseEnd; {
+	case end == nil && r.Delivery == "":
+		return "no delivery key"
+	case end == nil:
+		return "no lease yet"
+	case now.After(*end):
+		return "lease ENDED on " + instant(*end)
+	default:
+		return fmt.Sprintf("lease ends %s, in %v", instant(*end), end.Sub(now).Truncate(time.Minute))
+	}
+}
+
+func (r terminalReport) text(now time.Time) string {
+	text := r.Identity + ", "
+	if r.Delivery != "" {
+		text += "delivery key " + r.Delivery + ", "
+	}
+	text += r.lease(now)
+	if r.Retired {
+		text += ", RETIRED"
+	}
+	return text
+}
+
+func terminalListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list --config FILE [--scope NAME] [--json]",
+		Short:   "List the terminals of a scope, and when their leases end",
+		Example: "  gate-hub terminal list --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.NoArgs),
+	}
+	asJSON := jsonFlag(cmd)
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, _ []string) error {
+		found, err := s.registry.Terminals(cmd.Context(), scope)
+		if err != nil {
+			return err
+		}
+		all, now := []terminalReport{}, time.Now()
+		var lines [][2]string
+		for _, t := range found {
+			r, err := reportTerminal(t)
+			if err != nil {
+				return err
+			}
+			all = append(all, r)
+			lines = append(lines, [2]string{r.Name, r.text(now)})
+		}
+		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all}, lines...)
+	})
+	return cmd
+}
+
+func terminalShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show NAME --config FILE [--scope NAME] [--json]",
+		Short:   "Show a terminal: its keys, its lease, and what was done with it",
+		Example: "  gate-hub terminal show gate-1 --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+	}
+	asJSON := jsonFlag(cmd)
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
+		t, err := s.terminal(cmd, scope, a[0])
+		if err != nil {
+			return err
+		}
+		r, err := reportTerminal(t)
+		if err != nil {
+			return err
+		}
+		events, err := s.registry.TerminalHistory(cmd.Context(), scope, t.Name)
+		if err != nil {
+			return err
+		}
+		lines := [][2]string{{"terminal", r.Name}, {"identity key", r.Identity}, {"delivery key", r.Delivery}, {"lease", r.lease(time.Now())}, {"last command", fmt.Sprint(r.Command)}}
+		if r.Retired {
+			lines = append(lines, [2]string{"RETIRED", "it registers no cards and gets no lease"})
+		}
+		var done [][2]string
+		r.History, done = history(events)
+		return answer(cmd.OutOrStdout(), *asJSON, r, append(lines, done...)...)
+	})
+	return cmd
+}
+
+// terminal finds a terminal of a scope.
+func (s *site) terminal(cmd *cobra.Command, scope, name string) (registry.Terminal, error) {
+	all, err := s.registry.Terminals(cmd.Context(), scope)
+	if err != nil {
+		return registry.Terminal{}, err
+	}
+	for _, t := range all {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	return registry.Terminal{}, fmt.Errorf("%w: terminal %q in scope %q", registry.ErrNotFound, name, scope)
+}
+
+func terminalRekeyCommand() *cobra.Command {
+	var identity, delivery string
+	var by doer
+	cmd := &cobra.Command{
+		Use:   "rekey NAME [--identity FILE] [--delivery FILE] --config FILE [--scope NAME] --reason WHY",
+		Short: "Replace the keys of a terminal that was wiped or repaired",
+		Long: `Rekey replaces the identity key of a terminal, its delivery key, or both. A key that
+is not named stays. Records that were signed with the old identity key, and are not
+imported yet, are refused from now on. A new delivery key makes its lease due; what
+the terminal has done, and the numbers of its commands, stay.
+消去または修理した端末の鍵を差し替えます。`,
+		Example: "  gate-hub terminal rekey gate-1 --identity gate-1.pub.pem --delivery gate-1-left.pem --reason 'new mainboard' --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&identity, "identity", "", "public half of its new identity key, PEM")
+	cmd.Flags().StringVar(&delivery, "delivery", "", "public half of its new delivery key, PEM")
+	by.flags(cmd)
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
+		if identity == "" && delivery == "" {
+			return cli.UsageError("--identity, --delivery or both are missing: name the new public keys, PEM")
+		}
+		t, err := s.terminal(cmd, scope, a[0])
+		if err != nil {
+			return err
+		}
+		for _, k := range []struct {
+			file string
+			key  *[]byte
+		}{{identity, &t.Identity}, {delivery, &t.Delivery}} {
+			if k.file == "" {
+				continue
+			}
+			if *k.key, err = readSPKI(k.file); err != nil {
+				return err
+			}
+		}
+		if err := s.registry.SetTerminalKeys(cmd.Context(), by.by(), scope, t.Name, t.Identity, t.Delivery); err != nil || delivery == "" {
+			return err
+		}
+		return compareDelivery(cmd, t.Delivery)
+	})
+	return cmd
+}
