@@ -25,11 +25,11 @@ type Server struct {
 	Roots *x509.CertPool // who vouches for it
 	CA    string         // the same, as a PEM file
 
-	dir    string
-	server string // block of the configuration, with %d where its port goes
-	port   int
-	ended      chan struct{} // closed when the process has; nil: stopped
-	process    *os.Process
+	dir     string
+	server  string // block of the configuration, with %d where its port goes
+	port    int
+	ended   chan struct{} // closed when the process has; nil: stopped
+	process *os.Process
 }
 
 // New serves the folder files. Each of extra is a directive for the server, such as
