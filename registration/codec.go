@@ -3,7 +3,6 @@ package registration
 import (
 	"bytes"
 	"fmt"
-	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
@@ -52,7 +51,7 @@ func decode(b []byte) (Record, error) {
 	}
 	r := Record{
 		Scope: w.Scope, Hierarchy: w.Hierarchy, Terminal: w.Terminal, Ticket: w.Ticket,
-		At: time.Unix(int64(min(w.At, lastSecond+1)), 0).UTC(), Nonce: w.Nonce, Token: w.Token, Marked: w.Marked,
+		At: strictcbor.Time(w.At), Nonce: w.Nonce, Token: w.Token, Marked: w.Marked,
 		Certificate: w.Certificate, Authentication: w.Authentication.signed(),
 	}
 	if s := w.Surface; s != nil {
@@ -97,9 +96,6 @@ const (
 	maxSignature = 512
 )
 
-// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
-const lastSecond = 253402300799
-
 // CheckNames checks what is known of a record before there is a card.
 func (r Record) CheckNames() error {
 	for _, t := range []struct {
@@ -127,8 +123,8 @@ func (r Record) check() error {
 	if err := r.CheckNames(); err != nil {
 		return err
 	}
-	if s := r.At.Unix(); s <= 0 || s > lastSecond {
-		return fmt.Errorf("%w: at is not between 1970 and 9999", ErrMalformed)
+	if err := strictcbor.CheckTime(r.At); err != nil {
+		return fmt.Errorf("%w: at %w", ErrMalformed, err)
 	}
 	if n := len(r.Marked); n != 0 && n != markedSize {
 		return fmt.Errorf("%w: EF 0008 of %d bytes, want %d", ErrMalformed, n, markedSize)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 // members decodes a record into its members, so that a test may write others.
@@ -63,7 +64,7 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 		"no time":                    func(m map[uint64]any) { delete(m, 5) },
 		"time 0":                     func(m map[uint64]any) { m[5] = 0 },
 		"time before 1970":           func(m map[uint64]any) { m[5] = -1 },
-		"time beyond 9999":           func(m map[uint64]any) { m[5] = uint64(lastSecond + 1) },
+		"time beyond 9999":           func(m map[uint64]any) { m[5] = uint64(strictcbor.LastSecond + 1) },
 		"time that overflows":        func(m map[uint64]any) { m[5] = ^uint64(0) },
 		"time with a fraction":       func(m map[uint64]any) { m[5] = 1.5 },
 		"short nonce":                func(m map[uint64]any) { m[6] = make([]byte, 31) },

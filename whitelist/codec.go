@@ -171,12 +171,9 @@ func (m Manifest) check() error {
 	return m.checkPublished()
 }
 
-// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
-const lastSecond = 253402300799
-
 func checkTime(name string, t time.Time) error {
-	if s := t.Unix(); s <= 0 || s > lastSecond {
-		return fmt.Errorf("%w: %s is not between 1970 and 9999", ErrMalformed, name)
+	if err := strictcbor.CheckTime(t); err != nil {
+		return fmt.Errorf("%w: %s %w", ErrMalformed, name, err)
 	}
 	return nil
 }
@@ -194,12 +191,12 @@ func toUnix(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return uint64(t.Unix())
+	return strictcbor.Seconds(t)
 }
 
 func fromUnix(s uint64) time.Time {
 	if s == 0 {
 		return time.Time{}
 	}
-	return time.Unix(int64(min(s, lastSecond+1)), 0).UTC()
+	return strictcbor.Time(s)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 func TestZeroValuesAreSafe(t *testing.T) {
@@ -69,7 +70,7 @@ func TestRowRules(t *testing.T) {
 		{"ends before it begins", false, func(r *Row) { r.Entitlements[0].NotAfter = issued.Add(-time.Hour) }},
 		{"before 1970", false, func(r *Row) { r.Entitlements[0].NotBefore = time.Unix(-1, 0) }},
 		{"at the unix epoch", false, func(r *Row) { r.Entitlements[0].NotBefore = time.Unix(0, 0) }},
-		{"after 9999", false, func(r *Row) { r.Entitlements[0].NotAfter = time.Unix(lastSecond+1, 0) }},
+		{"after 9999", false, func(r *Row) { r.Entitlements[0].NotAfter = time.Unix(strictcbor.LastSecond+1, 0) }},
 		{"one gate", true, func(r *Row) { r.Entitlements[0].Gates = []string{"north"} }},
 		{"one gate twice", false, func(r *Row) { r.Entitlements[0].Gates = []string{"north", "north"} }},
 		{"nameless gate", false, func(r *Row) { r.Entitlements[0].Gates = []string{""} }},

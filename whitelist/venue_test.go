@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 	_ "time/tzdata"
+
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 // venue holds every field of a venue at least once.
@@ -88,8 +90,8 @@ func TestVenueRules(t *testing.T) {
 		{"doors open at the end", "", func(v *Venue) { v.Admission = v.To }},
 		{"doors open after the end", "admission is after to", func(v *Venue) { v.Admission = v.To.Add(time.Second) }},
 		{"before 1970", "from is not between", func(v *Venue) { v.From = at(-1) }},
-		{"after 9999", "to is not between", func(v *Venue) { v.To = at(lastSecond + 1) }},
-		{"admission after 9999", "admission is not between", func(v *Venue) { v.Admission = at(lastSecond + 1) }},
+		{"after 9999", "to is not between", func(v *Venue) { v.To = at(strictcbor.LastSecond + 1) }},
+		{"admission after 9999", "admission is not between", func(v *Venue) { v.Admission = at(strictcbor.LastSecond + 1) }},
 		{"zone twice", `zone "arena" comes twice`, func(v *Venue) { v.Zones[1].Name = "arena" }},
 		{"zone without a name", "a zone has 0 bytes", func(v *Venue) { v.Zones[1].Name = "" }},
 		{"unknown anti-passback", "anti-passback", func(v *Venue) { v.Zones[1].AntiPassback = AntiPassbackHard + 1 }},

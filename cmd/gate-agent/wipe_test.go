@@ -88,15 +88,15 @@ func remains(t *testing.T, c *config) (left []string) {
 	return left
 }
 
-// saved opens the rescue file, and counts the events that are in it.
-func saved(t *testing.T, c *config, identity string) uint64 {
+// rescued opens the rescue file into a folder.
+func rescued(t *testing.T, c *config, identity string) (dir string) {
 	t.Helper()
 	f, err := os.Open(c.rescuePath())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,13 @@ func saved(t *testing.T, c *config, identity string) uint64 {
 	if _, err := rescue.Open(f, strings.NewReader(identity), root); err != nil {
 		t.Fatal(err)
 	}
-	r, err := journal.OpenReader(filepath.Join(dir, "journal.db"))
+	return dir
+}
+
+// saved counts the events that are in the rescue file.
+func saved(t *testing.T, c *config, identity string) uint64 {
+	t.Helper()
+	r, err := journal.OpenReader(filepath.Join(rescued(t, c, identity), "journal.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,21 +204,7 @@ func TestDamagedJournalIsSavedAsItIs(t *testing.T) {
 	if err := c.wipe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(c.rescuePath())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	if _, err := rescue.Open(f, strings.NewReader(identity), root); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "journal.db")); err != nil || string(b) != string(damaged) {
+	if b, err := os.ReadFile(filepath.Join(rescued(t, c, identity), "journal.db")); err != nil || string(b) != string(damaged) {
 		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -209,7 +209,7 @@ func (b *bench) run(ctx context.Context) (r benchReport, err error) {
 	r.TapP99MS = delta.RestP99MS
 	r.TapP99ExtraMS = max(snapshot.TapP99MS, delta.TapP99MS) - r.TapP99MS
 	r.AgentRSSMB = delta.RSSMB
-	r.HubRSSMB, err = peakRSS(os.Getpid())
+	r.HubRSSMB, err = peakRSS()
 	return r, err
 }
 

@@ -7,13 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/internal/procfs"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -116,7 +115,7 @@ func (cfg benchTerminal) run(ctx context.Context, in io.Reader, out io.Writer) (
 		if r.RestP99MS, _, err = door.tapFor(ctx, 2*time.Second, nil); err != nil {
 			return err
 		}
-		wrote, err := ownFigure("io", "write_bytes:")
+		wrote, err := procfs.Written(os.Getpid())
 		if err != nil {
 			return err
 		}
@@ -137,12 +136,12 @@ func (cfg benchTerminal) run(ctx context.Context, in io.Reader, out io.Writer) (
 		if err != nil {
 			r.Error = err.Error()
 		}
-		after, err := ownFigure("io", "write_bytes:")
+		after, err := procfs.Written(os.Getpid())
 		if err != nil {
 			return err
 		}
 		r.Came, r.Deltas, r.WrittenMB = round.Came, round.Deltas, float64(after-wrote)/1e6
-		if r.RSSMB, err = peakRSS(os.Getpid()); err != nil {
+		if r.RSSMB, err = peakRSS(); err != nil {
 			return err
 		}
 		if err := report.Encode(r); err != nil {
@@ -216,27 +215,8 @@ func (d benchDoor) tap(ctx context.Context) error {
 	return err
 }
 
-// ownFigure reads a number of this process (proc(5)).
-func ownFigure(file, name string) (n int64, err error) { return procFigure(os.Getpid(), file, name) }
-
-// peakRSS is the most memory that a process has had, in MB.
-func peakRSS(pid int) (float64, error) {
-	kb, err := procFigure(pid, "status", "VmHWM:")
-	return float64(kb) * 1024 / 1e6, err
-}
-
-func procFigure(pid int, file, name string) (n int64, err error) {
-	path := fmt.Sprintf("/proc/%d/%s", pid, file)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	_, behind, ok := strings.Cut("\n"+string(text), "\n"+name)
-	if !ok {
-		return 0, fmt.Errorf("no %s in %s", name, path)
-	}
-	if _, err := fmt.Sscan(behind, &n); err != nil {
-		return 0, fmt.Errorf("%s in %s: %w", name, path, err)
-	}
-	return n, nil
+// peakRSS is the most memory that this process has had, in MB.
+func peakRSS() (float64, error) {
+	b, err := procfs.PeakRSS(os.Getpid())
+	return float64(b) / 1e6, err
 }

@@ -226,9 +226,13 @@ next keeper, or to the hub when enough have signed.
 		}
 		all := [][]byte{signed}
 		if roles.Begins(b) {
-			if all, err = withoutKey(b, k.Public(), signed); err != nil {
+			// Signatures of ECDSA differ each time: Join would keep both.
+			if twice, err := hasSigned(k.Public(), b); err != nil {
 				return err
+			} else if twice {
+				return refusedError{errors.New("this key has signed it already: it takes another root key")}
 			}
+			all = [][]byte{b, signed}
 		}
 		joined, err := roles.Join(all)
 		if err != nil {
@@ -239,16 +243,14 @@ next keeper, or to the hub when enough have signed.
 	return cmd
 }
 
-// withoutKey refuses to sign twice with a key whose signatures differ each time.
-func withoutKey(b []byte, public crypto.PublicKey, signed []byte) ([][]byte, error) {
-	root, err := roles.NewRoot(1, public)
+// hasSigned reports whether a root key has signed a delegation.
+func hasSigned(key crypto.PublicKey, delegation []byte) (bool, error) {
+	alone, err := roles.NewRoot(1, key)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if _, err := root.Verify(b); err == nil {
-		return nil, refusedError{errors.New("this key has signed it already: it takes another root key")}
-	}
-	return [][]byte{b, signed}, nil
+	_, err = alone.Verify(delegation)
+	return err == nil, nil
 }
 
 func rootCheckCommand() *cobra.Command {
@@ -288,11 +290,11 @@ says whether it holds now and who signed it.`,
 		}
 		var signedBy []string
 		for _, k := range keys {
-			alone, err := roles.NewRoot(1, k)
+			signed, err := hasSigned(k, b)
 			if err != nil {
 				return err
 			}
-			if _, err := alone.Verify(b); err == nil {
+			if signed {
 				kcv, err := keystore.KCV(k)
 				if err != nil {
 					return err

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/internal/cli"
+	"github.com/gate-agent/gate-agent/internal/procfs"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -131,7 +132,7 @@ func (f *fleet) run(ctx context.Context) (r fleetReport, err error) {
 			return r, err
 		}
 	}
-	before, err := h.cpu()
+	before, err := procfs.CPUTime(h.cmd.Process.Pid)
 	if err != nil {
 		return r, err
 	}
@@ -157,13 +158,14 @@ func (f *fleet) run(ctx context.Context) (r fleetReport, err error) {
 		r.requests += len(terminals)
 	}
 	r.elapsed = time.Since(begun)
-	after, err := h.cpu()
+	after, err := procfs.CPUTime(h.cmd.Process.Pid)
 	if err != nil {
 		return r, err
 	}
 	r.Terminals, r.Errors, r.manifestLen = f.terminals, f.errors.Load(), len(manifests[1])
 	r.RequestsPS, r.HubCPUS = float64(r.requests)/r.elapsed.Seconds(), (after - before).Seconds()
-	r.HubRSSMB, err = h.peak()
+	peak, err := procfs.PeakRSS(h.cmd.Process.Pid)
+	r.HubRSSMB = float64(peak) / 1e6
 	return r, err
 }
 

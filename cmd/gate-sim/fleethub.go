@@ -9,11 +9,11 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/hub"
 	"github.com/gate-agent/gate-agent/internal/cli"
-	"github.com/spf13/cobra"
 )
 
 // fleetHubCommand is the hub of a fleet: the hub's own handler and server.
@@ -63,38 +63,4 @@ func startFleetHub(cmd *exec.Cmd) (*fleetHub, error) {
 func (h *fleetHub) stop() error {
 	h.cmd.Process.Signal(syscall.SIGTERM)
 	return h.cmd.Wait()
-}
-
-// cpu is the processor time that the hub has taken.
-func (h *fleetHub) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	// Behind the name, which ends with the last ")", utime and stime are the
-	// 12th and 13th field, in hundredths of a second (proc(5)).
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, errors.New("unreadable /proc/PID/stat")
-	}
-	var user, system int64
-	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
-		return 0, err
-	}
-	return time.Duration(user+system) * 10 * time.Millisecond, nil
-}
-
-// peak is the most memory that the hub has had, in MB.
-func (h *fleetHub) peak() (float64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	var kb float64
-	_, behind, ok := strings.Cut(string(status), "VmHWM:")
-	if !ok {
-		return 0, errors.New("no VmHWM in /proc/PID/status")
-	}
-	_, err = fmt.Sscan(behind, &kb)
-	return kb * 1024 / 1e6, err
 }

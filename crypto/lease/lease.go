@@ -218,7 +218,7 @@ func encode(t Terms, check [16]byte, sealed []byte) ([]byte, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	return codec.Marshal(wire{version, t.Scope, t.Hierarchy, t.Terminal, uint64(t.IssuedAt.Unix()), uint64(t.NotAfter.Unix()), check[:], sealed})
+	return codec.Marshal(wire{version, t.Scope, t.Hierarchy, t.Terminal, strictcbor.Seconds(t.IssuedAt), strictcbor.Seconds(t.NotAfter), check[:], sealed})
 }
 
 func decode(b []byte) (Lease, error) {
@@ -229,7 +229,7 @@ func decode(b []byte) (Lease, error) {
 	if len(w.Check) != 16 || len(w.Sealed) != sealedSize {
 		return Lease{}, fmt.Errorf("%w: check value of %d bytes, sealed key of %d", ErrMalformed, len(w.Check), len(w.Sealed))
 	}
-	l := Lease{Terms: Terms{w.Scope, w.Hierarchy, w.Terminal, fromUnix(w.IssuedAt), fromUnix(w.NotAfter)}, Check: [16]byte(w.Check), sealed: w.Sealed}
+	l := Lease{Terms: Terms{w.Scope, w.Hierarchy, w.Terminal, strictcbor.Time(w.IssuedAt), strictcbor.Time(w.NotAfter)}, Check: [16]byte(w.Check), sealed: w.Sealed}
 	again, err := encode(l.Terms, l.Check, l.sealed)
 	if err != nil {
 		return Lease{}, err
@@ -249,9 +249,12 @@ func (t Terms) check() error {
 	if t.Hierarchy != "production" && t.Hierarchy != "test" {
 		return fmt.Errorf("%w: hierarchy is neither \"production\" nor \"test\"", ErrMalformed)
 	}
+	for _, at := range []time.Time{t.IssuedAt, t.NotAfter} {
+		if err := strictcbor.CheckTime(at); err != nil {
+			return fmt.Errorf("%w: a time %w", ErrMalformed, err)
+		}
+	}
 	switch issued, end := t.IssuedAt.Unix(), t.NotAfter.Unix(); {
-	case issued <= 0 || end > lastSecond:
-		return fmt.Errorf("%w: a time is not between 1970 and 9999", ErrMalformed)
 	case issued >= end:
 		return fmt.Errorf("%w: it ends before it begins", ErrMalformed)
 	case end-issued > int64(MaxTerm/time.Second):
@@ -259,7 +262,3 @@ func (t Terms) check() error {
 	}
 	return nil
 }
-
-const lastSecond = 253402300799 // 9999-12-31T23:59:59Z
-
-func fromUnix(s uint64) time.Time { return time.Unix(int64(min(s, lastSecond+1)), 0).UTC() }

@@ -44,12 +44,8 @@ func (s Signers) warrant(scope, hierarchy string) (roles.Warrant, error) {
 	if d.Scope != scope || d.Hierarchy != hierarchy {
 		return roles.Warrant{}, fmt.Errorf("%w: the delegation is for scope %q (%s), the list for %q (%s)", ErrSigner, d.Scope, d.Hierarchy, scope, hierarchy)
 	}
-	keys := make([]sign1.Key, len(d.Grants))
-	for i, g := range d.Grants {
-		keys[i] = sign1.Key{Public: g.Key, Role: g.Role, Scope: d.Scope}
-	}
-	set, err := sign1.NewKeys(keys...)
-	return roles.Warrant{Keys: set, Delegation: d}, err
+	keys, err := d.Keys()
+	return roles.Warrant{Keys: keys, Delegation: d}, err
 }
 
 // Follow refuses a delegation that is older than the one in place in a folder: no
@@ -88,39 +84,22 @@ func (s Signers) MaySign(role sign1.Role, scope registry.Scope, public crypto.Pu
 	if err != nil {
 		return until, err
 	}
+	if len(s.Delegation) > 0 {
+		if until, err = w.Delegation.May(public, role, at); err != nil {
+			return until, fmt.Errorf("%w: %w", ErrSigner, err)
+		}
+		return until, nil
+	}
 	id, err := sign1.KeyID(public)
 	if err != nil {
 		return until, err
 	}
-	if len(s.Delegation) == 0 {
-		for _, k := range s.Pinned {
-			if pinned, err := sign1.KeyID(k); err == nil && pinned == id {
-				return until, nil
-			}
+	for _, k := range s.Pinned {
+		if pinned, err := sign1.KeyID(k); err == nil && pinned == id {
+			return until, nil
 		}
-		return until, fmt.Errorf("%w: its public half is not the one in the configuration", ErrSigner)
 	}
-	d := w.Delegation
-	if at.Unix() > d.NotAfter.Unix() {
-		return until, fmt.Errorf("%w: the delegation ended on %s: the root keys have to sign a new one", ErrSigner, d.NotAfter.Format(time.RFC3339))
-	}
-	for _, g := range d.Grants {
-		if other, err := sign1.KeyID(g.Key); err != nil || other != id {
-			continue
-		}
-		switch {
-		case g.Role != role:
-			return until, fmt.Errorf("%w: delegation %d gives key %x the role %q", ErrSigner, d.Version, id[:8], g.Role)
-		case at.Unix() < g.NotBefore.Unix() || at.Unix() > g.NotAfter.Unix():
-			return until, fmt.Errorf("%w: delegation %d gives it to key %x from %s to %s", ErrSigner, d.Version, id[:8],
-				g.NotBefore.Format(time.RFC3339), g.NotAfter.Format(time.RFC3339))
-		}
-		if g.NotAfter.Before(d.NotAfter) {
-			return g.NotAfter, nil
-		}
-		return d.NotAfter, nil
-	}
-	return until, fmt.Errorf("%w: delegation %d does not name key %x", ErrSigner, d.Version, id[:8])
+	return until, fmt.Errorf("%w: its public half is not the one in the configuration", ErrSigner)
 }
 
 // verify checks the signature of a manifest as a terminal that gets it now would.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"database/sql"
 	"encoding/asn1"
 	"encoding/binary"
@@ -11,10 +12,9 @@ import (
 	"fmt"
 	"time"
 
-	"crypto/x509"
-
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -158,8 +158,8 @@ func (c Credential) check() error {
 	if n := len(c.Serial); n < 1 || n > 20 || c.Serial[0] == 0 {
 		return fmt.Errorf("%w: a serial number of %d bytes", ErrInvalid, n)
 	}
-	if s := c.NotAfter.Unix(); s <= 0 || s > lastSecond {
-		return fmt.Errorf("%w: the certificate ends before 1970 or after 9999", ErrInvalid)
+	if err := strictcbor.CheckTime(c.NotAfter); err != nil {
+		return fmt.Errorf("%w: the end of the certificate %w", ErrInvalid, err)
 	}
 	if c.BirthDate != "" {
 		if _, err := time.Parse("20060102", c.BirthDate); err != nil || len(c.BirthDate) != 8 {

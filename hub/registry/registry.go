@@ -25,8 +25,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/gate-agent/gate-agent/internal/strictcbor"
 )
 
 // Errors that callers act on. Each comes wrapped with what it is about.
@@ -95,8 +95,8 @@ func (b By) check() error {
 	if err := checkText("reason", b.Reason, 0, 200); err != nil {
 		return err
 	}
-	if s := b.At.Unix(); s <= 0 || s > lastSecond {
-		return fmt.Errorf("%w: the instant of a change is not between 1970 and 9999", ErrInvalid)
+	if err := strictcbor.CheckTime(b.At); err != nil {
+		return fmt.Errorf("%w: the instant of a change %w", ErrInvalid, err)
 	}
 	return nil
 }
@@ -109,20 +109,9 @@ func (b By) because() error {
 	return b.check()
 }
 
-// lastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
-const lastSecond = 253402300799
-
 func checkText(what, s string, least, most int) error {
-	if len(s) < least || len(s) > most {
-		return fmt.Errorf("%w: %s has %d bytes, allowed are %d to %d", ErrInvalid, what, len(s), least, most)
-	}
-	if !utf8.ValidString(s) {
-		return fmt.Errorf("%w: %s is not UTF-8", ErrInvalid, what)
-	}
-	for _, c := range s {
-		if !unicode.IsPrint(c) {
-			return fmt.Errorf("%w: %s has a character that cannot be printed", ErrInvalid, what)
-		}
+	if err := strictcbor.CheckText(s, least, most); err != nil {
+		return fmt.Errorf("%w: %s %w", ErrInvalid, what, err)
 	}
 	return nil
 }

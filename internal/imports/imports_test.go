@@ -113,7 +113,7 @@ func check(rules []rule, all []pkg) (violations []string) {
 			}
 			violations = append(violations, slices.Sorted(maps.Keys(found))...)
 		}
-		if !used && !r.planned {
+		if !used {
 			violations = append(violations, fmt.Sprintf("no package is %q: the rule %q holds nothing", r.who, r.why))
 		}
 	}

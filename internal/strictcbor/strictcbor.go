@@ -11,6 +11,7 @@ package strictcbor
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -112,6 +113,27 @@ func CheckText(s string, least, most int) error {
 		if !unicode.IsPrint(r) {
 			return errors.New("has a character that cannot be printed")
 		}
+	}
+	return nil
+}
+
+// LastSecond is the last one RFC 3339 can write, 9999-12-31T23:59:59Z.
+const LastSecond = 253402300799
+
+// Time is the instant of so many seconds since 1970. Of more than CheckTime takes it
+// makes an instant that CheckTime refuses.
+func Time(seconds uint64) time.Time {
+	return time.Unix(int64(min(seconds, LastSecond+1)), 0).UTC()
+}
+
+// Seconds is what Time reads, without fractions. CheckTime comes first.
+func Seconds(t time.Time) uint64 { return uint64(t.Unix()) }
+
+// CheckTime wants a time that RFC 3339 can write and that is after 1970. The error
+// continues a sentence that begins with what the time is.
+func CheckTime(t time.Time) error {
+	if s := t.Unix(); s <= 0 || s > LastSecond {
+		return errors.New("is not between 1970 and 9999")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/strictcbor"
 	"github.com/gate-agent/gate-agent/sync/rescue"
 )
@@ -37,7 +38,7 @@ func (c Command) encode() ([]byte, error) {
 		return nil, err
 	}
 	return codec.Marshal(wire{
-		version, c.Scope, c.Hierarchy, c.Terminal, c.Number, uint64(c.IssuedAt.Unix()), uint64(c.NotAfter.Unix()),
+		version, c.Scope, c.Hierarchy, c.Terminal, c.Number, strictcbor.Seconds(c.IssuedAt), strictcbor.Seconds(c.NotAfter),
 		string(c.Action), c.Message, c.NewScope, c.RescueKey,
 	})
 }
@@ -48,7 +49,7 @@ func decode(b []byte) (Command, error) {
 		return Command{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	c := Command{
-		w.Scope, w.Hierarchy, w.Terminal, w.Number, fromUnix(w.IssuedAt), fromUnix(w.NotAfter),
+		w.Scope, w.Hierarchy, w.Terminal, w.Number, strictcbor.Time(w.IssuedAt), strictcbor.Time(w.NotAfter),
 		Action(w.Action), w.Message, w.NewScope, w.RescueKey,
 	}
 	again, err := c.encode()
@@ -60,10 +61,6 @@ func decode(b []byte) (Command, error) {
 	}
 	return c, nil
 }
-
-const lastSecond = 253402300799 // 9999-12-31T23:59:59Z
-
-func fromUnix(s uint64) time.Time { return time.Unix(int64(min(s, lastSecond+1)), 0).UTC() }
 
 func (c Command) check() error {
 	malformed := func(format string, a ...any) error {
@@ -80,14 +77,18 @@ func (c Command) check() error {
 			return malformed("the %s %w", n.what, err)
 		}
 	}
-	issued, end := c.IssuedAt.Unix(), c.NotAfter.Unix()
+	for _, at := range []time.Time{c.IssuedAt, c.NotAfter} {
+		if err := strictcbor.CheckTime(at); err != nil {
+			return malformed("a time %w", err)
+		}
+	}
 	switch {
 	case c.Hierarchy != "production" && c.Hierarchy != "test":
 		return malformed("hierarchy is neither %q nor %q", "production", "test")
 	case c.Number == 0:
 		return malformed("number 0, they begin with 1")
-	case issued <= 0 || end > lastSecond || issued >= end:
-		return malformed("it ends before it begins, or a time is not between 1970 and 9999")
+	case c.IssuedAt.Unix() >= c.NotAfter.Unix():
+		return malformed("it ends before it begins")
 	case c.Action != OutOfOrder && c.Action != InOrder && c.Action != ChangeScope && c.Action != Wipe:
 		return malformed("unknown action %q", string(c.Action))
 	case (c.NewScope != "") != (c.Action == ChangeScope):
@@ -105,33 +106,11 @@ func (c Command) check() error {
 	return nil
 }
 
-// pack makes an item of 1 or 2 signed messages.
-func pack(messages [][]byte) ([]byte, error) {
-	if n := len(messages); n < 1 || n > maxSigners {
-		return nil, fmt.Errorf("%w: %d signatures, 1 or %d are allowed", ErrMalformed, n, maxSigners)
-	}
-	b := []byte{0x80 | byte(len(messages))}
-	for _, m := range messages {
-		b = append(b, m...)
-	}
-	return b, nil
-}
-
 // signatures gives the messages of an item.
-func signatures(item []byte) (messages [][]byte, err error) {
-	if len(item) == 0 || item[0] < 0x81 || item[0] > 0x80|maxSigners {
-		return nil, fmt.Errorf("%w: not an array of 1 or %d signed messages", ErrMalformed, maxSigners)
-	}
-	n, rest := int(item[0]&0x1F), item[1:]
-	for range n {
-		m, err := codec.First(rest)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
-		}
-		messages, rest = append(messages, m), rest[len(m):]
-	}
-	if len(rest) > 0 {
-		return nil, fmt.Errorf("%w: bytes behind its signatures", ErrMalformed)
+func signatures(item []byte) ([][]byte, error) {
+	messages, err := sign1.SplitArray(item, maxSigners)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	return messages, nil
 }

@@ -220,7 +220,7 @@ func (c Command) Sign(signer crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing a command: %w", err)
 	}
-	return pack([][]byte{m})
+	return sign1.ArrayOf(m), nil
 }
 
 // Countersign adds a signature to a command that somebody else has signed. Show
@@ -240,22 +240,14 @@ func Countersign(item []byte, signer crypto.Signer) ([]byte, error) {
 // Join joins the signatures of one command, each from Sign, Countersign or Join. A
 // signature that is there twice stays once. It verifies nothing.
 func Join(items ...[]byte) ([]byte, error) {
-	var all [][]byte
-	for _, item := range items {
-		messages, err := signatures(item)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range messages {
-			if !contains(all, m) {
-				all = append(all, m)
-			}
-		}
+	item, err := sign1.JoinArrays(items, maxSigners)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
-	if _, err := peek(all); err != nil {
+	if _, err := Peek(item); err != nil {
 		return nil, err
 	}
-	return pack(all)
+	return item, nil
 }
 
 // Peek reads a signed command whose signatures nobody has verified: to show it to
@@ -362,13 +354,4 @@ func cut(file []byte) (delegation, rest []byte, err error) {
 		err = fmt.Errorf("%w: it ends within the delegation", ErrMalformed)
 	}
 	return delegation, rest, err
-}
-
-func contains(all [][]byte, m []byte) bool {
-	for _, a := range all {
-		if bytes.Equal(a, m) {
-			return true
-		}
-	}
-	return false
 }

@@ -176,9 +176,9 @@ func TestWipeSignedTwiceByOneKeyIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		both = append(both, m)
+		both = append(both, sign1.ArrayOf(m))
 	}
-	item, err := pack(both)
+	item, err := Join(both...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"math/rand/v2"
@@ -12,10 +11,10 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/procfs"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -118,7 +117,7 @@ func BenchmarkMillion(b *testing.B) {
 			debug.FreeOSMemory()
 			os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // the highest RSS, proc(5)
 			taps := startTapping(b, s.cfg.Dir, rows)
-			wrote, began := figure(b, "io", "write_bytes:"), time.Now()
+			wrote, began := cost(b, procfs.Written), time.Now()
 			if err := step.do(); err != nil {
 				b.Fatalf("%s: %v", step.name, err)
 			}
@@ -126,8 +125,8 @@ func BenchmarkMillion(b *testing.B) {
 			p99, most := taps()
 			b.ReportMetric(p99.Seconds()*1000, step.name+"_tap_p99_ms")
 			b.ReportMetric(most.Seconds()*1000, step.name+"_tap_max_ms")
-			b.ReportMetric(float64(figure(b, "status", "VmHWM:"))/1024, step.name+"_rss_MB")
-			b.ReportMetric(float64(figure(b, "io", "write_bytes:")-wrote)/1e6, step.name+"_written_MB")
+			b.ReportMetric(cost(b, procfs.PeakRSS)/1e6, step.name+"_rss_MB")
+			b.ReportMetric((cost(b, procfs.Written)-wrote)/1e6, step.name+"_written_MB")
 		}
 		if err := errors.Join(s.Close(), os.RemoveAll(s.cfg.Dir)); err != nil {
 			b.Fatal(err)
@@ -224,16 +223,12 @@ func openFile(b *testing.B, dir, name string) io.Reader {
 	return f
 }
 
-// figure reads a number from /proc/self.
-func figure(b *testing.B, file, name string) (n int64) {
+// cost is a number of this process.
+func cost(b *testing.B, of func(pid int) (int64, error)) float64 {
 	b.Helper()
-	text, err := os.ReadFile("/proc/self/" + file)
+	n, err := of(os.Getpid())
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "\n"+name)
-	if _, err := fmt.Sscan(rest, &n); err != nil {
-		b.Fatalf("%s of %s: %v", name, file, err)
-	}
-	return n
+	return float64(n)
 }
