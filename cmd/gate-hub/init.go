@@ -91,8 +91,14 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	if err != nil {
 		return nil, err
 	}
-	// Others pass through it to the files; the rest is closed to them.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	// Others pass through it to the files, whatever the umask is; the rest is closed to
+	// them. A folder that is there stays as its owner wants it.
+	_, absent := os.Stat(dir)
+	err = os.MkdirAll(dir, 0o711)
+	if err == nil && absent != nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	if err != nil {
 		return nil, err
 	}
 	switch entries, err := os.ReadDir(dir); {
@@ -118,7 +124,11 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 			return nil, err
 		}
 	}
-	if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
+	files := filepath.Join(dir, "files")
+	if err := os.Mkdir(files, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(files, 0o755); err != nil {
 		return nil, err
 	}
 	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
