@@ -93,12 +93,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	}
 	// Others pass through it to the files, whatever the umask is; the rest is closed to
 	// them. A folder that is there stays as its owner wants it.
-	_, absent := os.Stat(dir)
-	err = os.MkdirAll(dir, 0o711)
-	if err == nil && absent != nil {
-		err = os.Chmod(dir, 0o711)
-	}
-	if err != nil {
+	if err := makeFolder(dir, 0o711); err != nil {
 		return nil, err
 	}
 	switch entries, err := os.ReadDir(dir); {
@@ -124,11 +119,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 			return nil, err
 		}
 	}
-	files := filepath.Join(dir, "files")
-	if err := os.Mkdir(files, 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(files, 0o755); err != nil {
+	if err := makeFolder(filepath.Join(dir, "files"), 0o755); err != nil {
 		return nil, err
 	}
 	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
@@ -151,6 +142,17 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	is := registry.Scope{Name: o.scope, Hierarchy: o.hierarchy}
 	usualSettings().apply(&is)
 	return s, s.addScope(ctx, o.by.by(), is)
+}
+
+// makeFolder makes a folder of a mode, whatever the umask is, where there is none.
+func makeFolder(dir string, mode os.FileMode) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 // empty removes what a failed init made in a folder that was empty.
