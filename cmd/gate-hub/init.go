@@ -91,8 +91,9 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	if err != nil {
 		return nil, err
 	}
-	// Others pass through it to the files; the rest is closed to them.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	// Others pass through it to the files, whatever the umask is; the rest is closed to
+	// them. A folder that is there stays as its owner wants it.
+	if err := makeFolder(dir, 0o711); err != nil {
 		return nil, err
 	}
 	switch entries, err := os.ReadDir(dir); {
@@ -118,7 +119,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 			return nil, err
 		}
 	}
-	if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
+	if err := makeFolder(filepath.Join(dir, "files"), 0o755); err != nil {
 		return nil, err
 	}
 	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
@@ -141,6 +142,17 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	is := registry.Scope{Name: o.scope, Hierarchy: o.hierarchy}
 	usualSettings().apply(&is)
 	return s, s.addScope(ctx, o.by.by(), is)
+}
+
+// makeFolder makes a folder of a mode, whatever the umask is, where there is none.
+func makeFolder(dir string, mode os.FileMode) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 // empty removes what a failed init made in a folder that was empty.

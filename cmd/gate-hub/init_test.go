@@ -1,9 +1,11 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -42,5 +44,38 @@ func TestInitThatFailsLeavesNothing(t *testing.T) {
 				t.Errorf("left behind: %v, %v", entries, err)
 			}
 		})
+	}
+}
+
+// A web server of another user reaches the files, and nothing else.
+func TestFilesAreOpenAndTheRestIsNotWhateverTheUmask(t *testing.T) {
+	for _, mask := range []int{0, 0o077} {
+		dir := filepath.Join(t.TempDir(), "hub")
+		before := syscall.Umask(mask)
+		o := initOptions{name: "A", scope: "s", hierarchy: "test", listen: ":8443", hosts: []string{"127.0.0.1"}}
+		s, err := o.init(t.Context(), dir)
+		syscall.Umask(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		open := map[string]fs.FileMode{".": 0o711, "files": 0o755}
+		if err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if mode := info.Mode().Perm(); mode != open[name] && (mode&0o077 != 0 || open[name] != 0) {
+				t.Errorf("umask %03o: %s has mode %03o", mask, name, mode)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }

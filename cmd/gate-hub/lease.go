@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -90,7 +89,7 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 
 // openFolder opens what terminals of a scope see.
 func (s *site) openFolder(scope string) (*publish.Folder, error) {
-	if err := os.MkdirAll(s.path(s.Files), 0o755); err != nil {
+	if err := makeFolder(s.path(s.Files), 0o755); err != nil {
 		return nil, configError{fmt.Errorf("files: %w", err)}
 	}
 	f, err := publish.OpenFolder(s.path(s.Files), scope)

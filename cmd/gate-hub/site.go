@@ -206,11 +206,8 @@ func (s *site) openPublisher(ctx context.Context, scope string, sealing bool) (*
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(s.path(s.Files), 0o755); err != nil {
-		return nil, configError{fmt.Errorf("files: %w", err)}
-	}
-	if p.Folder, err = publish.OpenFolder(s.path(s.Files), scope); err != nil {
-		return nil, configError{err}
+	if p.Folder, err = s.openFolder(scope); err != nil {
+		return nil, err
 	}
 	if sealing && c.ListKey != "" {
 		if p.key, err = s.keys.OpenSigner(ctx, c.ListKey, keystore.List); err != nil {
