@@ -27,6 +27,9 @@ func changing(t *testing.T, leased time.Duration) *fleet {
 	silent := "/" + hall + "/snapshot/"
 	f.silent.Store(&silent)
 	f.start()
+	if err := f.o.poll(t.Context()); err != nil || f.keyless() {
+		t.Fatalf("no lease to begin with: %v\n%s", err, f.said)
+	}
 	f.command(command.Command{Action: command.ChangeScope, NewScope: hall})
 	f.follow()
 	f.until("the list of the new scope is asked for", func() bool {
@@ -39,7 +42,7 @@ func changing(t *testing.T, leased time.Duration) *fleet {
 
 // A hub that is slow with something else does not put off the end of a lease.
 func TestLeaseEndsWhileAChangeOfScopeWaitsForItsList(t *testing.T) {
-	f := changing(t, 5*time.Second)
+	f := changing(t, 8*time.Second)
 	f.until("the lease ends", f.keyless)
 	if _, err := os.Stat(f.c.leasePath()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its file is still there: %v", err)
