@@ -29,6 +29,9 @@ var (
 	errLeaseEnded = errors.New("its lease has ended")
 )
 
+// errLeaseRefused: one came.
+var errLeaseRefused = errors.New("lease not taken over")
+
 func (c *config) leasePath() string { return filepath.Join(c.scopeFolder(c.Scope), leaseFile) }
 
 // readLease reads the file of a lease for this terminal in a scope, that is not older
@@ -43,9 +46,10 @@ func (c *config) readLease(b []byte, scope string, at time.Time) (l lease.Lease,
 	}
 	state := c.memory.State()
 	seen := state.Of(scope)
-	switch err := errors.Join(l.For(scope, c.Mode.String(), c.Terminal), l.NotBefore(seen.Delegation)); {
-	case err != nil:
+	if err := l.For(scope, c.Mode.String(), c.Terminal); err != nil {
 		return l, key, err
+	}
+	switch {
 	case l.IssuedAt.Before(seen.Lease):
 		return l, key, fmt.Errorf("lease issued %s: one of %s was here before", written(l.IssuedAt), written(seen.Lease))
 	case l.Ended(at):
@@ -59,6 +63,13 @@ func (c *config) readLease(b []byte, scope string, at time.Time) (l lease.Lease,
 	return l, key, err
 }
 
+// admits says whether a lease that has come may be taken over at an instant: whoever has
+// signed it may do so then, as far as this terminal has heard.
+func (c *config) admits(l lease.Lease, at time.Time) error {
+	state := c.memory.State()
+	return errors.Join(l.Valid(at), l.NotBefore(state.Of(l.Scope).Delegation))
+}
+
 // storedLease is the lease in force.
 func (c *config) storedLease(at time.Time) (l lease.Lease, key cardid.ScopeKey, err error) {
 	b, err := readFile(c.leasePath())
@@ -68,14 +79,15 @@ func (c *config) storedLease(at time.Time) (l lease.Lease, key cardid.ScopeKey, 
 	if err != nil {
 		return l, key, err
 	}
-	// Its role may have ended since: it was valid when it came.
+	// Its role may have ended since, and its delegation have a newer one: it was valid
+	// when it came.
 	return c.readLease(b, c.Scope, at)
 }
 
 func written(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // A leaseKeeper keeps the lease of a running agent: takes over those that come, and
-// ends the one whose time is over.
+// ends the one whose time is over, whoever else waits for a network meanwhile.
 //
 //	none ──a lease comes──▶ held ──less than a third is left──▶ warned
 //	  ▲                       │                                   │
@@ -85,6 +97,9 @@ type leaseKeeper struct {
 	log  *slog.Logger
 	list *listSwitch
 	at   func() time.Time // that surely has passed
+
+	turn sync.Mutex // of who changes the lease
+	came []byte     // what the source has, nil where that is not known
 
 	mu     sync.Mutex  // of what status reads
 	held   lease.Lease // zero: none
@@ -111,6 +126,12 @@ func (k *leaseKeeper) set(l lease.Lease, said string) {
 
 // begin takes over the lease that is stored.
 func (k *leaseKeeper) begin() error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	return k.takeStored()
+}
+
+func (k *leaseKeeper) takeStored() error {
 	l, key, err := k.c.storedLease(k.at())
 	if errors.Is(err, errLeaseEnded) {
 		return k.end(err)
@@ -137,7 +158,7 @@ func (k *leaseKeeper) hold(l lease.Lease, key cardid.ScopeKey) error {
 	}
 	k.set(l, "")
 	k.log.Info("scope key leased", "scope", l.Scope, "issued_at", written(l.IssuedAt), "not_after", written(l.NotAfter))
-	k.look()
+	k.lookNow()
 	return nil
 }
 
@@ -161,8 +182,21 @@ func (k *leaseKeeper) end(why error) error {
 	return errors.Join(k.without(why), err)
 }
 
+// watch ends the lease when its time is over, until ctx ends.
+func (k *leaseKeeper) watch(ctx context.Context) {
+	for k.look(); pause(ctx, watchEvery); {
+		k.look()
+	}
+}
+
 // look ends the lease when its time is over, and warns when that comes near.
 func (k *leaseKeeper) look() {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.lookNow()
+}
+
+func (k *leaseKeeper) lookNow() {
 	if k.held.NotAfter.IsZero() {
 		return
 	}
@@ -184,17 +218,27 @@ func leaseShort(t lease.Terms, at time.Time) bool {
 	return 3*t.NotAfter.Sub(at) < t.NotAfter.Sub(t.IssuedAt)
 }
 
+// needs is what a newer lease is wanted for: now, or only now and then.
+func (k *leaseKeeper) needs() (now bool) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	return k.held.NotAfter.IsZero() || leaseShort(k.held.Terms, k.at())
+}
+
 // take takes over a lease that came.
 func (k *leaseKeeper) take(b []byte) error {
-	l, key, err := k.c.readLease(b, k.c.Scope, k.at())
-	if err == nil {
-		err = l.Valid(k.at())
-	}
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	at := k.at()
+	l, key, err := k.c.readLease(b, k.c.Scope, at)
 	if err != nil {
 		return err
 	}
 	if l.Terms == k.held.Terms && l.Check == k.held.Check {
 		return nil // the one in force
+	}
+	if err := k.c.admits(l, at); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(k.c.leasePath()), 0o700); err != nil {
 		return err
@@ -203,25 +247,50 @@ func (k *leaseKeeper) take(b []byte) error {
 		return err
 	}
 	if err := k.c.memory.Update(func(s *command.State) {
-		s.See(command.Scope{Name: l.Scope, Delegation: l.Delegation(), Lease: l.IssuedAt})
+		s.See(seenOf(l, at))
 	}); err != nil {
 		return err
 	}
 	return k.hold(l, key)
 }
 
+// seenOf is what is remembered of a lease that was taken over at an instant. Of one that
+// was issued in the future, by a hub whose clock is wrong, that instant is: or none that
+// is issued rightly would be taken over until then.
+func seenOf(l lease.Lease, at time.Time) command.Scope {
+	issued := l.IssuedAt
+	if most := at.Add(24 * time.Hour).Truncate(time.Second); issued.After(most) {
+		issued = most
+	}
+	return command.Scope{Name: l.Scope, Delegation: l.Delegation(), Lease: issued}
+}
+
 // fetch looks for a newer lease at the source.
 func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
-	answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile)
-	if errors.Is(err, fetch.ErrUnchanged) {
-		return nil
-	}
-	if err != nil {
+	switch answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile); {
+	case errors.Is(err, fetch.ErrUnchanged):
+		// It is taken over again: the clock may have been set since.
+	case err != nil:
 		return err
+	default:
+		answer.Keep()
+		k.came = answer.Body
 	}
-	if err := k.take(answer.Body); err != nil {
-		return fmt.Errorf("lease not taken over: %w", err)
+	if err := k.take(k.came); err != nil {
+		return fmt.Errorf("%w: %w", errLeaseRefused, err)
 	}
-	answer.Keep()
 	return nil
+}
+
+// recover takes over the lease that is stored, where none is held: what opens it, a
+// token for instance, may be there by now, and the source may not.
+func (k *leaseKeeper) recover() {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if !k.held.NotAfter.IsZero() {
+		return
+	}
+	if err := k.takeStored(); err != nil {
+		k.log.Error("stored lease not taken over", "error", err)
+	}
 }

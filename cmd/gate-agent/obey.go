@@ -44,6 +44,9 @@ type operator struct {
 	source *fetch.Source // nil: nowhere
 	stop   func(error)   // ends the run
 
+	file   []byte       // of commands, in which something may be left to do; else nil
+	coming *preparation // of a change of scope; nil: none
+
 	reported map[string]bool
 	lost     string // why the source was not reached, as it was told last
 	leased   time.Time
@@ -97,20 +100,26 @@ func (o *operator) follow(ctx context.Context) {
 	every, failures, next := o.c.List.Every.Duration, 0, time.Now()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	defer o.giveUp()
+	if o.keeper != nil {
+		watching := make(chan struct{})
+		go func() {
+			defer close(watching)
+			o.keeper.watch(ctx)
+		}()
+		defer func() { <-watching }()
+	}
 	for {
 		o.remember()
-		if o.keeper != nil {
-			o.keeper.look()
-		}
 		if o.source != nil && !time.Now().Before(next) {
 			wait := time.Duration(0)
 			if err := o.poll(ctx); err == nil {
 				failures = 0
 			} else if ctx.Err() == nil {
-				wait = fetch.Backoff{Base: every, Cap: max(every, slowestPoll)}.Next(failures, rand.Int64N)
+				wait = max(fetch.Backoff{Base: every, Cap: max(every, slowestPoll)}.Next(failures, rand.Int64N), fetch.RetryAfter(err))
 				failures++
 			}
-			next = nextPoll(time.Now().Add(wait), every, fetch.Phase(o.c.Terminal, every))
+			next = fetch.Slot(time.Now().Add(wait), every, fetch.Phase(o.c.Terminal, every))
 		}
 		select {
 		case <-tick.C:
@@ -118,15 +127,6 @@ func (o *operator) follow(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// nextPoll is the first instant after t that is phase after a multiple of every.
-func nextPoll(t time.Time, every, phase time.Duration) time.Time {
-	next := t.Truncate(every).Add(phase)
-	if !next.After(t) {
-		next = next.Add(every)
-	}
-	return next
 }
 
 // remember keeps a time that surely has passed for the next start.
@@ -146,14 +146,19 @@ func (o *operator) at() time.Time {
 	return at
 }
 
-// poll looks at the source once. The error is one of reaching it.
+// poll looks at the source once. The error is one of reaching it: a lease that is not
+// there, or is refused, keeps nobody from looking for a wipe as often as before.
 func (o *operator) poll(ctx context.Context) error {
-	var failed error
+	var hurt, failed error
 	if o.c.commanded() {
-		failed = o.pollCommands(ctx)
+		hurt = o.pollCommands(ctx)
+		failed = hurt
 	}
 	if o.keeper != nil && ctx.Err() == nil {
-		failed = errors.Join(failed, o.pollLease(ctx))
+		err := o.pollLease(ctx)
+		if failed = errors.Join(failed, err); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLeaseRefused) {
+			hurt = errors.Join(hurt, err)
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -163,12 +168,12 @@ func (o *operator) poll(ctx context.Context) error {
 		o.lost = failed.Error()
 		o.log.Warn("commands or lease not fetched", "error", failed)
 	}
-	return failed
+	return hurt
 }
 
 func (o *operator) pollLease(ctx context.Context) error {
-	held := !o.keeper.held.NotAfter.IsZero() && !leaseShort(o.keeper.held.Terms, o.at())
-	if held && time.Since(o.leased) < renewEvery {
+	o.keeper.recover()
+	if !o.keeper.needs() && time.Since(o.leased) < renewEvery {
 		return nil
 	}
 	err := o.keeper.fetch(ctx, o.source)
@@ -184,18 +189,23 @@ func (o *operator) pollLease(ctx context.Context) error {
 func (o *operator) pollCommands(ctx context.Context) error {
 	answer, err := o.source.Get(ctx, command.File(o.c.Terminal), command.MaxFile)
 	switch {
-	case errors.Is(err, fetch.ErrUnchanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, fetch.ErrUnchanged):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return nil // none was ever given
 	case err != nil:
 		return err
-	}
-	if o.obey(ctx, answer.Body) {
+	default:
 		answer.Keep()
+		o.file = answer.Body
+	}
+	if o.file != nil && o.obey(ctx, o.file) {
+		o.file = nil
 	}
 	return nil
 }
 
-// obey carries out the commands of a file. done says that nothing in it is left to do.
+// obey carries out the commands of a file. done says that nothing in it is left to do,
+// also when the clock is set: what has expired by a wrong one has not.
 func (o *operator) obey(ctx context.Context, file []byte) (done bool) {
 	trust, err := o.c.roleTrust(sign1.RoleCommand, o.c.Scope, "commands.keys", o.c.Commands.Keys)
 	if err != nil {
@@ -222,7 +232,7 @@ func (o *operator) obey(ctx context.Context, file []byte) (done bool) {
 	for i, r := range all {
 		if r.Err != nil {
 			o.refused(r, r.Err)
-			done = done && !errors.Is(r.Err, roles.ErrExpired)
+			done = done && !errors.Is(r.Err, roles.ErrExpired) && !errors.Is(r.Err, command.ErrExpired)
 			continue
 		}
 		if err := o.carryOut(ctx, r.Command); err != nil {
@@ -277,8 +287,10 @@ func (o *operator) tell(level slog.Level, what string, err error) {
 // effect. After a crash before that it is carried out again.
 func (o *operator) carryOut(ctx context.Context, cmd command.Command) error {
 	var move command.Move
+	var there command.Scope // what was seen in the new scope
 	if cmd.Action == command.ChangeScope {
-		if err := o.c.prepare(ctx, cmd.NewScope, o.at()); err != nil {
+		var err error
+		if there, err = o.prepare(ctx, cmd); err != nil {
 			return err
 		}
 		if cmd.NewScope != o.c.home {
@@ -302,6 +314,7 @@ func (o *operator) carryOut(ctx context.Context, cmd command.Command) error {
 			s.Halted = command.Halt{}
 		case command.ChangeScope:
 			s.Moved = move
+			s.See(there)
 		case command.Wipe:
 			s.Wiped = command.Wiping{Number: cmd.Number, Scope: cmd.Scope, RescueKey: cmd.RescueKey, Since: at.Truncate(time.Second)}
 		}

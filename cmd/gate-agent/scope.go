@@ -78,7 +78,7 @@ func removeScope(folder string, floorToo bool) error {
 	for _, e := range entries {
 		name := e.Name()
 		keep := !floorToo && (strings.HasPrefix(name, "list.floor") || name == "list.lock")
-		if name != leaseFile && (!strings.HasPrefix(name, "list.") || keep) {
+		if name != leaseFile && name != roundsFolder && (!strings.HasPrefix(name, "list.") || keep) {
 			continue
 		}
 		failed = errors.Join(failed, os.RemoveAll(filepath.Join(folder, name)))

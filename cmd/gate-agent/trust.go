@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/diskroom"
 	"github.com/gate-agent/gate-agent/internal/filename"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 )
@@ -113,7 +115,11 @@ func (c *config) openSourceFor(scope string) (*fetch.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version()})
+	spare, err := diskroom.Spare(c.path(c.State))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing is downloaded before the folder is made
+		return nil, configError{fmt.Errorf("state: %w", err)}
+	}
+	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version(), Spare: spare})
 	if err != nil {
 		return nil, configError{fmt.Errorf("list.%w", err)}
 	}

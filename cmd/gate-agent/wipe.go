@@ -112,7 +112,7 @@ func (c *config) wipeSteps() ([]wipeStep, error) {
 	for _, p := range places {
 		steps = append(steps, wipeStep{"destroying " + p.name, func(ctx context.Context) error {
 			if err := c.keys.store.Erase(ctx, p.uri, p.purpose); err != nil {
-				left = append(left, p.name+": "+err.Error()) // for people, who can break a card
+				left = append(left, strings.ToValidUTF8(p.name+": "+err.Error(), "?")) // for people, who can break a card
 			}
 			return nil
 		}})
@@ -132,10 +132,11 @@ func (c *config) wipeSteps() ([]wipeStep, error) {
 	}}), nil
 }
 
-// rescuePath is where the journal is saved.
+// rescuePath is where the journal is saved. A file of an earlier wipe is another one, also
+// where somebody has begun to count commands anew: it says nothing of this journal.
 func (c *config) rescuePath() string {
 	w := c.memory.State().Wiped
-	return filepath.Join(c.path(c.State), fmt.Sprintf("%s%s-%d.age", rescuePrefix, filename.Of(w.Scope), w.Number))
+	return filepath.Join(c.path(c.State), fmt.Sprintf("%s%s-%d-%s.age", rescuePrefix, filename.Of(w.Scope), w.Number, w.Since.UTC().Format("20060102T150405Z")))
 }
 
 const rescuePrefix = "rescue-"

@@ -216,3 +216,29 @@ func TestDamagedJournalIsSavedAsItIs(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// Somebody has begun to count commands anew, and a wipe has the number of an earlier one:
+// the journal of then is not that of now.
+func TestRescueFileOfAnEarlierWipeIsNotTakenForThisOne(t *testing.T) {
+	c, identity := wiping(t)
+	before := c.memory.State().Wiped
+	if err := c.memory.Update(func(s *command.State) { s.Wiped.Since = before.Since.Add(-time.Hour) }); err != nil {
+		t.Fatal(err)
+	}
+	old := c.rescuePath()
+	if err := os.WriteFile(old, []byte("the journal of then"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.memory.Update(func(s *command.State) { s.Wiped = before }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.wipe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := saved(t, c, identity); n != 1 {
+		t.Errorf("%d events are saved", n)
+	}
+	if b, err := os.ReadFile(old); err != nil || string(b) != "the journal of then" {
+		t.Errorf("the earlier file: %q, %v", b, err)
+	}
+}

@@ -296,7 +296,7 @@ func journalOpenCommand() *cobra.Command {
 		Long: `Open decrypts a rescue file with the secret half of its rescue key, and writes the
 journal into the new folder OUT. gate-agent journal verify reads it there, as the
 journal of a terminal whose state is OUT.`,
-		Example: "  gate-hub journal open rescue-arena-7.age /srv/rescued/gate-1 --identity /media/safe/rescue.age-key",
+		Example: "  gate-hub journal open rescue-arena-7-20270401T120000Z.age /srv/rescued/gate-1 --identity /media/safe/rescue.age-key",
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
 	cmd.Flags().StringVar(&identity, "identity", "", "file of the secret half, from gate-hub command rescue-key")

@@ -35,6 +35,8 @@ var (
 	ErrMalformed = errors.New("malformed lease")
 	// ErrNotOurs: for another scope, hierarchy or terminal.
 	ErrNotOurs = errors.New("lease of another terminal")
+	// ErrFar: it ends too late.
+	ErrFar = errors.New("lease ends too late")
 	// ErrSealed: it does not open with this delivery key, or not as the key it names.
 	ErrSealed = errors.New("lease does not open")
 )
@@ -129,9 +131,19 @@ func Read(b []byte, trust roles.Trust) (Lease, error) {
 	return l, nil
 }
 
-// Valid says whether the key that signed the lease may do so at an instant. A lease
-// that came while it might lasts until its own end.
-func (l Lease) Valid(at time.Time) error { return l.warrant.Valid(l.payload, at) }
+// Valid says whether the lease may be taken over at an instant: the key that signed it
+// may do so then, and it ends within MaxTerm of then, give or take what clocks do. So one
+// that is issued in a far future does not last until there. A lease that came while it
+// might lasts until its own end.
+func (l Lease) Valid(at time.Time) error {
+	if l.NotAfter.Sub(at) > MaxTerm+clocks {
+		return fmt.Errorf("%w: on %s, more than %d days from now: is the clock right, here and at the hub?", ErrFar, l.NotAfter.Format(time.RFC3339), MaxTerm/(24*time.Hour))
+	}
+	return l.warrant.Valid(l.payload, at)
+}
+
+// clocks is how far those of a hub and of a terminal are apart and still right.
+const clocks = 24 * time.Hour
 
 // Delegation is the version of the delegation, 0 where keys are pinned.
 func (l Lease) Delegation() uint64 { return l.warrant.Delegation.Version }

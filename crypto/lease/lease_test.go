@@ -326,3 +326,28 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Who has a lease key may write any times: a lease from a far future would last until there.
+func TestLeaseThatEndsInAFarFutureIsNotTakenOver(t *testing.T) {
+	h, key := newHub(t, nil), deliveryKey(t)
+	for name, issuedAt := range map[string]time.Time{"in two years": issued.AddDate(2, 0, 0), "in 9998": time.Date(9998, 12, 31, 0, 0, 0, 0, time.UTC)} {
+		far := terms
+		far.IssuedAt, far.NotAfter = issuedAt, issuedAt.Add(300*24*time.Hour)
+		l, err := Read(h.issue(t, key, far), h.trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Valid(issued.Add(time.Hour)); !errors.Is(err, ErrFar) {
+			t.Errorf("issued %s: %v", name, err)
+		}
+	}
+	longest := terms
+	longest.IssuedAt, longest.NotAfter = issued.Add(time.Hour), issued.Add(time.Hour+MaxTerm)
+	l, err := Read(h.issue(t, key, longest), h.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Valid(issued); err != nil {
+		t.Errorf("the longest, by a hub whose clock is an hour ahead: %v", err)
+	}
+}

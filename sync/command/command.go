@@ -47,6 +47,10 @@ const (
 	MaxMessage  = 200 // bytes, for people at the terminal
 	maxSigners  = 2
 	maxName     = 64
+
+	// MaxStep is by how much a number is greater than the one before, at most. A key
+	// that was stolen, and taken back, has not used up all numbers meanwhile.
+	MaxStep = 1 << 20
 )
 
 // File is where a hub publishes the commands of a terminal, below the folder of its scope.
@@ -180,6 +184,8 @@ func (t Terminal) check(r Received, d roles.Delegation) error {
 		return fmt.Errorf("%w: it is for %q in scope %q (%s)", ErrNotOurs, c.Terminal, c.Scope, c.Hierarchy)
 	case c.Number <= t.Floor:
 		return fmt.Errorf("%w: number %d, %d was carried out", ErrNumber, c.Number, t.Floor)
+	case c.Number-t.Floor > MaxStep:
+		return fmt.Errorf("number %d is too far beyond %d: they grow by %d at most", c.Number, t.Floor, MaxStep)
 	case at > c.NotAfter.Unix():
 		return fmt.Errorf("%w: it ended on %s", ErrExpired, c.NotAfter.Format(time.RFC3339))
 	}

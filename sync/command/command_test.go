@@ -348,4 +348,30 @@ func TestRescueKeysAreThoseOfAge(t *testing.T) {
 	if _, err := c.Sign(anna); err != nil {
 		t.Error(err)
 	}
+	for name, key := range map[string]string{
+		"none": "", "secret half": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
+		"cut": to[:len(to)-1], "two": to + "\n" + to,
+		"point of small order": "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq5cu47z",
+	} {
+		c.RescueKey = key
+		if _, err := c.Sign(anna); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A stolen key could command once with the highest number of all, and no command would
+// come after it, also when the root has taken the key back.
+func TestNumbersAreNotUsedUpAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		number uint64
+		taken  bool
+	}{{5, true}, {4 + MaxStep, true}, {5 + MaxStep, false}, {1<<64 - 1, false}} {
+		tm := terminal(t)
+		tm.Floor = 4
+		all, _, err := tm.Read(file(t, signed(t, stop(c.number), anna)))
+		if err != nil || (all[0].Err == nil) != c.taken {
+			t.Errorf("number %d: %v, %v", c.number, all, err)
+		}
+	}
 }

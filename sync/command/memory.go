@@ -132,6 +132,9 @@ func (m *Memory) Update(change func(*State)) error {
 	change(&next)
 	b, err := next.encode()
 	if err == nil {
+		_, err = parseState(b) // what could not be read again would stop the next start
+	}
+	if err == nil {
 		err = wholefile.Replace(m.path, b)
 	}
 	if err != nil {

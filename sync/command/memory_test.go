@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -64,6 +65,30 @@ func TestDamagedMemoryIsNotTakenForNone(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := OpenMemory(dir); !errors.Is(err, ErrMemory) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What a terminal could not read again would keep it from starting for ever.
+func TestStateThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
+	dir := t.TempDir()
+	m, err := OpenMemory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*State){
+		"too many scopes": func(s *State) {
+			for i := range 2000 {
+				s.Scopes = append(s.Scopes, Scope{Name: fmt.Sprint(i), Number: 1})
+			}
+		},
+		"no UTF-8": func(s *State) { s.Halted = Halt{1, "\xff", issued} },
+	} {
+		if err := m.Update(change); err == nil {
+			t.Errorf("%s: written", name)
+		}
+		if again, err := OpenMemory(dir); err != nil || !reflect.DeepEqual(again.State(), m.State()) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

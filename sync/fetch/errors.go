@@ -45,6 +45,14 @@ func (e *StatusError) Is(target error) bool {
 	return target == fs.ErrNotExist && (e.Code == http.StatusNotFound || e.Code == http.StatusGone)
 }
 
+// RetryAfter is how long the server whose answer led to an error asks to be left alone.
+func RetryAfter(err error) time.Duration {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.RetryAfter
+	}
+	return 0
+}
+
 // A brokenError ended an attempt; the next one may fare better.
 type brokenError struct{ error }
 

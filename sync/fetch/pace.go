@@ -32,3 +32,14 @@ func Phase(terminal string, every time.Duration) time.Duration {
 	phase, _ := bits.Mul64(binary.BigEndian.Uint64(digest[:]), uint64(every))
 	return time.Duration(phase)
 }
+
+// Slot is the first instant after t that is phase after a multiple of every, counted from
+// 1970. It keeps t's reading of the monotonic clock: whoever waits for it waits as long
+// when the clock is set.
+func Slot(t time.Time, every, phase time.Duration) time.Time {
+	since := time.Duration((t.UnixNano() - int64(phase)) % int64(every))
+	if since < 0 {
+		since += every
+	}
+	return t.Add(every - since)
+}

@@ -47,3 +47,21 @@ func TestFleetPollsSpreadEvenly(t *testing.T) {
 		t.Errorf("phase %v of no interval", p)
 	}
 }
+
+func TestSlotsArePhasesOfTheInterval(t *testing.T) {
+	const every, phase = time.Minute, 17 * time.Second
+	for at, want := range map[int64]int64{0: 17, 16: 17, 17: 77, 18: 77, 60: 77, -100: -43, -43: 17} {
+		if got := fetch.Slot(time.Unix(at, 0), every, phase).Unix(); got != want {
+			t.Errorf("after %d comes %d, want %d", at, got, want)
+		}
+	}
+}
+
+// A clock that is set does not move a wait that is under way: what was to come in a
+// minute would else come in a year.
+func TestSlotKeepsTheMonotonicClock(t *testing.T) {
+	at := fetch.Slot(time.Now(), time.Minute, 17*time.Second)
+	if at == at.Round(0) { // which drops it
+		t.Error("it is an instant of the wall clock alone")
+	}
+}

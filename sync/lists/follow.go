@@ -2,7 +2,6 @@ package lists
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -28,12 +27,12 @@ func (u *Updater) Follow(ctx context.Context, report func(Round)) {
 	next := func(r Round) time.Time {
 		from := time.Now()
 		if u.hurts(r) {
-			from = from.Add(max(u.backoff().Next(failures, u.cfg.Rand), retryAfter(r.Err)))
+			from = from.Add(max(u.backoff().Next(failures, u.cfg.Rand), fetch.RetryAfter(r.Err)))
 			failures++
 		} else {
 			failures = 0
 		}
-		return slot(from, u.cfg.Every, fetch.Phase(u.cfg.Terminal, u.cfg.Every))
+		return fetch.Slot(from, u.cfg.Every, fetch.Phase(u.cfg.Terminal, u.cfg.Every))
 	}
 	for {
 		r := u.round(ctx, next)
@@ -61,21 +60,4 @@ func (u *Updater) hurts(r Round) bool {
 
 func (u *Updater) backoff() fetch.Backoff {
 	return fetch.Backoff{Base: u.cfg.Every, Cap: max(MaxBackoff, u.cfg.Every)}
-}
-
-func retryAfter(err error) time.Duration {
-	if status, ok := errors.AsType[*fetch.StatusError](err); ok {
-		return status.RetryAfter
-	}
-	return 0
-}
-
-// slot is the first instant after t that is phase after a multiple of every,
-// counted from 1970.
-func slot(t time.Time, every, phase time.Duration) time.Time {
-	since := time.Duration((t.UnixNano() - int64(phase)) % int64(every))
-	if since < 0 {
-		since += every
-	}
-	return t.Add(every - since)
 }

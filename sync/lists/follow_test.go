@@ -236,3 +236,27 @@ func TestTwoRoundsDoNotRunAtOnce(t *testing.T) {
 		t.Error(said(r))
 	}
 }
+
+// Somebody has stopped a round by hand (^Z): it holds the lock, and the agent says so.
+func TestRoundThatIsStoppedIsToldByTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newQuietSite(t, nil)
+		s.publish(t, 1, s.rows, nil)
+		f, err := os.OpenFile(filepath.Join(s.state, "sync.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+		if err == nil {
+			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := s.from(t, "file:"+s.hub.Dir, nil)
+		told := follow(t, u, 2*lists.MaxBackoff)
+		if len(told.rounds) == 0 || !errors.Is(told.rounds[0].Err, context.DeadlineExceeded) {
+			t.Fatalf("%d rounds were told", len(told.rounds))
+		}
+		f.Close() // it goes on
+		if told = follow(t, u, 2*lists.MaxBackoff); len(told.rounds) == 0 || told.rounds[0].Came != lists.BySnapshot {
+			t.Errorf("%d rounds were told: %s", len(told.rounds), said(told.rounds[0]))
+		}
+	})
+}

@@ -2,7 +2,6 @@ package lists
 
 import (
 	"testing"
-	"time"
 
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -38,14 +37,5 @@ func TestTheWayWithTheFewestBytesIsTaken(t *testing.T) {
 	m.Deltas[0].Size = 1000 // as large as the snapshot
 	if p := planFor(m, 5); p.way != ByDeltas {
 		t.Errorf("of two ways with the same size %s is taken", p.way)
-	}
-}
-
-func TestSlotsArePhasesOfTheInterval(t *testing.T) {
-	const every, phase = time.Minute, 17 * time.Second
-	for at, want := range map[int64]int64{0: 17, 16: 17, 17: 77, 18: 77, 60: 77, -100: -43, -43: 17} {
-		if got := slot(time.Unix(at, 0), every, phase).Unix(); got != want {
-			t.Errorf("after %d comes %d, want %d", at, got, want)
-		}
 	}
 }

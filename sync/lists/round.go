@@ -65,7 +65,7 @@ func (u *Updater) Round(ctx context.Context) Round {
 // round makes a round, and leaves behind what came of it. next says when the
 // following one is, nil where there is none.
 func (u *Updater) round(ctx context.Context, next func(Round) time.Time) (r Round) {
-	unlock, err := u.lock(ctx)
+	unlock, err := u.lockFor(ctx, next)
 	if err != nil {
 		return Round{Err: err}
 	}
@@ -78,6 +78,17 @@ func (u *Updater) round(ctx context.Context, next func(Round) time.Time) (r Roun
 	}
 	r.Err = errors.Join(r.Err, unlock())
 	return r
+}
+
+// lockFor takes the lock of a round. Follow does not wait for ever: a process that was
+// stopped (^Z) holds it, and nobody would be told that no list comes any more.
+func (u *Updater) lockFor(ctx context.Context, next func(Round) time.Time) (unlock func() error, err error) {
+	if next == nil {
+		return u.lock(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, MaxBackoff)
+	defer cancel()
+	return u.lock(within)
 }
 
 func (u *Updater) look(ctx context.Context) (r Round) {

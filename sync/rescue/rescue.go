@@ -47,9 +47,15 @@ func NewIdentity() (identity, recipient string, err error) {
 	return id.String(), id.Recipient().String(), nil
 }
 
-// CheckRecipient says whether a text is one X25519 recipient of age.
+// CheckRecipient says whether a text is one X25519 recipient of age, to which one can
+// encrypt: to a point of small order one cannot (RFC 7748 §6.1), and a terminal that is to
+// be wiped for such a one would never be.
 func CheckRecipient(text string) error {
-	if _, err := age.ParseX25519Recipient(text); err != nil {
+	to, err := age.ParseX25519Recipient(text)
+	if err == nil {
+		_, err = age.Encrypt(io.Discard, to)
+	}
+	if err != nil {
 		return errors.New("not an X25519 recipient of age (age1…)")
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 
 // Examine verifies the head of a published list and says whether Apply could put it
 // in force at an instant, and from which set: that in force, when deltas of the list
-// lead on from it, else 0. same says that this very list is in force.
+// lead on from it, else 0. same says that this very list is in force: where only
+// list.floor is lost, Apply writes it anew.
 //
 // The error is a *whitelist.RefusedError when the list is at fault. It comes beside
 // the head when that was verified.
@@ -22,7 +23,7 @@ func (s *Store) Examine(ctx context.Context, head []byte, at time.Time) (h white
 		var st standing
 		if st, err = s.examine(h, at); err == nil {
 			defer st.release()
-			from, same = st.from(h.Manifest), st.same && !st.cur.suspect.Load()
+			from, same = st.from(h.Manifest), st.same && !st.floorLost && !st.cur.suspect.Load()
 			err = ctx.Err()
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/gate-agent/gate-agent/crypto/cardid"
+	"github.com/gate-agent/gate-agent/internal/diskroom"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -176,6 +177,9 @@ const syncEvery = 2 << 20
 // asked after the last row: it says whether they are those of the list, and the
 // state of their set if they have one.
 func (s *Store) stage(ctx context.Context, head []byte, rows iter.Seq2[whitelist.SealedRow, error], end func() (state []byte, err error), progress func(uint64)) (*base, error) {
+	if err := diskroom.Check(s.cfg.Dir); err != nil {
+		return nil, err
+	}
 	f, err := s.root.OpenFile(listFile+staged, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
@@ -224,7 +228,7 @@ func (s *Store) fill(ctx context.Context, f *os.File, head []byte, rows iter.Seq
 			return err
 		}
 		if unsynced += len(row.Sealed); unsynced > syncEvery {
-			if err := f.Sync(); err != nil {
+			if err := errors.Join(f.Sync(), diskroom.Check(s.cfg.Dir)); err != nil {
 				return err
 			}
 			unsynced = 0

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/gate-agent/gate-agent/internal/strictcbor"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -66,6 +67,26 @@ func (f floor) admit(next floor) error {
 		return fmt.Errorf("%w: epoch %d, sequence number %d", ErrConflict, f.Epoch, f.Seq)
 	case next.Delegation != 0 && next.Delegation < f.Delegation:
 		return fmt.Errorf("%w: delegation %d, after %d", ErrOlder, next.Delegation, f.Delegation)
+	}
+	return nil
+}
+
+// Bounds of what may come next. A hub whose clock is wrong, or whose list key was stolen
+// and is taken back, has then not put lists out of reach for ever: no terminal takes an
+// older one than it has had, and none goes by a time before that of its list.
+const (
+	maxStep  = 1 << 42 // of epoch or seq: numbers may be times in milliseconds
+	maxAhead = 366 * 24 * time.Hour
+)
+
+// reaches says whether next is near enough to f to come after it.
+func (f floor) reaches(next floor) error {
+	seq := f.Seq
+	if next.Epoch > f.Epoch {
+		seq = 0
+	}
+	if next.Epoch > f.Epoch+maxStep || next.Seq > seq+maxStep {
+		return fmt.Errorf("%w: epoch %d, sequence number %d, after %d, %d", ErrFar, next.Epoch, next.Seq, f.Epoch, f.Seq)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 
+	"github.com/gate-agent/gate-agent/internal/diskroom"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -194,7 +195,7 @@ func (g *growth) sync() error {
 		return nil
 	}
 	g.unsynced = 0
-	return errors.Join(g.w.Flush(), g.over.file.Sync())
+	return errors.Join(g.w.Flush(), g.over.file.Sync(), diskroom.Check(g.store.cfg.Dir))
 }
 
 // undo cuts off what was appended.

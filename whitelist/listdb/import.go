@@ -1,6 +1,7 @@
 package listdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func refusal(err error) error {
 		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
 		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrMissing, roles.ErrExpired,
-		ErrOlder, ErrConflict, ErrExpired, ErrHierarchy, ErrScopeKey, ErrFloor,
+		ErrOlder, ErrConflict, ErrExpired, ErrFar, ErrHierarchy, ErrScopeKey, ErrFloor,
 	} {
 		if errors.Is(err, refusal) {
 			return &whitelist.RefusedError{Err: err}
@@ -96,6 +97,8 @@ type standing struct {
 	cur  *snapshot // the list on disk; nil when there is none that can be read
 	next floor     // what the floor will be
 	same bool      // the list that came is cur
+
+	floorLost bool // list.floor is unreadable: cur is not in force until it is written anew
 }
 
 func (st standing) release() {
@@ -122,13 +125,18 @@ func (s *Store) examine(h whitelist.Head, at time.Time) (st standing, err error)
 	s.mu.Lock()
 	known := []floor{onDisk, s.seen}
 	s.mu.Unlock()
-	st = standing{cur: cur, next: floorOf(h)}
+	if issued := h.Manifest.IssuedAt; cur != nil { // else a board without a clock would have no first list
+		if issued.Sub(at) > maxAhead && issued.Sub(cur.head.Manifest.IssuedAt) > maxAhead {
+			err = fmt.Errorf("%w: issued on %s: is the clock right, here and at the hub?", ErrFar, issued.Format(time.RFC3339))
+		}
+	}
+	st = standing{cur: cur, next: floorOf(h), floorLost: floorErr != nil}
 	if cur != nil {
 		known = append(known, cur.floor)
 		st.same = cur.floor.same(st.next)
 	}
 	for _, f := range known {
-		if err := f.admit(st.next); err != nil {
+		if err := cmp.Or(err, f.admit(st.next), f.reaches(st.next)); err != nil {
 			st.release()
 			return standing{}, err
 		}
@@ -174,6 +182,14 @@ func (s *Store) put(name string, next floor, successor func() *snapshot) (counts
 // swap renames a staged file, and has the next tap find the successor open. Taps
 // wait meanwhile.
 func (s *Store) swap(name string, successor func() *snapshot) error {
+	// Closing the last handle of a list that has no name any more frees its blocks,
+	// which takes long for a gigabyte of them: no tap is to wait for that.
+	var old *snapshot
+	defer func() {
+		if old != nil {
+			old.release()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -191,6 +207,9 @@ func (s *Store) swap(name string, successor func() *snapshot) error {
 	snap.users.Store(1)
 	if st.pointer != (fileStamp{}) {
 		snap.pointer, _ = s.root.Open(headFile) // it is there
+	}
+	if old = s.cur; old != nil {
+		old.hold()
 	}
 	s.keep(snap)
 	return nil
@@ -233,9 +252,15 @@ func (s *Store) removeStaged() {
 	}
 }
 
-// lock takes the writer's lock of the folder, waiting until ctx ends. What a power cut
-// left staged goes: it may be as long as a list.
+// lockWait is how long a writer waits for another one. That takes a minute or so for a
+// million rows; a process that was stopped (^Z) would hold the lock for ever.
+const lockWait = 10 * time.Minute
+
+// lock takes the writer's lock of the folder, waiting until ctx ends, or lockWait. What a
+// power cut left staged goes: it may be as long as a list.
 func (s *Store) lock(ctx context.Context) (unlock func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
 	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

@@ -59,6 +59,8 @@ var (
 	ErrConflict = errors.New("differs from the list of the same number")
 	// ErrExpired: the list's not_after had passed when it was to be imported.
 	ErrExpired = errors.New("list has expired")
+	// ErrFar: its numbers or its issued_at are beyond all that could come next.
+	ErrFar = errors.New("list from too far ahead")
 	// ErrHierarchy: a test list in production, or the other way round.
 	ErrHierarchy = errors.New("list of another hierarchy")
 	// ErrScopeKey: the rows are sealed with another scope key than ours.
