@@ -57,7 +57,7 @@ func (c *config) leaseNow(ctx context.Context, source *fetch.Source) (err error)
 	defer func() { err = errors.Join(err, list.Close()) }()
 	k := leaseKeeper{c: c, log: slog.New(slog.DiscardHandler), list: list, at: func() time.Time { return at }}
 	if err := k.take(answer.Body); err != nil {
-		return refusedError{fmt.Errorf("lease not taken over: %w", err)}
+		return refusedError{fmt.Errorf("%w: %w", errLeaseRefused, err)}
 	}
 	return nil
 }
