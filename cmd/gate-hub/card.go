@@ -19,7 +19,7 @@ func cardCommand() *cobra.Command {
 		Use:   "card",
 		Short: "Registered cards, phones and SIMs, by their certificates",
 		Long:  "A card is named by the file of its user-authentication certificate, DER or PEM.",
-	}, cardShowCommand(), cardLinkCommand(), cardRenewCommand(), cardRetireCommand(), cardCleanCommand(),
+	}, cardShowCommand(), cardLinkCommand(), cardRenewCommand(), cardRetireCommand(),
 		cardStatusCommand("revoke", "Withdraw a registration", whitelist.Revoked),
 		cardStatusCommand("block", "Let a card open nothing until it is reinstated", whitelist.Blocked),
 		cardStatusCommand("reinstate", "Let a card that was blocked or revoked open gates again", whitelist.Active))

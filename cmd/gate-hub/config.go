@@ -7,9 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gate-agent/gate-agent/hub"
 	"github.com/gate-agent/gate-agent/internal/cli"
@@ -133,6 +136,8 @@ func (c *config) check() error {
 	switch {
 	case c.Name == "":
 		return errors.New("name is missing")
+	case len(c.Name) > maxName || !printable(c.Name):
+		return fmt.Errorf("name has %d bytes: want at most %d, all of them to be printed", len(c.Name), maxName)
 	case c.Registry == "":
 		return errors.New("registry is missing: sqlite:registry.db, or postgres://USER@HOST/DATABASE")
 	case c.Wrapper == "":
@@ -150,6 +155,11 @@ func (c *config) check() error {
 	case c.Serve.KeepExpired.Duration < 0:
 		return fmt.Errorf("serve.keep_expired is %v: a certificate that has not ended stays", c.Serve.KeepExpired)
 	}
+	for _, h := range c.Serve.Hosts {
+		if !isHost(h) {
+			return fmt.Errorf("serve.hosts has %q: write a name such as hub.example.jp or an IP address, without a port", h)
+		}
+	}
 	for name, addr := range map[string]string{"serve.listen": c.Serve.Listen, "serve.plain_http": c.Serve.PlainHTTP} {
 		if addr == "" {
 			continue
@@ -160,6 +170,18 @@ func (c *config) check() error {
 	}
 	return nil
 }
+
+// maxName is the most that the name of an authority has (RFC 5280, ub-common-name).
+const maxName = 64
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
+}
+
+// hostName is a name of the DNS, in ASCII.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$`)
+
+func isHost(s string) bool { return net.ParseIP(s) != nil || hostName.MatchString(s) }
 
 // path makes a path of hub.toml relative to its folder.
 func (c *config) path(p string) string { return within(c.folder, p) }
@@ -215,7 +237,8 @@ func (c *config) loadScope(scope string) (*scopeConfig, error) {
 	return s, nil
 }
 
-// scopes are the names of the scopes whose keys this hub has, ascending.
+// scopes are the names of the scopes whose keys this hub has, ascending. The error
+// is about those whose file cannot be read; the others are there beside it.
 func (c *config) scopes() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(c.folder, scopesFolder))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -225,6 +248,7 @@ func (c *config) scopes() ([]string, error) {
 		return nil, configError{err}
 	}
 	var names []string
+	var failed error
 	for _, e := range entries {
 		path := filepath.Join(c.folder, scopesFolder, e.Name(), scopeName)
 		text, err := smallfile.Read(path, maxConfig, 0)
@@ -236,12 +260,13 @@ func (c *config) scopes() ([]string, error) {
 			err = stricttoml.Decode(text, &s)
 		}
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %w", path, err)}
+			failed = errors.Join(failed, configError{fmt.Errorf("%s: %w", path, err)})
+			continue
 		}
 		names = append(names, s.Scope)
 	}
 	slices.Sort(names)
-	return names, nil
+	return slices.Compact(names), failed // a copy of a folder is no second scope
 }
 
 // scope is the one that a command is about: the only one, where none is named.

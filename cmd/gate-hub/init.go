@@ -18,6 +18,7 @@ import (
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/filename"
+	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/internal/wholefile"
 )
 
@@ -86,6 +87,10 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 			o.hosts = append([]string{name}, o.hosts...)
 		}
 	}
+	c, err := o.config(dir)
+	if err != nil {
+		return nil, err
+	}
 	// Others pass through it to the files; the rest is closed to them.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err
@@ -96,11 +101,18 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	case len(entries) > 0:
 		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
 	}
+	s := &site{config: c, keys: new(keystore.Store)}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w (remove what is in %s before you try again)", err, dir)
+			if s.registry != nil {
+				err = errors.Join(err, s.Close())
+			}
+			err = errors.Join(err, empty(dir))
 		}
 	}()
+	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
+		return nil, configError{err}
+	}
 	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			return nil, err
@@ -109,6 +121,39 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
 		return nil, err
 	}
+	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
+		return nil, err
+	}
+	if err := s.keys.GenerateWrapper(ctx, c.Wrapper); err != nil {
+		return nil, err
+	}
+	if c.Serve.Certificate == "" {
+		err = c.makeAuthority(time.Now())
+	} else {
+		_, err = s.openCertificates(time.Now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := wholefile.New(filepath.Join(dir, configName), c.text()); err != nil {
+		return nil, err
+	}
+	is := registry.Scope{Name: o.scope, Hierarchy: o.hierarchy}
+	usualSettings().apply(&is)
+	return s, s.addScope(ctx, o.by.by(), is)
+}
+
+// empty removes what a failed init made in a folder that was empty.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
+// config is hub.toml of the options.
+func (o *initOptions) config(dir string) (_ *config, err error) {
 	c := defaults()
 	c.folder, c.Name, c.Registry = dir, o.name, o.db
 	c.Serve.Listen, c.Serve.Hosts = o.listen, o.hosts
@@ -127,31 +172,10 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	if err := c.check(); err != nil {
 		return nil, cli.UsageError(err.Error())
 	}
-	if err := keystore.GenerateKeySource(filepath.Join(dir, keysFolder, "seal")); err != nil {
-		return nil, err
+	if err := stricttoml.Decode(c.text(), defaults()); err != nil { // a path or a URL with a line break
+		return nil, cli.UsageError("the options have characters that no configuration can hold: " + err.Error())
 	}
-	s := &site{config: c, keys: new(keystore.Store)}
-	if err := s.keys.GenerateWrapper(ctx, c.Wrapper); err != nil {
-		return nil, err
-	}
-	if c.Serve.Certificate == "" {
-		if err := c.makeAuthority(time.Now()); err != nil {
-			return nil, err
-		}
-	}
-	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
-		return nil, configError{err}
-	}
-	is := registry.Scope{Name: o.scope, Hierarchy: o.hierarchy}
-	usualSettings().apply(&is)
-	if err := s.addScope(ctx, o.by.by(), is); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	// Last: with it there is a hub.
-	if err := wholefile.New(filepath.Join(dir, configName), c.text()); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return c, nil
 }
 
 // text is hub.toml.
@@ -188,7 +212,7 @@ max_connections = %d
 poll = "%v"
 keep = "%v"
 # How long cards stay whose certificates have ended; "0s" is until somebody runs
-# gate-hub card clean.
+# gate-hub holder clean.
 keep_expired = "%v"
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
 		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)

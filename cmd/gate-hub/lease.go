@@ -63,11 +63,9 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 		return nil, err
 	}
 	l := terminals.Lessor{Registry: s.registry, Scope: is}
-	signers, err := c.signers()
-	if err != nil {
+	if l.Signers, err = c.signers(); err != nil {
 		return nil, err
 	}
-	l.Delegation = signers.Delegation
 	if l.Secret, err = s.scopeSecret(ctx, c); err != nil {
 		return nil, err
 	}
@@ -110,11 +108,13 @@ const lookForLeases = 30 * time.Second
 type leasing struct {
 	next map[string]time.Time
 	told map[string]string
+	// under is the delegation in front of the commands, as far as this process knows.
+	under map[string]string
 }
 
 func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope string) {
 	if l.next == nil {
-		l.next, l.told = make(map[string]time.Time), make(map[string]string)
+		l.next, l.told, l.under = make(map[string]time.Time), make(map[string]string), make(map[string]string)
 	}
 	now := time.Now()
 	if now.Before(l.next[scope]) {
@@ -122,12 +122,15 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 	}
 	l.next[scope] = now.Add(lookForLeases)
 	c, err := s.loadScope(scope)
-	if err != nil || c.LeaseKey == "" {
+	if err != nil {
 		return // the publisher tells what is wrong with the file
 	}
-	issued, err := s.renewLeases(ctx, c, false)
-	if len(issued) > 0 {
-		log.Info("leases issued", "terminals", issued)
+	err = l.refresh(ctx, s, c)
+	if c.LeaseKey != "" {
+		issued, failed := s.renewLeases(ctx, c, false)
+		if err = errors.Join(err, failed); len(issued) > 0 {
+			log.Info("leases issued", "terminals", issued)
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -135,6 +138,28 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 		l.told[scope] = ""
 	case err.Error() != l.told[scope]:
 		l.told[scope] = err.Error()
-		log.Error("leases not renewed", "error", err)
+		log.Error("leases and commands are not as they should be", "error", err)
 	}
+}
+
+// refresh puts the delegation in force in front of the commands of a scope.
+func (l *leasing) refresh(ctx context.Context, s *site, c *scopeConfig) (err error) {
+	signers, err := c.signers()
+	if err != nil || string(signers.Delegation) == l.under[c.Scope] {
+		return err
+	}
+	is, err := s.registry.Scope(ctx, c.Scope)
+	if err != nil {
+		return err
+	}
+	folder, err := s.openFolder(c.Scope)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	if err := terminals.Refresh(ctx, s.registry, folder, is, signers, time.Now()); err != nil {
+		return err
+	}
+	l.under[c.Scope] = string(signers.Delegation)
+	return nil
 }

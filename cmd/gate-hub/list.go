@@ -389,7 +389,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 		return err
 	}
 	if strings.TrimSpace(line) != "yes" {
-		return refusedError{errors.New("not confirmed: nothing was signed (answer yes, or give --yes)")}
+		return refusedError{errors.New("not confirmed: nothing was done (answer yes, or give --yes)")}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -41,7 +42,7 @@ func changedSettings(from, to whitelist.Manifest) []string {
 // warnEnd says that a list outlasts the role of the key that signed it: terminals
 // that come late to it refuse it.
 func warnEnd(p *publisher, scope, hierarchy string, m whitelist.Manifest) (string, error) {
-	until, err := p.Signers.MaySign(registry.Scope{Name: scope, Hierarchy: hierarchy}, p.key.Public(), m.IssuedAt)
+	until, err := p.Signers.MaySign(sign1.RoleList, registry.Scope{Name: scope, Hierarchy: hierarchy}, p.key.Public(), m.IssuedAt)
 	if err != nil || until.IsZero() || !until.Before(m.NotAfter) {
 		return "", err
 	}

@@ -56,6 +56,7 @@ func exitCode(err error) int {
 	}
 	for _, refused := range []error{
 		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder,
+		registry.ErrCRL, registry.ErrUntrustedCRL, registry.ErrCRLTime,
 		publish.ErrSigner, publish.ErrNotNewest, publish.ErrUnpublished, whitelist.ErrMalformed, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrExpired, sign1.ErrMalformed, sign1.ErrSignature, sign1.ErrUnknownKey, sign1.ErrRole,
 		command.ErrMalformed, command.ErrNotOurs, command.ErrNumber, command.ErrExpired, command.ErrSigners, lease.ErrMalformed,
@@ -80,6 +81,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "hub.toml, or the folder that it is in")
 	return cli.Root(root, initCommand(), serveCommand(), statusCommand(), scopeCommand(),
-		ticketCommand(), registrationCommand(), cardCommand(), revocationCommand(), terminalCommand(),
+		ticketCommand(), holderCommand(), registrationCommand(), cardCommand(), revocationCommand(), terminalCommand(),
 		listCommand(), leaseCommand(), commandCommand(), journalCommand(), keyCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
 }

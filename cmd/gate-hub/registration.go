@@ -57,10 +57,10 @@ no other; the command then ends with 4. The same record again changes nothing.`,
 		for _, path := range a {
 			r := recordReport{File: path}
 			record, err := smallfile.Read(path, sign1.MaxSize, 0)
-			if err != nil {
-				return err
+			var in registry.RecordReport
+			if err == nil {
+				in, err = s.registry.ImportRecord(cmd.Context(), by.by(), trust, record, options)
 			}
-			in, err := s.registry.ImportRecord(cmd.Context(), by.by(), trust, record, options)
 			if cmd.Context().Err() != nil {
 				return err
 			}

@@ -62,7 +62,10 @@ new file:
   role       = "list"                 # list, lease or command
   key        = "list-2026.pub.pem"    # relative to this file
   not_before = 2026-04-01T00:00:00Z   # issued_at and not_after when left out
-  not_after  = 2026-07-01T00:00:00Z`,
+  not_after  = 2026-07-01T00:00:00Z
+  [[keys]]                            # as many as there are, of each role
+  role       = "lease"
+  key        = "lease.pub.pem"`,
 		Example: "  gate-hub root draft arena.toml arena.delegation",
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}

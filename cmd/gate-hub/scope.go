@@ -81,21 +81,43 @@ is named in the scope.toml there afterwards (docs/hub.md).`,
 	return cmd
 }
 
-// addScope adds a scope to the registry, and its keys to the hub. The file that
-// names them comes last: without it there is no scope.
+// addScope adds a scope: its keys to the hub, and then the scope to the registry. Where
+// the keys are there and the registry lacks the scope, because an attempt was cut
+// short or the registry was lost, it adds it with these keys.
 func (s *site) addScope(ctx context.Context, by registry.By, is registry.Scope) error {
 	folder := s.scopeFolder(is.Name)
-	if _, err := os.Stat(filepath.Join(folder, scopeName)); !errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Stat(filepath.Join(folder, scopeName))
+	have := err == nil
+	switch _, err := s.registry.Scope(ctx, is.Name); {
+	case err == nil && have:
 		return refusedError{fmt.Errorf("this hub has a scope %q already: see gate-hub scope show", is.Name)}
+	case err == nil:
+		return refusedError{fmt.Errorf("the registry has a scope %q already, whose keys are in another hub: restore %s from its copy", is.Name, folder)}
+	case !errors.Is(err, registry.ErrNotFound):
+		return err
+	case have:
+		if _, err := s.loadScope(is.Name); err != nil {
+			return err
+		}
+		return s.registry.AddScope(ctx, by, is)
 	}
-	if err := s.registry.AddScope(ctx, by, is); errors.Is(err, registry.ErrExists) {
-		return fmt.Errorf("%w: its keys are in another hub of this registry, or an earlier attempt was cut short", err)
+	if err := os.Mkdir(folder, 0o700); errors.Is(err, fs.ErrExist) {
+		return refusedError{fmt.Errorf("%s is there and has no %s, from an attempt that was cut short: remove it", folder, scopeName)}
 	} else if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
+	err = s.makeScope(ctx, folder, is)
+	if err == nil {
+		err = s.registry.AddScope(ctx, by, is)
 	}
+	if err != nil { // keys that nothing was made with
+		err = errors.Join(err, os.RemoveAll(folder))
+	}
+	return err
+}
+
+// makeScope makes the keys of a scope. The file that names them comes last.
+func (s *site) makeScope(ctx context.Context, folder string, is registry.Scope) error {
 	if err := s.makeScopeKey(ctx, is.Name, filepath.Join(folder, "scope.key")); err != nil {
 		return err
 	}

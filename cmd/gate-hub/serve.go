@@ -151,11 +151,12 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 	var leases leasing
 	var ended cleaning
 	for {
+		// A file with a mistake stops its own scope and no other.
 		names, err := s.scopes()
-		if err != nil && state.set("", err.Error()) {
+		if err != nil && state.set(scopesFolder, err.Error()) {
 			log.Error("scopes cannot be read", "error", err)
 		} else if err == nil {
-			state.set("", "")
+			state.set(scopesFolder, "")
 		}
 		for _, name := range names {
 			a := open[name]
@@ -243,28 +244,26 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 		return err
 	}
 	now := time.Now()
-	due, err := p.Due(ctx, now)
-	if err != nil {
+	if p.key == nil {
+		due, err := p.Due(ctx, now)
+		if due != "" {
+			a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
+		}
 		return err
 	}
-	if due != "" && p.key == nil {
-		a.tell(log, "list is due, and signed elsewhere: gate-hub list export", "why", due)
-	} else if due != "" {
-		p.Progress = every(logProgress, func(doing publish.Doing, rows uint64) { log.Info("publishing", "rows", rows, "done", string(doing)) })
-		d, err := p.Publish(ctx, p.key, now, false)
-		if err != nil {
-			return err
-		}
-		m := d.Manifest
-		log.Info("published", "why", due, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
-			"bytes", d.Written, "not_after", m.NotAfter)
-		if end, err := warnEnd(p, m.Scope, m.Hierarchy, m); err != nil {
-			return err
-		} else if end != "" {
-			a.tell(log, end)
-		}
+	p.Progress = every(logProgress, func(doing publish.Doing, rows uint64) { log.Info("publishing", "rows", rows, "done", string(doing)) })
+	d, why, err := p.PublishDue(ctx, p.key, now)
+	if err != nil || why == "" {
+		return err
 	}
-	return nil
+	m := d.Manifest
+	log.Info("published", "why", why, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
+		"bytes", d.Written, "not_after", m.NotAfter)
+	end, err := warnEnd(p, m.Scope, m.Hierarchy, m)
+	if end != "" {
+		a.tell(log, end)
+	}
+	return err
 }
 
 // tell warns once of one thing.

@@ -137,6 +137,9 @@ func (c *scopeConfig) signers() (s publish.Signers, err error) {
 	if s.Delegation, err = smallfile.Read(within(c.folder, c.Delegation), roles.MaxSize, 0); err != nil {
 		return s, configError{fmt.Errorf("delegation: %w", err)}
 	}
+	if len(s.Delegation) == 0 { // not the same as none: terminals that trust a root take no list without it
+		return s, configError{fmt.Errorf("delegation: %s is empty", within(c.folder, c.Delegation))}
+	}
 	if len(c.Root.Keys) > 0 {
 		keys, err := c.publicKeys("root.keys", c.Root.Keys)
 		if err == nil {

@@ -45,10 +45,7 @@ func statusCommand() *cobra.Command {
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = withSite(func(cmd *cobra.Command, s *site, _ []string) error {
-		names, err := s.scopes()
-		if err != nil {
-			return err
-		}
+		names, unread := s.scopes()
 		report := statusReport{s.Name, []scopeStatus{}}
 		var lines [][2]string
 		for _, name := range names {
@@ -59,7 +56,7 @@ func statusCommand() *cobra.Command {
 			report.Scopes = append(report.Scopes, x)
 			lines = append(lines, x.lines()...)
 		}
-		return answer(cmd.OutOrStdout(), *asJSON, report, lines...)
+		return errors.Join(answer(cmd.OutOrStdout(), *asJSON, report, lines...), unread)
 	})
 	return cmd
 }
@@ -153,7 +150,7 @@ func (x scopeStatus) lines() [][2]string {
 		lines = append(lines, [2]string{"  …", fmt.Sprintf("%d more, whose leases end later: gate-hub terminal list", n)})
 	}
 	if x.Ended > 0 {
-		lines = append(lines, [2]string{"ended", fmt.Sprintf("%d cards, to be deleted by gate-hub serve, or gate-hub card clean", x.Ended)})
+		lines = append(lines, [2]string{"ended", fmt.Sprintf("%d cards, to be deleted by gate-hub serve, or gate-hub holder clean", x.Ended)})
 	}
 	if x.Problem != "" {
 		lines = append(lines, [2]string{"PROBLEM", x.Problem})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ecdh"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 func terminalCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "terminal", Short: "The terminals of a scope"},
-		terminalAddCommand(), terminalListCommand(), terminalShowCommand(), terminalRekeyCommand(), terminalRetireCommand())
+		terminalAddCommand(), terminalKeysCommand(), terminalListCommand(), terminalShowCommand(), terminalRetireCommand())
 }
 
 func terminalAddCommand() *cobra.Command {
@@ -41,21 +42,82 @@ is sealed for it.`,
 		if t.Identity, err = readSPKI(identity); err != nil {
 			return err
 		}
-		if delivery != "" {
-			if t.Delivery, err = readSPKI(delivery); err != nil {
-				return err
-			}
-		}
-		if err := s.registry.AddTerminal(cmd.Context(), by.by(), scope, t); err != nil || delivery == "" {
+		if t.Delivery, err = readDelivery(delivery); err != nil {
 			return err
 		}
-		return compareDelivery(cmd, t.Delivery)
+		if err := s.registry.AddTerminal(cmd.Context(), by.by(), scope, t); err != nil {
+			return err
+		}
+		return sayDelivery(cmd, t.Delivery)
 	})
 	return cmd
 }
 
-// compareDelivery has people compare a delivery key with the one that the terminal shows.
-func compareDelivery(cmd *cobra.Command, spki []byte) error {
+func terminalKeysCommand() *cobra.Command {
+	var identity, delivery string
+	var by doer
+	cmd := &cobra.Command{
+		Use:   "keys NAME [--identity FILE] [--delivery FILE] --config FILE [--scope NAME] --reason WHY",
+		Short: "Replace the keys of a terminal that was wiped or repaired",
+		Long: `Keys says that a terminal has other keys now, of which the files are the public
+halves; what is not named stays. What it signed with an identity key before is taken
+in no more: import its registrations first. A new delivery key makes its lease due. The
+numbers of its commands go on, so that none from before is carried out.
+消去または修理した端末の鍵を差し替えます。`,
+		Example: "  gate-hub terminal keys gate-1 --delivery gate-1.delivery.pem --reason 'gets its scope key as a lease' --config /var/lib/gate-hub",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&identity, "identity", "", "public half of its new identity key, PEM")
+	cmd.Flags().StringVar(&delivery, "delivery", "", "public half of its new delivery key, PEM")
+	cmd.MarkFlagsOneRequired("identity", "delivery")
+	by.flags(cmd)
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
+		t, err := s.registry.Terminal(cmd.Context(), scope, a[0])
+		if err != nil {
+			return err
+		}
+		if identity != "" {
+			if t.Identity, err = readSPKI(identity); err != nil {
+				return err
+			}
+		}
+		if delivery != "" {
+			if t.Delivery, err = readDelivery(delivery); err != nil {
+				return err
+			}
+		}
+		if err := s.registry.SetTerminalKeys(cmd.Context(), by.by(), scope, a[0], t.Identity, t.Delivery); err != nil {
+			return err
+		}
+		return sayDelivery(cmd, t.Delivery)
+	})
+	return cmd
+}
+
+// readDelivery reads a delivery key, nil where no file is named.
+func readDelivery(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	spki, err := readSPKI(path)
+	if err != nil {
+		return nil, err
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+	}
+	if k, ok := public.(*ecdh.PublicKey); !ok || k.Curve() != ecdh.X25519() {
+		return nil, refusedError{fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
+	}
+	return spki, nil
+}
+
+// sayDelivery lets people compare a delivery key with the terminal's.
+func sayDelivery(cmd *cobra.Command, spki []byte) error {
+	if spki == nil {
+		return nil
+	}
 	kcv, err := deliveryKCV(spki)
 	if err != nil {
 		return err

@@ -114,7 +114,7 @@ func terminalShowCommand() *cobra.Command {
 	}
 	asJSON := jsonFlag(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
-		t, err := s.terminal(cmd, scope, a[0])
+		t, err := s.registry.Terminal(cmd.Context(), scope, a[0])
 		if err != nil {
 			return err
 		}
@@ -133,64 +133,6 @@ func terminalShowCommand() *cobra.Command {
 		var done [][2]string
 		r.History, done = history(events)
 		return answer(cmd.OutOrStdout(), *asJSON, r, append(lines, done...)...)
-	})
-	return cmd
-}
-
-// terminal finds a terminal of a scope.
-func (s *site) terminal(cmd *cobra.Command, scope, name string) (registry.Terminal, error) {
-	all, err := s.registry.Terminals(cmd.Context(), scope)
-	if err != nil {
-		return registry.Terminal{}, err
-	}
-	for _, t := range all {
-		if t.Name == name {
-			return t, nil
-		}
-	}
-	return registry.Terminal{}, fmt.Errorf("%w: terminal %q in scope %q", registry.ErrNotFound, name, scope)
-}
-
-func terminalRekeyCommand() *cobra.Command {
-	var identity, delivery string
-	var by doer
-	cmd := &cobra.Command{
-		Use:   "rekey NAME [--identity FILE] [--delivery FILE] --config FILE [--scope NAME] --reason WHY",
-		Short: "Replace the keys of a terminal that was wiped or repaired",
-		Long: `Rekey replaces the identity key of a terminal, its delivery key, or both. A key that
-is not named stays. Records that were signed with the old identity key, and are not
-imported yet, are refused from now on. A new delivery key makes its lease due; what
-the terminal has done, and the numbers of its commands, stay.
-消去または修理した端末の鍵を差し替えます。`,
-		Example: "  gate-hub terminal rekey gate-1 --identity gate-1.pub.pem --delivery gate-1-left.pem --reason 'new mainboard' --config /var/lib/gate-hub",
-		Args:    cli.Args(cobra.ExactArgs(1)),
-	}
-	cmd.Flags().StringVar(&identity, "identity", "", "public half of its new identity key, PEM")
-	cmd.Flags().StringVar(&delivery, "delivery", "", "public half of its new delivery key, PEM")
-	by.flags(cmd)
-	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
-		if identity == "" && delivery == "" {
-			return cli.UsageError("--identity, --delivery or both are missing: name the new public keys, PEM")
-		}
-		t, err := s.terminal(cmd, scope, a[0])
-		if err != nil {
-			return err
-		}
-		for _, k := range []struct {
-			file string
-			key  *[]byte
-		}{{identity, &t.Identity}, {delivery, &t.Delivery}} {
-			if k.file == "" {
-				continue
-			}
-			if *k.key, err = readSPKI(k.file); err != nil {
-				return err
-			}
-		}
-		if err := s.registry.SetTerminalKeys(cmd.Context(), by.by(), scope, t.Name, t.Identity, t.Delivery); err != nil || delivery == "" {
-			return err
-		}
-		return compareDelivery(cmd, t.Delivery)
 	})
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +18,9 @@ import (
 func ticketCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "ticket", Short: "Tickets: what somebody is entitled to"},
 		ticketImportCommand(), ticketShowCommand(), ticketTransferCommand(), ticketRefundCommand(),
-		ticketStatusCommand("block", "Let a ticket open nothing until it is reinstated", whitelist.Blocked),
-		ticketStatusCommand("unblock", "Let a blocked ticket open gates again", whitelist.Active))
+		ticketVerb("block", "Let a ticket open nothing until it is unblocked", ticketStatus(whitelist.Blocked)),
+		ticketVerb("unblock", "Let a blocked ticket open gates again", (*registry.Registry).UnblockTicket),
+		ticketVerb("reinstate", "Let a ticket that was refunded or revoked by mistake open gates again", ticketStatus(whitelist.Active)))
 }
 
 func ticketImportCommand() *cobra.Command {
@@ -159,18 +161,14 @@ is added where there is none. What was used of the ticket stays used.`,
 	cmd.Flags().BoolVar(&nobody, "to-nobody", false, "nobody's, until somebody registers a card with it")
 	cmd.MarkFlagsMutuallyExclusive("to", "to-nobody")
 	by.flags(cmd)
-	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) (err error) {
-		var holder int64
+	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		switch {
 		case nobody:
+			return s.registry.Transfer(cmd.Context(), by.by(), scope, a[0], 0)
 		case to == "":
 			return cli.UsageError("give --to REFERENCE, or --to-nobody")
-		default:
-			if holder, err = s.registry.AddHolder(cmd.Context(), by.by(), scope, to); err != nil {
-				return err
-			}
 		}
-		return s.registry.Transfer(cmd.Context(), by.by(), scope, a[0], holder)
+		return s.registry.TransferTo(cmd.Context(), by.by(), scope, a[0], to)
 	})
 	return cmd
 }
@@ -190,7 +188,16 @@ func ticketRefundCommand() *cobra.Command {
 	return cmd
 }
 
-func ticketStatusCommand(verb, short string, status whitelist.Status) *cobra.Command {
+// A ticketChange is what a verb does with a ticket.
+type ticketChange func(r *registry.Registry, ctx context.Context, by registry.By, scope, id string) error
+
+func ticketStatus(status whitelist.Status) ticketChange {
+	return func(r *registry.Registry, ctx context.Context, by registry.By, scope, id string) error {
+		return r.SetTicketStatus(ctx, by, scope, id, status)
+	}
+}
+
+func ticketVerb(verb, short string, change ticketChange) *cobra.Command {
 	var by doer
 	cmd := &cobra.Command{
 		Use:     verb + " ID --config FILE [--scope NAME] --reason WHY",
@@ -200,7 +207,7 @@ func ticketStatusCommand(verb, short string, status whitelist.Status) *cobra.Com
 	}
 	by.flags(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
-		return s.registry.SetTicketStatus(cmd.Context(), by.by(), scope, a[0], status)
+		return change(s.registry, cmd.Context(), by.by(), scope, a[0])
 	})
 	return cmd
 }

@@ -293,8 +293,12 @@ func (f *Folder) place(head []byte, m whitelist.Manifest, at time.Time, keep tim
 	return nil
 }
 
-// ours are the files that sweep may remove.
-var ours = regexp.MustCompile(`^(?:snapshot|delta/[0-9]+-[0-9]+)/(?:[0-9a-f]{64}|\.draft-[0-9]+)$`)
+// ours are the files that sweep may remove, and dead those of a publisher that was
+// killed: whoever makes files holds the lock, and so does who sweeps.
+var (
+	ours = regexp.MustCompile(`^(?:snapshot|delta/[0-9]+-[0-9]+)/[0-9a-f]{64}$`)
+	dead = regexp.MustCompile(`^(?:|snapshot/|delta/[0-9]+-[0-9]+/)\.draft-[0-9]+$`)
+)
 
 // sweep removes files that are neither named nor younger than an instant.
 func (f *Folder) sweep(named map[string]bool, since time.Time) error {
@@ -311,6 +315,8 @@ func (f *Folder) sweep(named map[string]bool, since time.Time) error {
 				return fs.SkipDir // of terminals, and of others
 			}
 			return nil
+		case dead.MatchString(name):
+			return f.root.Remove(name)
 		case named[name] || !ours.MatchString(name):
 			return nil
 		}

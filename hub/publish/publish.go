@@ -38,8 +38,8 @@ var (
 	ErrClock = errors.New("the clock stands before the last publication")
 	// ErrNotNewest: what was signed is not the manifest that was drafted last.
 	ErrNotNewest = errors.New("not the manifest that was drafted last")
-	// ErrSigner: the key may not sign lists of this scope now.
-	ErrSigner = errors.New("the key may not sign lists of this scope")
+	// ErrSigner: the key may not sign lists, or what else it is asked to, of this scope now.
+	ErrSigner = errors.New("the key may not sign for this scope")
 	// ErrUnpublished: the scope has no list yet.
 	ErrUnpublished = errors.New("nothing was published yet")
 )
@@ -83,11 +83,39 @@ func (d Draft) changes() uint64 { return d.Added + d.Changed + d.Gone }
 
 // Publish publishes the list as of an instant. It asks the key first whether it
 // may: one that may not makes no draft.
-func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (Draft, error) {
+func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (d Draft, err error) {
+	unlock, err := p.Folder.lock(ctx)
+	if err != nil {
+		return Draft{}, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return p.publish(ctx, signer, at, full)
+}
+
+// PublishDue publishes the list as of an instant if that is due, and says why it
+// was: "" when it was not, or not any more once other publishers were done.
+func (p *Publisher) PublishDue(ctx context.Context, signer crypto.Signer, at time.Time) (d Draft, why string, err error) {
+	if why, err = p.Due(ctx, at); err != nil || why == "" {
+		return Draft{}, why, err
+	}
+	unlock, err := p.Folder.lock(ctx)
+	if err != nil {
+		return Draft{}, why, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if why, err = p.Due(ctx, at); err != nil || why == "" {
+		return Draft{}, why, err
+	}
+	d, err = p.publish(ctx, signer, at, false)
+	return d, why, err
+}
+
+// publish is Publish in a folder that is locked.
+func (p *Publisher) publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (Draft, error) {
 	if err := p.mayPublish(ctx, signer.Public(), at); err != nil {
 		return Draft{}, err
 	}
-	d, err := p.Draft(ctx, at, full)
+	d, err := p.draft(ctx, at, full)
 	if err != nil {
 		return d, err
 	}
@@ -95,7 +123,7 @@ func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.T
 	if err != nil {
 		return d, err
 	}
-	_, err = p.Place(ctx, signed, at)
+	_, err = p.place(ctx, signed, at)
 	return d, err
 }
 
@@ -113,8 +141,10 @@ func (p *Publisher) mayPublish(ctx context.Context, public crypto.PublicKey, at 
 	if err != nil {
 		return err
 	}
-	_, err = p.Signers.MaySign(s, public, at)
-	return err
+	if _, err = p.Signers.MaySign(sign1.RoleList, s, public, at); err != nil {
+		return err
+	}
+	return p.Signers.Follow(p.Folder)
 }
 
 // Draft builds the list as of an instant, of the rows that changed, or with full
@@ -126,13 +156,18 @@ func (p *Publisher) Draft(ctx context.Context, at time.Time, full bool) (d Draft
 		return Draft{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	return p.draft(ctx, at, full)
+}
+
+// draft is Draft in a folder that is locked.
+func (p *Publisher) draft(ctx context.Context, at time.Time, full bool) (d Draft, err error) {
 	last, err := p.Newest(ctx)
 	if err != nil && !errors.Is(err, ErrUnpublished) {
 		return Draft{}, err
 	}
 	at = at.UTC().Truncate(time.Second)
 	if at.Before(last.IssuedAt) {
-		return Draft{}, fmt.Errorf("%w: it is %s, and the last list is of %s: set the clock right, no terminal takes an older list",
+		return Draft{}, fmt.Errorf("%w: it is %s, and the last list is of %s: set the clock right, no terminal takes an older list; if the clock was ahead then, begin a new epoch (gate-hub scope new-epoch)",
 			ErrClock, at.Format(time.RFC3339), last.IssuedAt.Format(time.RFC3339))
 	}
 	err = p.Registry.Publish(ctx, p.Scope, full, func(tx *registry.Publication) error {
@@ -179,7 +214,11 @@ func (p *Publisher) Place(ctx context.Context, signed []byte, at time.Time) (m w
 		return m, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	return p.place(ctx, signed, at)
+}
 
+// place is Place in a folder that is locked.
+func (p *Publisher) place(ctx context.Context, signed []byte, at time.Time) (m whitelist.Manifest, err error) {
 	if _, signed, err = roles.Cut(signed); err != nil {
 		return m, fmt.Errorf("reading the signed list: %w", err)
 	}
@@ -198,6 +237,9 @@ func (p *Publisher) Place(ctx context.Context, signed []byte, at time.Time) (m w
 		return m, err
 	}
 	if err := p.Signers.verify(m, signed, at); err != nil {
+		return m, err
+	}
+	if err := p.Signers.Follow(p.Folder); err != nil {
 		return m, err
 	}
 	for _, x := range names(m) {

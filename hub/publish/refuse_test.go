@@ -7,6 +7,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +39,19 @@ func TestClockThatStandsBeforeTheLastListIsRefused(t *testing.T) {
 	if _, err := h.Publish(t.Context(), h.list, h.at.Add(999*time.Millisecond), false); err != nil {
 		t.Error(err)
 	}
+
+	// A list that was made while the clock was ahead does not stop the hub for good.
+	right := h.at.Add(time.Hour)
+	h.at = h.at.AddDate(10, 0, 0)
+	h.publish()
+	h.at = right
+	if _, err := h.Publish(t.Context(), h.list, h.at, false); !errors.Is(err, ErrClock) || !strings.Contains(err.Error(), "new-epoch") {
+		t.Errorf("%v, want the way out", err)
+	}
+	h.do(h.Registry.NewEpoch(t.Context(), h.by(), scope))
+	h.publish()
+	var x terminal
+	h.fetch(&x, h.trust())
 }
 
 func TestTwoStepsPlaceExactlyWhatWasExported(t *testing.T) {
@@ -207,7 +222,7 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
 		t.Errorf("a key that is not delegated: %v", err)
 	}
-	if until, err := h.Signers.MaySign(h.scope(), old.Public(), day(5)); err != nil || !until.Equal(day(30)) {
+	if until, err := h.Signers.MaySign(sign1.RoleList, h.scope(), old.Public(), day(5)); err != nil || !until.Equal(day(30)) {
 		t.Errorf("until %v, %v", until, err)
 	}
 	// 2. Both: the new delegation comes with the next list, by the old key.
@@ -228,6 +243,20 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	}
 	h.do(publish(fresh))
 	h.fetch(&x, trust)
+	// A delegation from before is one that no terminal takes any more, whoever may sign.
+	h.Signers.Delegation = delegate(2, grant(old, day(0), day(30)), grant(fresh, day(10), day(60)))
+	placed := h.tree()["manifest"]
+	if err := publish(fresh); !errors.Is(err, ErrSigner) || !strings.Contains(err.Error(), "older") {
+		t.Errorf("an older delegation: %v", err)
+	}
+	d, err := h.Draft(t.Context(), h.at, false)
+	h.do(err)
+	signed, err := Sign(d.Payload, fresh)
+	h.do(err)
+	if _, err := h.Place(t.Context(), signed, h.at); !errors.Is(err, ErrSigner) || h.tree()["manifest"] != placed {
+		t.Errorf("an older delegation, signed elsewhere: %v", err)
+	}
+	h.Signers.Delegation = delegate(3, grant(fresh, day(10), day(60)))
 	// 5. And one that has ended signs nothing.
 	h.at = day(61)
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
@@ -246,5 +275,59 @@ func TestListKeyRotatesWithOverlap(t *testing.T) {
 	h.do(err)
 	if err := publish(fresh); !errors.Is(err, ErrSigner) {
 		t.Errorf("another scope: %v", err)
+	}
+}
+
+// A site with two hubs, or somebody who publishes by hand beside the one that serves.
+func TestTwoPublishersPublishAChangeOnce(t *testing.T) {
+	h := newHub(t, "", 1)
+	h.order(1, "")
+	h.publish()
+	h.order(2, "")
+	h.at = h.at.Add(time.Minute)
+	var wg sync.WaitGroup
+	why := make([]string, 8)
+	for i := range why {
+		folder, err := OpenFolder(filepath.Dir(h.files), scope)
+		h.do(err)
+		t.Cleanup(func() { folder.Close() })
+		p := *h.Publisher
+		p.Folder = folder
+		wg.Go(func() {
+			var err error
+			if _, why[i], err = p.PublishDue(t.Context(), h.list, h.at); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	published := 0
+	for _, w := range why {
+		if w != "" {
+			published++
+		}
+	}
+	if m, err := h.Newest(t.Context()); err != nil || m.Seq != 2 || m.Rows != 2 || published != 1 {
+		t.Errorf("list %d of %d rows after %d publications, %v", m.Seq, m.Rows, published, err)
+	}
+}
+
+func TestDraftsOfAKilledPublisherAreRemoved(t *testing.T) {
+	h := newHub(t, "", 1)
+	h.order(1, "")
+	h.publish()
+	for _, name := range []string{".draft-0", "snapshot/.draft-0", "snapshot/.draft-1"} {
+		h.do(os.WriteFile(filepath.Join(h.files, name), []byte("cut sho"), 0o600))
+	}
+	h.do(os.WriteFile(filepath.Join(h.files, "robots.txt"), []byte("of somebody else"), 0o600))
+	h.order(2, "")
+	h.publish()
+	for name := range h.tree() {
+		if strings.Contains(name, "draft") {
+			t.Errorf("%s is there", name)
+		}
+	}
+	if h.tree()["robots.txt"] == "" {
+		t.Error("what is not the hub's was removed")
 	}
 }

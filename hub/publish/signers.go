@@ -11,7 +11,8 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// Signers are the keys that may sign the lists of a scope.
+// Signers are the keys that may sign the lists of a scope, and with a delegation
+// what else it publishes.
 type Signers struct {
 	// Pinned are those that terminals pin; they do not count beside a delegation.
 	Pinned []crypto.PublicKey
@@ -47,15 +48,44 @@ func (s Signers) warrant(scope, hierarchy string) (roles.Warrant, error) {
 	return roles.Warrant{Keys: keys, Delegation: d}, err
 }
 
-// MaySign says until when a key may sign lists of the scope; zero is for ever, as
-// a pinned key may. ErrSigner: it may not at this instant.
-func (s Signers) MaySign(scope registry.Scope, public crypto.PublicKey, at time.Time) (until time.Time, err error) {
+// Follow refuses a delegation that is older than the one in place in a folder: no
+// terminal that has seen that takes it any more.
+func (s Signers) Follow(f *Folder) error {
+	_, placed, _, err := f.Placed()
+	if err != nil || len(placed) == 0 || len(s.Delegation) == 0 {
+		return nil // what cannot be read is replaced
+	}
+	before, err := roles.Peek(placed)
+	if err != nil {
+		return nil
+	}
+	now, err := roles.Peek(s.Delegation)
+	if err == nil && now.Version < before.Version {
+		err = fmt.Errorf("delegation %d is older than delegation %d in front of the last list, and terminals take none that is: have a newer one signed", now.Version, before.Version)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSigner, err)
+	}
+	return nil
+}
+
+// Check verifies the delegation, as far as there is a root to do it, and that it is
+// one for the scope.
+func (s Signers) Check(scope registry.Scope) error {
+	_, err := s.warrant(scope.Name, scope.Hierarchy)
+	return err
+}
+
+// MaySign says until when a key may sign what a role signs of the scope; zero is for
+// ever, as a pinned key may, which is one for lists. ErrSigner: it may not at this
+// instant.
+func (s Signers) MaySign(role sign1.Role, scope registry.Scope, public crypto.PublicKey, at time.Time) (until time.Time, err error) {
 	w, err := s.warrant(scope.Name, scope.Hierarchy)
 	if err != nil {
 		return until, err
 	}
 	if len(s.Delegation) > 0 {
-		if until, err = w.Delegation.May(public, sign1.RoleList, at); err != nil {
+		if until, err = w.Delegation.May(public, role, at); err != nil {
 			return until, fmt.Errorf("%w: %w", ErrSigner, err)
 		}
 		return until, nil

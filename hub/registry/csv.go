@@ -58,6 +58,9 @@ func (e *FileError) add(p Problem) {
 	}
 }
 
+// formulas begin with one of these; spreadsheets in Japanese take the wide forms too.
+const formulas = "=+-@＝＋－＠"
+
 // A table reads CSV (RFC 4180) in UTF-8, with a header, a record on each line,
 // and cells that a spreadsheet takes for nothing but text. It remembers every
 // problem and reads on.
@@ -88,6 +91,9 @@ func newTable(r io.Reader, known, needed []string, numeric ...string) (*table, e
 	}
 	if err != nil {
 		return nil, err
+	}
+	for i := range header {
+		header[i] = strings.TrimSpace(header[i])
 	}
 	for i, name := range header {
 		switch {
@@ -149,8 +155,9 @@ func (t *table) row() (map[string]string, error) {
 		row := make(map[string]string, len(fields))
 		good := true
 		for i, cell := range fields {
-			if cell != "" && !t.counts[t.names[i]] && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-				t.problem(t.names[i], "a cell that begins with %q is a formula to a spreadsheet: write it without", cell[0])
+			cell = strings.TrimSpace(cell) // nobody sees it, and "T-1 " would be another ticket than "T-1"
+			if first, _ := utf8.DecodeRuneInString(cell); cell != "" && !t.counts[t.names[i]] && strings.ContainsRune(formulas, first) {
+				t.problem(t.names[i], "a cell that begins with %q is a formula to a spreadsheet: write it without", first)
 				good = false
 			}
 			row[t.names[i]] = cell

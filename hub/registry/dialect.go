@@ -66,6 +66,10 @@ func connect(name string) (*Registry, error) {
 	case ok && engine == "sqlite" && path != "":
 		return connectSQLite(path)
 	case ok && (engine == "postgres" || engine == "postgresql"):
+		where, _, _ := strings.Cut(path, "?")
+		if !strings.HasPrefix(where, "//") || strings.Count(where, "@") > 1 { // else a part of the password is a host, and in every error
+			return nil, errors.New("not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE, and the password into PGPASSFILE, or with %40 for @ in it")
+		}
 		db, err := sql.Open("pgx", name)
 		if err != nil {
 			return nil, errors.New("not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE") // the error may hold the password

@@ -131,14 +131,30 @@ func (t *tx) ticketChanged(ctx context.Context, by By, scope int64, verbs []stri
 }
 
 // SetTicketStatus blocks, revokes or reinstates a ticket, for a reason. The
-// status that it has already changes nothing.
+// status that it has already changes nothing. One that is revoked is not blocked:
+// unblocked, it would be worth its refunded money again.
 func (r *Registry) SetTicketStatus(ctx context.Context, by By, scope, id string, status whitelist.Status) error {
 	return r.changeTicket(ctx, by, "changing a ticket's status", scope, id, func(_ *tx, _ Scope, old stored, ticket *Ticket) (string, error) {
 		ticket.Status = status
-		if status == old.Status {
+		switch {
+		case status == old.Status:
 			return "", nil
+		case old.Status == whitelist.Revoked && status == whitelist.Blocked:
+			return "", fmt.Errorf("%w: the ticket is revoked, which blocks it already", ErrInvalid)
 		}
 		return statusVerb(old.Status, status)
+	})
+}
+
+// UnblockTicket lets a ticket that is blocked open gates again, for a reason. One
+// that is revoked stays so: a ticket that was refunded is no blocked one.
+func (r *Registry) UnblockTicket(ctx context.Context, by By, scope, id string) error {
+	return r.changeTicket(ctx, by, "unblocking ticket", scope, id, func(_ *tx, _ Scope, old stored, ticket *Ticket) (string, error) {
+		if old.Status == whitelist.Revoked {
+			return "", fmt.Errorf("%w: the ticket is revoked, not blocked: reinstate it, when that was a mistake", ErrInvalid)
+		}
+		ticket.Status = whitelist.Active
+		return "unblock", nil
 	})
 }
 
@@ -165,6 +181,25 @@ func (r *Registry) Transfer(ctx context.Context, by By, scope, id string, to int
 			return "transfer", nil
 		}
 		return "transfer", t.checkHolder(ctx, s.id, to)
+	})
+}
+
+// TransferTo is Transfer to the holder whom the organiser knows by reference, who
+// is added if there is none.
+func (r *Registry) TransferTo(ctx context.Context, by By, scope, id, reference string) error {
+	return r.changeTicket(ctx, by, "transferring ticket", scope, id, func(t *tx, s Scope, old stored, ticket *Ticket) (string, error) {
+		if reference == "" {
+			return "", fmt.Errorf("%w: a holder without a reference", ErrInvalid)
+		}
+		if old.Status == whitelist.Revoked {
+			return "", fmt.Errorf("%w: the ticket is revoked", ErrInvalid)
+		}
+		to, err := t.holder(ctx, by, s.id, reference)
+		if err != nil || to == old.holder {
+			return "", err
+		}
+		ticket.Holder, ticket.Order = to, ""
+		return "transfer", nil
 	})
 }
 

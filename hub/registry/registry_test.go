@@ -100,7 +100,8 @@ func TestHistoryNeverChanges(t *testing.T) {
 }
 
 func TestStrangeNamesOfARegistryAreRefused(t *testing.T) {
-	for _, name := range []string{"", "registry.db", "sqlite:", "mysql://x", "postgres://user:secret@h:port/x"} {
+	for _, name := range []string{"", "registry.db", "sqlite:", "mysql://x", "postgres://user:secret@h:port/x",
+		"postgres://user:a@secret@h/x", "postgres://user:a@secret/b@h/x", "postgres:password=secret", "postgres://u:p%ZZsecret@h/x"} {
 		_, err := Open(t.Context(), name)
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", name, err)

@@ -80,9 +80,12 @@ func verifyCRL(crl []byte, authorities []*x509.Certificate, at time.Time) (*x509
 	if len(crl) > MaxCRL {
 		return nil, nil, fmt.Errorf("%w: more than %d bytes", ErrCRL, MaxCRL)
 	}
-	if block, _ := pem.Decode(crl); block != nil {
+	if block, rest := pem.Decode(crl); block != nil {
 		if block.Type != "X509 CRL" {
 			return nil, nil, fmt.Errorf("%w: PEM of another type", ErrCRL)
+		}
+		if len(bytes.TrimSpace(rest)) > 0 { // a second list would be passed over in silence
+			return nil, nil, fmt.Errorf("%w: something is behind it: give a file for each list", ErrCRL)
 		}
 		crl = block.Bytes
 	}

@@ -123,6 +123,8 @@ func TestCardThatIsRegisteredAfterItsRevocationIsRevoked(t *testing.T) {
 	})
 }
 
+func pemCRL(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
+
 func TestHostileCRLsAreRefused(t *testing.T) {
 	p, foreign := testPKI(t, "authority.json"), testPKI(t, "foreign-authority.json")
 	trusted := []*x509.Certificate{p.CACertificate()}
@@ -157,6 +159,7 @@ func TestHostileCRLsAreRefused(t *testing.T) {
 			{"PEM of a certificate", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.CACertificate().Raw}), ErrCRL},
 			{"cut off", p.crl(t, good)[:100], ErrCRL},
 			{"a byte behind it", append(p.crl(t, good), 0), ErrCRL},
+			{"two lists in one file", append(pemCRL(p.crl(t, good)), pemCRL(p.crl(t, crl{number: 2, update: at}))...), ErrCRL},
 			{"a tampered one", tampered, ErrUntrustedCRL},
 			{"another hierarchy of the same name", foreign.crl(t, good), ErrUntrustedCRL},
 			{"from the future", p.crl(t, crl{number: 1, update: at.Add(time.Second)}), ErrCRLTime},

@@ -58,12 +58,18 @@ func (s Scope) settings() error {
 
 const maxLifetime = 10 * 366 * 24 * time.Hour
 
+// maxFirstEpoch leaves room behind it that nobody ever needs.
+const maxFirstEpoch = 1 << 48
+
 // AddScope adds a scope in epoch 1, or in s.Epoch where it is greater: a hub that
 // was lost begins again above the epoch of its last list.
 func (r *Registry) AddScope(ctx context.Context, by By, s Scope) error {
 	return r.do(ctx, by, "adding scope", func(t *tx) error {
 		if err := s.settings(); err != nil {
 			return err
+		}
+		if s.Epoch > maxFirstEpoch {
+			return fmt.Errorf("%w: epoch %d, allowed are at most %d", ErrInvalid, s.Epoch, uint64(maxFirstEpoch))
 		}
 		venue, policy, err := encodeSettings(s)
 		if err != nil {

@@ -161,6 +161,18 @@ func (r *Registry) Terminals(ctx context.Context, scope string) ([]Terminal, err
 	return nil, fmt.Errorf("reading terminals: %w", err)
 }
 
+// Terminal returns a terminal of a scope.
+func (r *Registry) Terminal(ctx context.Context, scope, name string) (Terminal, error) {
+	s, err := scopeOf(ctx, r, scope)
+	if err == nil {
+		var t Terminal
+		if _, t, err = terminalOf(ctx, r, s.id, name); err == nil {
+			return t, nil
+		}
+	}
+	return Terminal{}, fmt.Errorf("reading terminal: %w", err)
+}
+
 // TerminalKeys are the keys of every terminal in force that may register cards
 // in a scope: Keys of a registration.Trust.
 func (r *Registry) TerminalKeys(ctx context.Context, scope string) (sign1.Keys, error) {

@@ -181,7 +181,7 @@ func TestWrongFilesAreRefusedWithTheirReason(t *testing.T) {
 			{"a ticket twice", "id\nT-1\nT-2\nT-1\n", "line 4, id: the same ticket is on line 2"},
 			{"a formula", "id,message,attention\n=cmd|x,,\n", `line 2, id: a cell that begins with '='`},
 			{"another formula", "id,holder\nT-1,@SUM(A1)\n", `line 2, holder: a cell that begins with '@'`},
-			{"a formula with a tab", "id,holder\nT-1,\"\t=1\"\n", `line 2, holder: a cell that begins with '\t'`},
+			{"a formula with a tab", "id,holder\nT-1,\"\t=1\"\n", `line 2, holder: a cell that begins with '='`},
 			{"less than nothing", "id,uses\nT-1,-1\n", "line 2, uses: write a whole number"},
 			{"half a use", "id,uses\nT-1,1.5\n", "line 2, uses: write a whole number"},
 			{"too many uses", "id,uses\nT-1,4294967296\n", "line 2, uses: write a whole number"},
@@ -349,6 +349,28 @@ func FuzzImportTickets(f *testing.F) {
 		})
 		if !errors.Is(err, undo) && !errors.As(err, new(*FileError)) && err != io.EOF {
 			t.Error(err)
+		}
+	})
+}
+
+func TestSpacesAroundACellMakeNoOtherTicket(t *testing.T) {
+	on(t, func(t *testing.T, r *Registry) {
+		addScope(t, r, hall, venue)
+		for i, file := range []string{"id,holder\nT-1,M-1\n", "id, holder \n T-1 ,M-1 \n", "id,holder\n\u3000T-1\u3000,\"M-1\u3000\"\n"} {
+			report, err := r.ImportTickets(t.Context(), by(""), hall, strings.NewReader(file))
+			must(t, err)
+			if want := i > 0; (report.Unchanged == 1) != want || (report.Added == 0) != want {
+				t.Errorf("file %d: %+v", i, report)
+			}
+		}
+		_, err := r.ImportTickets(t.Context(), by(""), hall, strings.NewReader("id\nT-2\nT-2 \n"))
+		if err == nil || !strings.Contains(err.Error(), "the same ticket is on line 2") {
+			t.Errorf("a ticket twice: %v", err)
+		}
+		for _, cell := range []string{" =1+1", "\t@SUM(A1)", "＝1+1", "＋1", "－1", "\u3000＠SUM"} {
+			if _, err := r.ImportTickets(t.Context(), by(""), hall, strings.NewReader("id,holder\nT-3,"+cell+"\n")); err == nil || !strings.Contains(err.Error(), "formula") {
+				t.Errorf("%q: %v", cell, err)
+			}
 		}
 	})
 }

@@ -391,3 +391,53 @@ func TestActorsReasonsAndInstantsAreAsked(t *testing.T) {
 		refused(t, "another scope", r.Refund(t.Context(), by("x"), "elsewhere", "T-1"), ErrNotFound)
 	})
 }
+
+func TestTransferThatIsRefusedAddsNobody(t *testing.T) {
+	on(t, func(t *testing.T, r *Registry) {
+		addScope(t, r, hall, venue)
+		from, _ := person(t, r, 1)
+		refused(t, "an unknown ticket", r.TransferTo(t.Context(), by("sold"), hall, "T-404", "M-new"), ErrNotFound)
+		refused(t, "without a reason", r.TransferTo(t.Context(), by(""), hall, "T-1", "M-new"), ErrInvalid)
+		refused(t, "to nobody in particular", r.TransferTo(t.Context(), by("sold"), hall, "T-1", ""), ErrInvalid)
+		_, err := r.Holder(t.Context(), hall, "M-new")
+		refused(t, "the holder", err, ErrNotFound)
+		must(t, r.TransferTo(t.Context(), by("sold"), hall, "T-1", "M-new"))
+		to, err := r.Holder(t.Context(), hall, "M-new")
+		must(t, err)
+		if got, err := r.Ticket(t.Context(), hall, "T-1"); err != nil || got.Holder != to || to == from {
+			t.Errorf("%+v of %d, %v", got, to, err)
+		}
+		events, err := r.EntitlementHistory(t.Context(), hall, "T-1")
+		if got := verbsOf(t, events, err); got != "add transfer" {
+			t.Errorf("history: %s", got)
+		}
+	})
+}
+
+func TestRefundedTicketIsNotUnblocked(t *testing.T) {
+	on(t, func(t *testing.T, r *Registry) {
+		addScope(t, r, hall, venue)
+		person(t, r, 1)
+		status := func() whitelist.Status {
+			got, err := r.Ticket(t.Context(), hall, "T-1")
+			must(t, err)
+			return got.Status
+		}
+		must(t, r.SetTicketStatus(t.Context(), by("lost"), hall, "T-1", whitelist.Blocked))
+		must(t, r.UnblockTicket(t.Context(), by("found"), hall, "T-1"))
+		if s := status(); s != whitelist.Active {
+			t.Errorf("%v", s)
+		}
+		must(t, r.Refund(t.Context(), by("ill"), hall, "T-1"))
+		refused(t, "unblocking it", r.UnblockTicket(t.Context(), by("asked"), hall, "T-1"), ErrInvalid)
+		refused(t, "blocking it, to unblock it then", r.SetTicketStatus(t.Context(), by("lost"), hall, "T-1", whitelist.Blocked), ErrInvalid)
+		if s := status(); s != whitelist.Revoked {
+			t.Errorf("%v", s)
+		}
+		must(t, r.SetTicketStatus(t.Context(), by("not refunded"), hall, "T-1", whitelist.Active))
+		events, err := r.EntitlementHistory(t.Context(), hall, "T-1")
+		if got := verbsOf(t, events, err); got != "add block unblock refund reinstate" {
+			t.Errorf("history: %s", got)
+		}
+	})
+}

@@ -6,6 +6,7 @@
 package terminals
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdh"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/lease"
 	"github.com/gate-agent/gate-agent/crypto/roles"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/sync/command"
@@ -63,13 +65,25 @@ func StandingOf(t registry.Terminal) (Standing, error) {
 
 // A Lessor issues the leases of a scope.
 type Lessor struct {
-	Registry   *registry.Registry
-	Folder     *publish.Folder
-	Scope      registry.Scope
-	Signer     crypto.Signer
-	Delegation []byte
-	Secret     []byte // of the scope key
-	Check      [16]byte
+	Registry *registry.Registry
+	Folder   *publish.Folder
+	Scope    registry.Scope
+	Signer   crypto.Signer
+	Signers  publish.Signers // says whether the signer may, where there is a delegation
+	Secret   []byte          // of the scope key
+	Check    [16]byte
+}
+
+// may says whether terminals would take a lease of the signer.
+func (l Lessor) may(at time.Time) error {
+	if len(l.Signers.Delegation) == 0 {
+		return nil // terminals pin the key
+	}
+	if err := l.Signers.Follow(l.Folder); err != nil {
+		return err
+	}
+	_, err := l.Signers.MaySign(sign1.RoleLease, l.Scope, l.Signer.Public(), at)
+	return err
 }
 
 // Renew issues the leases that are due at an instant, of all terminals that have a
@@ -112,11 +126,14 @@ func (l Lessor) renew(ctx context.Context, t registry.Terminal, at time.Time, fo
 	term := time.Duration(l.Scope.LeaseDays) * 24 * time.Hour
 	next := s
 	next.IssuedAt, next.NotAfter = at, at.Add(term)
-	next.LeasedTo, next.Delegation, next.ScopeKey = digest(t.Delivery), digest(l.Delegation), hex.EncodeToString(l.Check[:])
+	next.LeasedTo, next.Delegation, next.ScopeKey = digest(t.Delivery), digest(l.Signers.Delegation), hex.EncodeToString(l.Check[:])
 	_, missing := l.Folder.Get(lease.File(t.Name), lease.MaxFile)
 	changed := s.LeasedTo != next.LeasedTo || s.Delegation != next.Delegation || s.ScopeKey != next.ScopeKey
 	if !force && missing == nil && !changed && at.Sub(s.IssuedAt) < min(RenewEvery, term/10) && at.Before(s.NotAfter) {
 		return false, nil
+	}
+	if err := l.may(at); err != nil {
+		return false, err
 	}
 	if !at.After(s.IssuedAt) { // a terminal takes none that is older than the last one
 		next.IssuedAt = s.IssuedAt.Add(time.Second)
@@ -129,7 +146,7 @@ func (l Lessor) renew(ctx context.Context, t registry.Terminal, at time.Time, fo
 	if !ok {
 		return false, errors.New("its delivery key is not one of X25519: gate-agent key delivery prints it")
 	}
-	file, err := lease.Issue(l.Signer, l.Delegation, public, l.Secret, lease.Terms{
+	file, err := lease.Issue(l.Signer, l.Signers.Delegation, public, l.Secret, lease.Terms{
 		Scope: l.Scope.Name, Hierarchy: l.Scope.Hierarchy, Terminal: t.Name, IssuedAt: next.IssuedAt, NotAfter: next.NotAfter,
 	})
 	if err != nil {
@@ -167,6 +184,42 @@ func find(ctx context.Context, r *registry.Registry, scope, name string) (regist
 		}
 	}
 	return registry.Terminal{}, state{}, fmt.Errorf("%w: terminal %q in scope %q", registry.ErrNotFound, name, scope)
+}
+
+// Refresh puts another delegation in front of the commands that are published: a
+// terminal that has seen it takes none under an older one, and a command that waits for
+// a terminal would be lost.
+func Refresh(ctx context.Context, r *registry.Registry, f *publish.Folder, scope registry.Scope, signers publish.Signers, at time.Time) (err error) {
+	unlock, err := f.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := errors.Join(signers.Check(scope), signers.Follow(f)); err != nil {
+		return err
+	}
+	terminals, err := r.Terminals(ctx, scope.Name)
+	if err != nil {
+		return err
+	}
+	for _, t := range terminals {
+		name := command.File(t.Name)
+		old, err := f.Get(name, command.MaxFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var fresh []byte
+		if err == nil {
+			fresh, err = command.Under(old, signers.Delegation)
+		}
+		if err == nil && !bytes.Equal(old, fresh) {
+			err = f.Put(name, fresh, at)
+		}
+		if err != nil {
+			return fmt.Errorf("commands of terminal %q: %w", t.Name, err)
+		}
+	}
+	return nil
 }
 
 // NextNumber is the number of the next command to a terminal. A retired one can be

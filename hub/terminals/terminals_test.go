@@ -126,7 +126,7 @@ func TestLeasesAreRenewedLongBeforeTheyEndAndNotForWhoIsRetired(t *testing.T) {
 	if _, err := l.Folder.Get(lease.File("gate-1"), lease.MaxFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the lease of a terminal that was retired: %v", err)
 	}
-	l.Delegation = []byte{} // none, as before: nothing changes
+	l.Signers.Delegation = []byte{} // none, as before: nothing changes
 	renew(noon.Add(18 * time.Hour))
 }
 
@@ -180,4 +180,81 @@ func TestCommandsGetNumbersThatNeverComeTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	next(3)
+}
+
+// A terminal that was off while the root signed anew has seen nothing; one that was on
+// takes nothing under the delegation before.
+func TestNewDelegationComesInFrontOfLeasesAndCommandsThatWait(t *testing.T) {
+	l, _ := lessor(t)
+	root, err := roles.NewRoot(1, private(3).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	delegate := func(version uint64, grants ...roles.Grant) {
+		t.Helper()
+		d := roles.Delegation{Scope: "arena", Hierarchy: whitelist.Test, Version: version, IssuedAt: noon, NotAfter: noon.AddDate(1, 0, 0), Grants: grants}
+		signed, err := d.Sign(nil, private(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Signers = publish.Signers{Delegation: signed, Root: root}
+	}
+	grant := func(role sign1.Role, n byte) roles.Grant {
+		return roles.Grant{Key: private(n).Public(), Role: role, NotBefore: noon, NotAfter: noon.AddDate(1, 0, 0)}
+	}
+	trust := roles.Trust{Root: root}
+	waits := func(seen uint64) {
+		t.Helper()
+		b, err := l.Folder.Get(command.File("gate-1"), command.MaxFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := command.Terminal{Scope: "arena", Hierarchy: whitelist.Test, Name: "gate-1", Trust: trust, Delegation: seen, At: noon}.Read(b)
+		if err != nil || len(got) != 1 || got[0].Err != nil {
+			t.Errorf("to a terminal that has seen delegation %d: %+v, %v", seen, got, err)
+		}
+	}
+	delegate(1, grant(sign1.RoleLease, 1), grant(sign1.RoleCommand, 2))
+	if _, err := l.Renew(t.Context(), noon, false); err != nil {
+		t.Fatal(err)
+	}
+	c := command.Command{Scope: "arena", Hierarchy: whitelist.Test, Terminal: "gate-1", Number: 1, IssuedAt: noon, NotAfter: noon.Add(time.Hour), Action: command.OutOfOrder}
+	item, err := c.Sign(private(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Publish(t.Context(), l.Registry, l.Folder, trust, l.Signers.Delegation, item, noon); err != nil {
+		t.Fatal(err)
+	}
+	waits(1)
+
+	delegate(2, grant(sign1.RoleLease, 1), grant(sign1.RoleCommand, 2))
+	if err := Refresh(t.Context(), l.Registry, l.Folder, l.Scope, l.Signers, noon); err != nil {
+		t.Fatal(err)
+	}
+	waits(2)
+	if issued, err := l.Renew(t.Context(), noon, false); err != nil || len(issued) != 2 {
+		t.Errorf("leases under the new delegation: %q, %v", issued, err)
+	}
+	// A key that may sign no leases any more signs none, and the lease in place stays.
+	before, err := l.Folder.Get(lease.File("gate-1"), lease.MaxFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delegate(3, grant(sign1.RoleCommand, 2))
+	if _, err := l.Renew(t.Context(), noon.AddDate(0, 0, 1), false); !errors.Is(err, publish.ErrSigner) {
+		t.Errorf("a key that is not delegated: %v", err)
+	}
+	if after, err := l.Folder.Get(lease.File("gate-1"), lease.MaxFile); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("its lease: %v", err)
+	}
+	// Nor does what no root signed come in front of anything.
+	l.Signers.Root, err = roles.NewRoot(1, private(4).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Refresh(t.Context(), l.Registry, l.Folder, l.Scope, l.Signers, noon); !errors.Is(err, publish.ErrSigner) {
+		t.Errorf("a delegation of a stranger: %v", err)
+	}
+	waits(2)
 }

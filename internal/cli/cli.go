@@ -91,10 +91,14 @@ func Group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// Args turns cobra's complaint about arguments into a UsageError.
+// Args turns cobra's complaints about arguments, and about flags that do not go
+// together, into a UsageError.
 func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
 		if err := check(cmd, a); err != nil {
+			return UsageError(err.Error())
+		}
+		if err := cmd.ValidateFlagGroups(); err != nil {
 			return UsageError(err.Error())
 		}
 		return nil

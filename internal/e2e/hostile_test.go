@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,11 +146,16 @@ func TestHostileSourceLeavesTheListInForce(t *testing.T) {
 			m.put(b)
 		}},
 		{"by a role that has ended", "role not valid now", 4, func() {
-			ends := time.Now().Add(3 * time.Second)
-			v.delegate(world.Scope, 2, ends, "b", "c")
-			b := newer()
-			time.Sleep(time.Until(ends) + time.Second)
-			m.put(b)
+			_, list, err := roles.Cut(newer())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := v.delegation(world.Scope, 2, time.Now().Add(-24*time.Hour), time.Now().Add(-time.Hour), "b", "c")
+			delegation, err := os.ReadFile(ended)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.put(slices.Concat(delegation, list))
 		}},
 	} {
 		attack.do()

@@ -77,32 +77,40 @@ func (h *hub) rootKey(name string) string {
 // hub puts in front of what it signs.
 func (h *hub) delegate(scope string, version int, until time.Time, by ...string) {
 	h.t.Helper()
-	in := func(name string) string { return h.path(filepath.Join("scopes", scope, name)) }
-	draft, out := h.beside("draft.toml"), h.beside(fmt.Sprintf("%s.%d", scope, version))
-	text := fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nnot_after = %s\n", scope, version, until.UTC().Format(time.RFC3339))
-	for _, role := range []string{"list", "lease", "command"} {
-		key := in(role + ".pub.pem")
-		if _, err := os.Stat(key); role == "command" && err != nil {
-			continue // nobody commands
-		}
-		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, key)
-	}
-	h.write(draft, text)
-	h.must("root", "draft", draft, out)
-	for _, name := range by {
-		h.must("root", "sign", out, "--yes", "--key", h.rootKey(name))
-	}
-	h.must("root", "check", out, "--root", h.beside("a.pem"), "--root", h.beside("b.pem"), "--root", h.beside("c.pem"), "--threshold", "2")
-	b, err := os.ReadFile(out)
+	signed := h.delegation(scope, version, time.Now(), until, by...)
+	h.must("root", "check", signed, "--root", h.beside("a.pem"), "--root", h.beside("b.pem"), "--root", h.beside("c.pem"), "--threshold", "2")
+	b, err := os.ReadFile(signed)
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	in := func(name string) string { return h.path(filepath.Join("scopes", scope, name)) }
 	h.write(in("delegation"), b)
 	if version == 1 {
 		h.edit(in("scope.toml"), `delegation = ""`, `delegation = "delegation"`)
 		h.edit(in("scope.toml"), `keys = []`, `keys = ["../../../a.pem", "../../../b.pem", "../../../c.pem"]`)
 		h.edit(in("scope.toml"), `threshold = 0`, `threshold = 2`)
 	}
+}
+
+// delegation is a file that these roots have signed.
+func (h *hub) delegation(scope string, version int, from, until time.Time, by ...string) (signed string) {
+	h.t.Helper()
+	draft, signed := h.beside("draft.toml"), h.beside(fmt.Sprintf("%s.%d", scope, version))
+	text := fmt.Appendf(nil, "scope = %q\nhierarchy = \"test\"\nversion = %d\nissued_at = %s\nnot_after = %s\n",
+		scope, version, from.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
+	for _, role := range []string{"list", "lease", "command"} {
+		key := h.path(filepath.Join("scopes", scope, role+".pub.pem"))
+		if _, err := os.Stat(key); role == "command" && err != nil {
+			continue // nobody commands
+		}
+		text = fmt.Appendf(text, "[[keys]]\nrole = %q\nkey = %q\n", role, key)
+	}
+	h.write(draft, text)
+	h.must("root", "draft", draft, signed)
+	for _, name := range by {
+		h.must("root", "sign", signed, "--yes", "--key", h.rootKey(name))
+	}
+	return signed
 }
 
 // write writes a file of the hub or beside it, and returns its path.

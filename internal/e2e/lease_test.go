@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -49,6 +50,7 @@ func (h *hub) command(key, action string, more ...string) {
 func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	t.Parallel()
 	h, r, s := newHub(t), newReaders(t), install(t, shortDir(t))
+	h.roots()
 	anna := h.rootKey("anna") // no root's: her key lies beside theirs
 	h.write(h.scope("command.pub.pem"), []byte(h.must("key", "generate", "--purpose", "command", anna)))
 	h.delegate(world.Scope, 2, time.Now().Add(24*time.Hour), "a", "b")
@@ -62,6 +64,18 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 	// A newcomer's first round by hand brings its key, and then the list.
 	says(t, s.must(t, "sync", "now"), "a new list, by a snapshot")
 	says(t, s.must(t, "check-config"), "leased until")
+	// What the hub has since is told over its own HTTPS, and not taken over.
+	h.must("ticket", "block", "C-1", "--reason", "a test")
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if said := s.must(t, "list", "diff", "--source"); strings.Contains(said, "0 added, 1 changed, 0 gone") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the difference to the hub is told as\n%s", said)
+		}
+	}
+	if st := s.syncs(t); st.List.Seq != 1 {
+		t.Errorf("list %d was taken over by looking", st.List.Seq)
+	}
 	v := &venue{hub: h, site: s, r: r}
 	alice := v.registers(s, r, "T-alice")
 	v.a = start(t, s, r)
@@ -106,13 +120,47 @@ func TestServingHubLeasesCommandsAndRetires(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// The hub tells its operator of all that.
+	says(t, h.must("status"), "made ", "lease ends", world.Terminal)
+	var shown struct {
+		LeaseEnds   time.Time `json:"lease_ends"`
+		LastCommand uint64    `json:"last_command"`
+	}
+	if err := json.Unmarshal([]byte(h.must("terminal", "show", world.Terminal, "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(shown.LeaseEnds); left < 6*24*time.Hour || left > 7*24*time.Hour || shown.LastCommand != 2 {
+		t.Errorf("terminal show: %+v", shown)
+	}
+
+	// Repaired, with another delivery key, it goes on where it was.
+	v.a.stop()
+	lost := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Remove(s.path("state/" + name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lost("lease", "delivery.key")
+	if _, stderr, code := s.run(t, "sync", "now"); code != 3 || !strings.Contains(stderr, "run gate-agent key delivery") {
+		t.Errorf("sync now without a delivery key: exit code %d: %s", code, stderr)
+	}
+	fresh := s.write(t, "fresh.pem", []byte(s.must(t, "key", "delivery")))
+	if _, stderr, code := s.run(t, "sync", "now"); code != 4 || !strings.Contains(stderr, "lease not taken over") {
+		t.Errorf("sync now with a lease for the key before: exit code %d: %s", code, stderr)
+	}
+	h.must("terminal", "keys", world.Terminal, "--delivery", fresh, "--reason", "repaired")
+	h.leasing("leased to the new key", func(b []byte) bool { return b != nil && !bytes.Equal(b, again) })
+	s.must(t, "sync", "now")
+	says(t, s.must(t, "check-config"), "leased until")
+
 	// Who is retired keeps what it has until that ends, and gets nothing more.
 	h.must("terminal", "retire", world.Terminal, "--reason", "stolen")
 	h.leasing("stopped leasing", func(b []byte) bool { return b == nil })
-	v.a.stop()
-	if err := os.Remove(s.path("state/lease")); err != nil {
-		t.Fatal(err)
-	}
+	s.must(t, "sync", "now")
+	lost("lease")
 	if _, stderr, code := s.run(t, "sync", "now"); code != 1 || !strings.Contains(stderr, "no lease for terminal") {
 		t.Errorf("sync now of a retired terminal: exit code %d: %s", code, stderr)
 	}

@@ -98,6 +98,25 @@ func (s *Server) start() (err error) {
 		"--locale=C", "--locale-provider=icu", "--icu-locale=ja-JP"); err != nil {
 		return err
 	}
+	return s.serve()
+}
+
+// Kill ends the server as a power cut does. Its databases stay, for Restart.
+func (s *Server) Kill() error {
+	if err := s.process.Signal(syscall.SIGQUIT); err != nil { // its "immediate shutdown", which takes its children with it
+		return err
+	}
+	<-s.ended
+	s.process = nil
+	return nil
+}
+
+// Restart starts a server that was killed.
+func (s *Server) Restart() error { return s.serve() }
+
+// serve starts the process, and waits until it answers.
+func (s *Server) serve() (err error) {
+	data := filepath.Join(s.dir, "data")
 	cmd := s.command("postgres", "-D", data, "-k", s.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50")
 	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	started, ended := make(chan error), make(chan struct{})

@@ -17,8 +17,16 @@ type Draft struct {
 }
 
 // Create begins the file path, before there is something to write: a folder that
-// takes none is known then, and nobody has typed a PIN for it. Discard it.
+// takes none is known then, and nobody has typed a PIN for it. The error is
+// fs.ErrExist when a file has that name. Discard it.
 func Create(path string) (Draft, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return Draft{}, &os.PathError{Op: "create", Path: path, Err: os.ErrExist}
+	}
+	return begin(path)
+}
+
+func begin(path string) (Draft, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".draft-*") // mode 0600
 	return Draft{f, path}, err
 }
@@ -41,6 +49,9 @@ func (d Draft) keep(content []byte, flags uint) error {
 		return err
 	}
 	if err := unix.Renameat2(unix.AT_FDCWD, d.f.Name(), unix.AT_FDCWD, d.path, flags); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return &os.PathError{Op: "create", Path: d.path, Err: os.ErrExist}
+		}
 		return &os.LinkError{Op: "rename", Old: d.f.Name(), New: d.path, Err: err}
 	}
 	return SyncFolder(filepath.Dir(d.path))
@@ -64,7 +75,7 @@ func New(path string, content []byte) error {
 func Replace(path string, content []byte) error { return write(path, content, 0) }
 
 func write(path string, content []byte, flags uint) (err error) {
-	d, err := Create(path)
+	d, err := begin(path)
 	if err != nil {
 		return err
 	}

@@ -308,6 +308,20 @@ func Append(file, delegation, item []byte, at time.Time) ([]byte, error) {
 	return b, nil
 }
 
+// Under returns the file with the same commands under this delegation, which takes
+// the place of the one before.
+func Under(file, delegation []byte) ([]byte, error) {
+	_, rest, err := cut(file)
+	if err != nil {
+		return nil, err
+	}
+	b := append(bytes.Clone(delegation), rest...)
+	if len(b) > MaxFile {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMalformed, len(b), MaxFile)
+	}
+	return b, nil
+}
+
 // Commands are those of a file whose signatures nobody has verified.
 func Commands(file []byte) (all []Command, err error) {
 	_, rest, err := cut(file)

@@ -16,20 +16,20 @@ import (
 // gate can tell its holder why, then the card is unknown.
 const keepExpired = 30 * 24 * time.Hour
 
-func cardCleanCommand() *cobra.Command {
+func holderCleanCommand() *cobra.Command {
 	var keep time.Duration
 	var look bool
 	var by doer
 	cmd := &cobra.Command{
 		Use:   "clean --config FILE [--scope NAME] [--keep DURATION] [--dry-run] [--json]",
-		Short: "Delete cards whose certificates have ended",
+		Short: "Delete cards whose certificates have ended, and holders of whom nothing is left",
 		Long: `Clean deletes the cards whose certificates ended longer ago than --keep: certificate
 head, keys, birth date and kept record, and holders of whom no card and no ticket is
 left. Their history stays, with numbers and without names. Gate-hub serve does it by
 itself, once a day (serve.keep_expired in hub.toml). Until it is done an ended card
 counts for the instant up to which revocations are known.
 証明書の有効期限が切れたカードを台帳から消します。`,
-		Example: "  gate-hub card clean --dry-run --config /var/lib/gate-hub",
+		Example: "  gate-hub holder clean --dry-run --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().DurationVar(&keep, "keep", keepExpired, "how long ago a certificate has to have ended")
