@@ -64,7 +64,7 @@ func TestWorldMadeByHandAdmits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, code := simulate(t, "world", dir); code != 1 || !strings.Contains(stderr, "file exists") {
+	if _, stderr, code := simulate(t, "world", dir); code != 1 || !strings.Contains(stderr, "file already exists") {
 		t.Errorf("a second time: exit code %d, %s", code, stderr)
 	}
 	if after, err := os.ReadFile(s.path("key-source")); err != nil || !bytes.Equal(before, after) {
