@@ -243,7 +243,7 @@ func (v Venue) checkRow(r Row) error {
 // fits holds an entitlement against the venue of its list.
 func (v Venue) fits(e Entitlement) error {
 	if field := e.newField(); field != "" && v.isZero() {
-		return fmt.Errorf("%w: %s in a list without a venue, which older programs read", ErrMalformed, field)
+		return fmt.Errorf("%w: %s in a list without a venue, which older programs read: give the list a venue, a time zone is enough", ErrMalformed, field)
 	}
 	for _, g := range e.Gates {
 		if len(v.Gates) > 0 && !slices.ContainsFunc(v.Gates, func(h Gate) bool { return h.Name == g }) {

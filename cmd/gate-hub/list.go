@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (r listReport) print(w io.Writer, asJSON bool) error {
 		{"when expired", r.policy.Expired.String()},
 		{"revocation stale", fmt.Sprintf("%s, after %v", r.policy.StaleRevocation, r.policy.RevocationMaxAge)},
 		{"clock untrusted", r.policy.UntrustedClock.String()},
-		{"venue", fmt.Sprintf("%d gates, %d zones, %d products, time zone %q", len(r.venue.Gates), len(r.venue.Zones), len(r.venue.Products), r.venue.TimeZone)},
+		{"venue", fmt.Sprintf("%d gates, %d zones, %d products, time zone %s", len(r.venue.Gates), len(r.venue.Zones), len(r.venue.Products), cmp.Or(r.venue.TimeZone, "UTC"))},
 		{"snapshot", fmt.Sprintf("of list %d, %d bytes; %d deltas", r.SnapshotSeq, r.SnapshotBytes, r.Deltas)},
 	}
 	if r.Added != nil {

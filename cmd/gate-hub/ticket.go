@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,10 +62,16 @@ func fileProblems(cmd *cobra.Command, path string, err error) error {
 	if !ok {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	// What only the whole file shows, such as a ticket that comes twice, was found first.
+	slices.SortStableFunc(wrong.Problems, func(a, b registry.Problem) int { return cmp.Compare(a.Line, b.Line) })
 	for _, p := range wrong.Problems {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", path, p)
 	}
-	return refusedError{fmt.Errorf("%s: %d problems, nothing was imported", path, wrong.Total)}
+	total := fmt.Sprintf("%d problems", wrong.Total)
+	if wrong.Total == 1 {
+		total = "1 problem"
+	}
+	return refusedError{fmt.Errorf("%s: %s, nothing was imported", path, total)}
 }
 
 // A ticketReport is what ticket show prints. docs/cli.md lists its members.
