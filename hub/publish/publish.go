@@ -202,9 +202,6 @@ func (p *Publisher) payload(ctx context.Context) ([]byte, error) {
 	return payload, err
 }
 
-// Unsigned returns the payload of the newest draft, for whoever signs it elsewhere.
-func (p *Publisher) Unsigned(ctx context.Context) ([]byte, error) { return p.payload(ctx) }
-
 // Place puts a signed manifest in place, which must be the newest draft, signed by
 // a key that may do so at an instant. A delegation in front of it is left away:
 // the publisher's own comes there.
