@@ -26,12 +26,16 @@ func (f transmitter) Transmit(ctx context.Context, capdu []byte) ([]byte, error)
 type medium struct {
 	*signer
 	lost  error
+	asked func()          // nil, or called as it is asked to sign
 	until <-chan struct{} // nil: does not wait
 }
 
 func (m *medium) Lost() error { return m.lost }
 
 func (m *medium) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if m.asked != nil {
+		m.asked()
+	}
 	if m.until != nil {
 		<-m.until
 	}
@@ -106,16 +110,11 @@ func TestLostTerminalKeyIsToldBeforeTheCardWaits(t *testing.T) {
 func TestMediumThatHangsEndsWithTheTap(t *testing.T) {
 	never := make(chan struct{})
 	defer close(never)
-	d := onMedium(t, &medium{until: never}, jpki.DefaultProfile())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	late := errors.New("too late")
+	d := onMedium(t, &medium{until: never, asked: func() { cancel(late) }}, jpki.DefaultProfile())
 	card := good(t)
 	watched := transmitter(func(_ context.Context, capdu []byte) ([]byte, error) {
-		defer func() {
-			if capdu[1] == 0x84 { // GET CHALLENGE: the medium is asked next
-				time.AfterFunc(time.Millisecond, func() { cancel(late) })
-			}
-		}()
 		return card.Transmit(t.Context(), capdu)
 	})
 	e, err := d.Run(ctx, "slot", nfc.NewChannel(watched), registered(jpki.ExternalAuth))
