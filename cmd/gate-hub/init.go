@@ -100,7 +100,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	case err != nil:
 		return nil, err
 	case len(entries) > 0:
-		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
 	}
 	s := &site{config: c, keys: new(keystore.Store)}
 	defer func() {
@@ -112,7 +112,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 		}
 	}()
 	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
