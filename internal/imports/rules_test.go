@@ -196,8 +196,14 @@ var rules = []rule{
 	{
 		who:    []string{"./hub"},
 		direct: join(sqlite, []string{"./hub/...", "./crypto/...", "./whitelist/..."}),
-		deps:   join(sqlite, []string{"./hub/registry", "./hub/publish", "./crypto/...", "./whitelist/..."}),
+		deps:   join(sqlite, []string{"./hub/authority", "./hub/registry", "./hub/publish", "./crypto/...", "./whitelist/..."}),
 		why:    "what serves files to the world has no key and no registry behind it, and nothing to look into a file with",
+	},
+	{
+		who:    []string{"./hub/authority"},
+		direct: join(sqlite, logging, []string{"net/http/...", "./hub/...", "./crypto/...", "./whitelist/..."}),
+		deps:   join(sqlite, logging, []string{"net/http/...", "./hub/...", "./crypto/...", "./whitelist/..."}),
+		why:    "what issues certificates has its own key alone, and answers nobody (crypto/tls pairs a key with its certificate)",
 	},
 	{
 		who:    []string{"./hub/publish", "./hub/registry", "./hub/terminals"},
