@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -196,15 +197,15 @@ func (x scopeStatus) lines() [][2]string {
 	if x.Ended > 0 {
 		lines = append(lines, [2]string{"ended", fmt.Sprintf("%d cards, to be deleted by gate-hub serve, or gate-hub holder clean", x.Ended)})
 	}
-	if x.RevocationAsOf != nil || x.RevocationProblem != "" {
-		known := "not known"
-		if x.RevocationAsOf != nil {
-			known = "known up to " + instant(*x.RevocationAsOf)
-		}
-		lines = append(lines, [2]string{"revocations", known})
+	var revocations []string
+	if x.RevocationAsOf != nil {
+		revocations = append(revocations, "known up to "+instant(*x.RevocationAsOf))
 	}
 	if x.RevocationProblem != "" {
-		lines = append(lines, [2]string{"PROBLEM", "revocations: " + x.RevocationProblem})
+		revocations = append(revocations, "AMBER: "+x.RevocationProblem)
+	}
+	if len(revocations) > 0 {
+		lines = append(lines, [2]string{"revocations", strings.Join(revocations, "; ")})
 	}
 	if x.Problem != "" {
 		lines = append(lines, [2]string{"PROBLEM", x.Problem})
