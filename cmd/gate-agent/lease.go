@@ -98,8 +98,11 @@ type leaseKeeper struct {
 	list *listSwitch
 	at   func() time.Time // that surely has passed
 
+	asking sync.Mutex // of who looks for a newer lease: it comes before turn
+	came   []byte     // what the source has, nil where that is not known
+	missed string     // why rekey was in vain, as it was told last
+
 	turn sync.Mutex // of who changes the lease
-	came []byte     // what the source has, nil where that is not known
 
 	mu     sync.Mutex  // of what status reads
 	held   lease.Lease // zero: none
@@ -267,6 +270,8 @@ func seenOf(l lease.Lease, at time.Time) command.Scope {
 
 // fetch looks for a newer lease at the source.
 func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
+	k.asking.Lock()
+	defer k.asking.Unlock()
 	switch answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile); {
 	case errors.Is(err, fetch.ErrUnchanged):
 		// It is taken over again: the clock may have been set since.
@@ -278,6 +283,21 @@ func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
 	}
 	if err := k.take(k.came); err != nil {
 		return fmt.Errorf("%w: %w", errLeaseRefused, err)
+	}
+	return nil
+}
+
+// rekey looks for the lease of another scope key, because a list has come that is sealed
+// with it: hourly is too late then. The error is one of reaching the source.
+func (k *leaseKeeper) rekey(ctx context.Context, source *fetch.Source) error {
+	switch err := k.fetch(ctx, source); {
+	case err == nil:
+		k.missed = ""
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLeaseRefused):
+		return fmt.Errorf("looking for the scope key that the list is sealed with: %w", err)
+	case err.Error() != k.missed:
+		k.missed = err.Error()
+		k.log.Warn("no lease of the scope key that the list is sealed with", "error", err)
 	}
 	return nil
 }

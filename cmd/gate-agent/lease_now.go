@@ -25,6 +25,14 @@ func (c *config) leaseNow(ctx context.Context, source *fetch.Source) (err error)
 	if !errors.Is(err, errNoLease) && !errors.Is(err, errLeaseEnded) {
 		return err
 	}
+	list := newListSwitch()
+	defer func() { err = errors.Join(err, list.Close()) }()
+	return c.takeLease(ctx, source, list)
+}
+
+// takeLease fetches the lease that the source has, while no agent runs, and puts the list
+// store of its scope key into use.
+func (c *config) takeLease(ctx context.Context, source *fetch.Source, list *listSwitch) (err error) {
 	if _, err := c.openDeliveryKey(); errors.Is(err, fs.ErrNotExist) {
 		return cli.ConfigError{Err: fmt.Errorf("%w: there is no delivery key yet: run gate-agent key delivery", errNoScopeKey)}
 	} else if err != nil {
@@ -54,8 +62,6 @@ func (c *config) leaseNow(ctx context.Context, source *fetch.Source) (err error)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoScopeKey, err)
 	}
-	list := newListSwitch()
-	defer func() { err = errors.Join(err, list.Close()) }()
 	k := leaseKeeper{c: c, log: slog.New(slog.DiscardHandler), list: list, at: func() time.Time { return at }}
 	if err := k.take(answer.Body); err != nil {
 		return cli.RefusedError{Err: fmt.Errorf("%w: %w", errLeaseRefused, err)}

@@ -199,7 +199,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	follow, err := c.followLists(beside, log, source, store, now)
+	follow, err := c.followLists(beside, log, source, store, operator.keeper, now)
 	if err != nil {
 		return err
 	}

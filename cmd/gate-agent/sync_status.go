@@ -10,6 +10,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/sync/lists"
+	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -71,7 +72,7 @@ func (c *config) listInForce() (l *lists.InForce, err error) {
 }
 
 // inForce is the list in force, nil when there is none.
-func inForce(store *listdb.Store) (*lists.InForce, error) {
+func inForce(store terminal.List) (*lists.InForce, error) {
 	m, err := manifestOf(store)
 	if errors.Is(err, listdb.ErrNoList) {
 		return nil, nil

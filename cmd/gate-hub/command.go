@@ -158,11 +158,9 @@ person, with another key.
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "key URI of the command key")
+	require(cmd, "key")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
-		if uri == "" {
-			return cli.UsageError("--key is missing: the key URI of the command key")
-		}
 		c, b, err := readCommand(a[0])
 		if err != nil {
 			return err

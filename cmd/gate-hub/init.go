@@ -48,13 +48,9 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 	f.StringVar(&o.certificate, "tls-cert", "", "certificate of another authority, PEM with its chain (default one of the hub's own)")
 	f.StringVar(&o.key, "tls-key", "", "its key, PEM")
 	o.by.flags(cmd)
+	require(cmd, "name", "scope")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		switch {
-		case o.name == "":
-			return cli.UsageError("--name is missing: what people call the hub")
-		case o.scope == "":
-			return cli.UsageError("--scope is missing: the venue or event that the first list is for")
-		case (o.certificate == "") != (o.key == ""):
+		if (o.certificate == "") != (o.key == "") {
 			return cli.UsageError("--tls-cert and --tls-key go together")
 		}
 		if err := checkHierarchy(o.hierarchy); err != nil {

@@ -27,11 +27,9 @@ journal of a terminal whose state is OUT.`,
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
 	cmd.Flags().StringVar(&identity, "identity", "", "file of the secret half, from gate-hub command rescue-key")
+	require(cmd, "identity")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) (err error) {
-		if identity == "" {
-			return cli.UsageError("--identity is missing: the file that gate-hub command rescue-key wrote")
-		}
 		secret, err := os.Open(identity)
 		if err != nil {
 			return err

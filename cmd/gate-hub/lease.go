@@ -103,23 +103,19 @@ func (s *site) openFolder(scope string) (*publish.Folder, error) {
 // was added waits no longer.
 const lookForLeases = 30 * time.Second
 
-// leasing renews leases beside the lists.
+// leasing renews the leases of a scope behind its lists.
 type leasing struct {
-	next map[string]time.Time
-	told map[string]string
-	// under is the delegation in front of the commands, as far as this process knows.
-	under map[string]string
+	next  time.Time // not before
+	told  string    // what was wrong last
+	under string    // the delegation in front of the commands, as far as this process knows
 }
 
 func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope string) {
-	if l.next == nil {
-		l.next, l.told, l.under = make(map[string]time.Time), make(map[string]string), make(map[string]string)
-	}
 	now := time.Now()
-	if now.Before(l.next[scope]) {
+	if now.Before(l.next) {
 		return
 	}
-	l.next[scope] = now.Add(lookForLeases)
+	l.next = now.Add(lookForLeases)
 	c, err := s.loadScope(scope)
 	if err != nil {
 		return // the publisher tells what is wrong with the file
@@ -134,9 +130,9 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		l.told[scope] = ""
-	case err.Error() != l.told[scope]:
-		l.told[scope] = err.Error()
+		l.told = ""
+	case err.Error() != l.told:
+		l.told = err.Error()
 		log.Error("leases and commands are not as they should be", "error", err)
 	}
 }
@@ -144,7 +140,7 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 // refresh puts the delegation in force in front of the commands of a scope.
 func (l *leasing) refresh(ctx context.Context, s *site, c *scopeConfig) (err error) {
 	signers, err := c.signers()
-	if err != nil || string(signers.Delegation) == l.under[c.Scope] {
+	if err != nil || string(signers.Delegation) == l.under {
 		return err
 	}
 	is, err := s.registry.Scope(ctx, c.Scope)
@@ -159,6 +155,6 @@ func (l *leasing) refresh(ctx context.Context, s *site, c *scopeConfig) (err err
 	if err := terminals.Refresh(ctx, s.registry, folder, is, signers, time.Now()); err != nil {
 		return err
 	}
-	l.under[c.Scope] = string(signers.Delegation)
+	l.under = string(signers.Delegation)
 	return nil
 }

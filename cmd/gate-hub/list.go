@@ -308,12 +308,10 @@ put in place by gate-hub list publish --signed. The next export replaces it.`,
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&out, "out", "", "the file to write; it must be a new one")
+	require(cmd, "out")
 	cmd.Flags().BoolVar(&full, "full", false, "build every row anew")
 	asJSON := jsonFlag(cmd)
 	withPublisher(cmd, true, func(cmd *cobra.Command, p *publisher, _ []string) (err error) {
-		if out == "" {
-			return cli.UsageError("--out is missing: name the file to write")
-		}
 		f, err := wholefile.Create(out)
 		if err != nil {
 			return err
@@ -345,11 +343,9 @@ signed into a new file. It needs no hub and no network.
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "key URI of the list key")
+	require(cmd, "key")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
-		if uri == "" {
-			return cli.UsageError("--key is missing: the key URI of the list key")
-		}
 		m, payload, err := readManifest(a[0])
 		if err != nil {
 			return err

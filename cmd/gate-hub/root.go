@@ -200,11 +200,9 @@ next keeper, or to the hub when enough have signed.
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "key URI of the root key")
+	require(cmd, "key")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
-		if uri == "" {
-			return cli.UsageError("--key is missing: the key URI of the root key")
-		}
 		d, b, err := readDelegation(a[0])
 		if err != nil {
 			return err
@@ -266,6 +264,7 @@ says whether it holds now and who signed it.`,
 	}
 	cmd.Flags().StringArrayVar(&files, "root", nil, "public half of a root key, PEM; each")
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many root keys have to agree")
+	require(cmd, "root", "threshold")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		var keys []crypto.PublicKey

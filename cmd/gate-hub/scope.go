@@ -284,7 +284,7 @@ a new epoch is newer than every list before.`,
 		Example: "  gate-hub scope new-epoch --config /var/lib/gate-hub --reason 'restored from last night'",
 		Args:    cli.Args(cobra.NoArgs),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, _ []string) error {
 		return s.registry.NewEpoch(cmd.Context(), by.by(), scope)
 	})

@@ -51,7 +51,8 @@ func toPEM(der []byte) []byte {
 }
 
 // The command line. Each script has the certificates of two cards, alice.pem and
-// bob.pem, and of their authority, a port at $PORT, and beside the usual commands:
+// bob.pem, and of their authority, a port at $PORT, the time at $NOW, and beside the usual
+// commands:
 //
 //	code N PROGRAM ARG...   runs a program that exits with N
 //	json                    standard output is JSON objects and nothing else
@@ -79,6 +80,7 @@ func TestCommandLine(t *testing.T) {
 			}
 			port, err := freePort()
 			env.Setenv("PORT", port)
+			env.Setenv("NOW", time.Now().UTC().Format(time.RFC3339))
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

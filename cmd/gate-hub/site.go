@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"os"
@@ -86,6 +87,26 @@ type doer struct{ actor, reason string }
 func (d *doer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&d.actor, "actor", "", "who does this, for the history; your login by default")
 	cmd.Flags().StringVar(&d.reason, "reason", "", "why, in words that name no person")
+}
+
+// because is flags for what has to be explained.
+func (d *doer) because(cmd *cobra.Command) {
+	d.flags(cmd)
+	require(cmd, "reason")
+}
+
+// require has a command that lacks one of these flags say which, and what it is, before
+// it opens or asks anything.
+func require(cmd *cobra.Command, flags ...string) {
+	args := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, a []string) error {
+		for _, name := range flags {
+			if f := cmd.Flag(name); !f.Changed || strings.Trim(f.Value.String(), `[]"`) == "" { // the punctuation is of a list
+				return cli.UsageError(fmt.Sprintf("--%s is missing: %s", name, f.Usage))
+			}
+		}
+		return args(cmd, a)
+	}
 }
 
 func (d *doer) by() registry.By {
