@@ -167,11 +167,12 @@ func (k *leaseKeeper) hold(l lease.Lease, key cardid.ScopeKey) error {
 
 // without says, once, why there is no scope key.
 func (k *leaseKeeper) without(why error) error {
+	err := k.list.drop(why)
 	told := k.said
 	if k.set(lease.Lease{}, why.Error()); told != k.said {
 		k.log.Error("no scope key: every card is denied", "error", why, "next", "bring this terminal to its hub, or see gate-agent doctor")
 	}
-	return k.list.drop(why)
+	return err
 }
 
 // end forgets a lease whose time is over, in memory and on the disk.
@@ -232,6 +233,7 @@ func (k *leaseKeeper) needs() (now bool) {
 func (k *leaseKeeper) take(b []byte) error {
 	k.turn.Lock()
 	defer k.turn.Unlock()
+	k.lookNow() // before anything is said of what came
 	at := k.at()
 	l, key, err := k.c.readLease(b, k.c.Scope, at)
 	if err != nil {
