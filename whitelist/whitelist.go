@@ -51,6 +51,8 @@ var (
 	ErrTampered = errors.New("rows differ from the signed digest")
 	// ErrSet: deltas lead to other rows than the manifest's set.
 	ErrSet = errors.New("rows differ from the signed set")
+	// ErrScopeKey: the rows are sealed with another scope key than the terminal's.
+	ErrScopeKey = errors.New("rows sealed with another scope key")
 	// ErrOrder: rows are not strictly ascending by CardID, or one comes twice.
 	ErrOrder = errors.New("rows out of order")
 	// ErrTooLarge: a limit of the format is exceeded.

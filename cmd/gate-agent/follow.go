@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
@@ -16,23 +17,28 @@ import (
 
 // openUpdater opens what brings lists from the source. The store has made the
 // state folder.
-func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
+func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress), rekey func(context.Context) error) (*lists.Updater, error) {
 	u, err := lists.Open(lists.Config{
 		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
-		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
+		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell, Rekey: rekey,
 	})
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return u, nil
 }
 
-// followLists brings lists until ctx ends; source may be nil.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time) (follow func(), err error) {
+// followLists brings lists until ctx ends; source may be nil, and so may keeper where the
+// scope key is in a file.
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, keeper *leaseKeeper, now func() time.Time) (follow func(), err error) {
 	if source == nil {
 		return func() {}, nil
 	}
-	u, err := c.openUpdater(source, store, now, nil)
+	var rekey func(context.Context) error
+	if keeper != nil {
+		rekey = func(ctx context.Context) error { return keeper.rekey(ctx, source) }
+	}
+	u, err := c.openUpdater(source, store, now, nil, rekey)
 	if err != nil {
 		return nil, err
 	}

@@ -98,8 +98,11 @@ type leaseKeeper struct {
 	list *listSwitch
 	at   func() time.Time // that surely has passed
 
+	asking sync.Mutex // of who looks for a newer lease: it comes before turn
+	came   []byte     // what the source has, nil where that is not known
+	missed string     // why rekey was in vain, as it was told last
+
 	turn sync.Mutex // of who changes the lease
-	came []byte     // what the source has, nil where that is not known
 
 	mu     sync.Mutex  // of what status reads
 	held   lease.Lease // zero: none
@@ -164,11 +167,12 @@ func (k *leaseKeeper) hold(l lease.Lease, key cardid.ScopeKey) error {
 
 // without says, once, why there is no scope key.
 func (k *leaseKeeper) without(why error) error {
+	err := k.list.drop(why)
 	told := k.said
 	if k.set(lease.Lease{}, why.Error()); told != k.said {
 		k.log.Error("no scope key: every card is denied", "error", why, "next", "bring this terminal to its hub, or see gate-agent doctor")
 	}
-	return k.list.drop(why)
+	return err
 }
 
 // end forgets a lease whose time is over, in memory and on the disk.
@@ -229,6 +233,7 @@ func (k *leaseKeeper) needs() (now bool) {
 func (k *leaseKeeper) take(b []byte) error {
 	k.turn.Lock()
 	defer k.turn.Unlock()
+	k.lookNow() // before anything is said of what came
 	at := k.at()
 	l, key, err := k.c.readLease(b, k.c.Scope, at)
 	if err != nil {
@@ -267,6 +272,8 @@ func seenOf(l lease.Lease, at time.Time) command.Scope {
 
 // fetch looks for a newer lease at the source.
 func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
+	k.asking.Lock()
+	defer k.asking.Unlock()
 	switch answer, err := source.Get(ctx, lease.File(k.c.Terminal), lease.MaxFile); {
 	case errors.Is(err, fetch.ErrUnchanged):
 		// It is taken over again: the clock may have been set since.
@@ -278,6 +285,21 @@ func (k *leaseKeeper) fetch(ctx context.Context, source *fetch.Source) error {
 	}
 	if err := k.take(k.came); err != nil {
 		return fmt.Errorf("%w: %w", errLeaseRefused, err)
+	}
+	return nil
+}
+
+// rekey looks for the lease of another scope key, because a list has come that is sealed
+// with it: hourly is too late then. The error is one of reaching the source.
+func (k *leaseKeeper) rekey(ctx context.Context, source *fetch.Source) error {
+	switch err := k.fetch(ctx, source); {
+	case err == nil:
+		k.missed = ""
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLeaseRefused):
+		return fmt.Errorf("looking for the scope key that the list is sealed with: %w", err)
+	case err.Error() != k.missed:
+		k.missed = err.Error()
+		k.log.Warn("no lease of the scope key that the list is sealed with", "error", err)
 	}
 	return nil
 }

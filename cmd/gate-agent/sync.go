@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,8 @@ func syncNowCommand() *cobra.Command {
 		Long: `Now makes one round: it looks at the source of lists, and puts in force what is newer.
 It works beside a running agent, which uses a new list from its next tap on, and waits
 while that makes a round itself. A terminal that has no lease of its scope key in force
-fetches that first, unless an agent runs, which does. Commands are carried out by a
+fetches that first, and so does one whose list is sealed with another scope key than it
+holds, unless an agent runs, which does. Commands are carried out by a
 running agent alone. 名簿を今すぐ更新します。`,
 		Example: "  gate-agent sync now --config /etc/gate-agent/config.toml",
 		Args:    cli.Args(cobra.NoArgs),
@@ -54,12 +56,20 @@ running agent alone. 名簿を今すぐ更新します。`,
 		if err := c.leaseNow(cmd.Context(), source); err != nil {
 			return err
 		}
-		store, err := c.openStore()
+		store := newListSwitch()
+		defer func() { err = errors.Join(err, store.Close()) }()
+		opened, err := c.openStore()
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, store.Close()) }()
-		u, err := c.openUpdater(source, store, time.Now, tellProgress(cmd.ErrOrStderr()))
+		if err := store.put(opened); err != nil {
+			return err
+		}
+		var rekey func(context.Context) error
+		if c.ScopeKey.Lease {
+			rekey = func(ctx context.Context) error { return c.takeLease(ctx, source, store) }
+		}
+		u, err := c.openUpdater(source, store, time.Now, tellProgress(cmd.ErrOrStderr()), rekey)
 		if err != nil {
 			return err
 		}
@@ -88,7 +98,7 @@ running agent alone. 名簿を今すぐ更新します。`,
 }
 
 func errNoSource() error {
-	return configError{errors.New("list.source is missing: lists come by gate-agent list import")}
+	return cli.ConfigError{Err: errors.New("list.source is missing: lists come by gate-agent list import")}
 }
 
 func text(err error) string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/sync/lists"
+	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
 )
 
@@ -39,7 +40,7 @@ and which list is in force. It asks nobody. 名簿の更新状況を表示しま
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
 		s := syncState{Source: c.sourceOf(), EveryS: int64(c.List.Every.Seconds())}
 		s.List, err = c.listInForce()
-		if _, refused := errors.AsType[refusedError](err); refused || errors.Is(err, errNoScopeKey) {
+		if _, refused := errors.AsType[cli.RefusedError](err); refused || errors.Is(err, errNoScopeKey) {
 			s.ListProblem = err.Error()
 		} else if err != nil {
 			return err
@@ -71,13 +72,13 @@ func (c *config) listInForce() (l *lists.InForce, err error) {
 }
 
 // inForce is the list in force, nil when there is none.
-func inForce(store *listdb.Store) (*lists.InForce, error) {
+func inForce(store terminal.List) (*lists.InForce, error) {
 	m, err := manifestOf(store)
 	if errors.Is(err, listdb.ErrNoList) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, refusedError{err}
+		return nil, cli.RefusedError{Err: err}
 	}
 	return lists.NewInForce(m), nil
 }

@@ -36,11 +36,11 @@ func readCard(path string) (registry.Credential, error) {
 	}
 	var certificate asn1.RawValue // what a card gives may have filler behind it
 	if _, err := asn1.Unmarshal(b, &certificate); err != nil {
-		return registry.Credential{}, refusedError{fmt.Errorf("%s: no certificate, DER or PEM", path)}
+		return registry.Credential{}, cli.RefusedError{Err: fmt.Errorf("%s: no certificate, DER or PEM", path)}
 	}
 	c, err := registry.NewCredential(certificate.FullBytes)
 	if err != nil {
-		return c, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return c, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, nil
 }
@@ -116,7 +116,7 @@ with both. It cannot be undone.`,
 		Example: "  gate-hub card link alice.pem alice-sim.pem --reason 'shown at the desk' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		var holders [2]int64
 		for i, path := range a {
@@ -145,7 +145,7 @@ has proved that here; a registration does (gate-hub registration import --renew)
 		Example: "  gate-hub card renew alice-2025.pem alice-2030.pem --reason 'renewed at the town hall' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		old, err := readCard(a[0])
 		if err != nil {
@@ -185,7 +185,7 @@ func cardVerb(verb, short string, do func(cmd *cobra.Command, s *site, by regist
 		Example: "  gate-hub card " + verb + " alice.pem --reason 'asked by its holder' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		c, err := readCard(a[0])
 		if err != nil {

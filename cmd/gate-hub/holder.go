@@ -34,7 +34,7 @@ cannot be undone.
 	cmd.Flags().StringVar(&card, "card", "", "file of the certificate of a card of the holder")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.MarkFlagsMutuallyExclusive("reference", "card")
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, _ []string) error {
 		holder, err := s.holder(cmd.Context(), scope, reference, card)
 		if err != nil {

@@ -61,18 +61,15 @@ counts for the instant up to which revocations are known.
 // cleanEvery is how often a serving hub deletes what has ended.
 const cleanEvery = 24 * time.Hour
 
-// cleaning deletes ended cards beside the lists.
-type cleaning struct{ next map[string]time.Time }
+// cleaning deletes the ended cards of a scope before its lists.
+type cleaning struct{ next time.Time }
 
 func (c *cleaning) run(ctx context.Context, s *site, log *slog.Logger, scope string) {
-	if c.next == nil {
-		c.next = make(map[string]time.Time)
-	}
 	now := time.Now()
-	if s.Serve.KeepExpired.Duration == 0 || now.Before(c.next[scope]) {
+	if s.Serve.KeepExpired.Duration == 0 || now.Before(c.next) {
 		return
 	}
-	c.next[scope] = now.Add(cleanEvery)
+	c.next = now.Add(cleanEvery)
 	before := now.Add(-s.Serve.KeepExpired.Duration)
 	n, err := s.registry.Ended(ctx, scope, before) // as a rule none has, and nothing is written
 	if err == nil && n > 0 {
@@ -81,7 +78,7 @@ func (c *cleaning) run(ctx context.Context, s *site, log *slog.Logger, scope str
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		c.next[scope] = now.Add(time.Hour)
+		c.next = now.Add(time.Hour)
 		log.Error("ended cards not deleted", "error", err)
 	case n > 0:
 		log.Info("ended cards deleted", "cards", n, "ended_before", before)

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
-	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/filename"
@@ -48,13 +48,9 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 	f.StringVar(&o.certificate, "tls-cert", "", "certificate of another authority, PEM with its chain (default one of the hub's own)")
 	f.StringVar(&o.key, "tls-key", "", "its key, PEM")
 	o.by.flags(cmd)
+	require(cmd, "name", "scope")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		switch {
-		case o.name == "":
-			return cli.UsageError("--name is missing: what people call the hub")
-		case o.scope == "":
-			return cli.UsageError("--scope is missing: the venue or event that the first list is for")
-		case (o.certificate == "") != (o.key == ""):
+		if (o.certificate == "") != (o.key == "") {
 			return cli.UsageError("--tls-cert and --tls-key go together")
 		}
 		if err := checkHierarchy(o.hierarchy); err != nil {
@@ -100,7 +96,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	case err != nil:
 		return nil, err
 	case len(entries) > 0:
-		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
 	}
 	s := &site{config: c, keys: new(keystore.Store)}
 	defer func() {
@@ -112,7 +108,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 		}
 	}()
 	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -232,20 +228,12 @@ keep_expired = "%v"
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
 func (c *config) makeAuthority(at time.Time) error {
-	a, err := hub.NewAuthority(c.Name, at)
+	a, err := authority.Create(filepath.Join(c.folder, tlsFolder), c.Name, at)
 	if err != nil {
 		return err
 	}
-	certificate, key, err := a.Issue(c.Serve.Hosts, at)
-	if err != nil {
-		return err
-	}
-	for name, content := range map[string][]byte{"ca.key": a.Key, "ca.pem": a.Certificate, "server.key": key, "server.pem": certificate} {
-		if err := wholefile.New(filepath.Join(c.folder, tlsFolder, name), content); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, _, err = a.Server(c.Serve.Hosts, at)
+	return err
 }
 
 // next says what to do next, in both languages: here people look.
@@ -284,5 +272,5 @@ func (c *config) authorityWords() string {
 	if c.Serve.Certificate != "" {
 		return "the certificate of your authority"
 	}
-	return filepath.Join(c.folder, tlsFolder, "ca.pem")
+	return filepath.Join(c.folder, tlsFolder, authority.RootFile)
 }

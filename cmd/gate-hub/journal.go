@@ -27,11 +27,9 @@ journal of a terminal whose state is OUT.`,
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
 	cmd.Flags().StringVar(&identity, "identity", "", "file of the secret half, from gate-hub command rescue-key")
+	require(cmd, "identity")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) (err error) {
-		if identity == "" {
-			return cli.UsageError("--identity is missing: the file that gate-hub command rescue-key wrote")
-		}
 		secret, err := os.Open(identity)
 		if err != nil {
 			return err
@@ -52,7 +50,7 @@ journal of a terminal whose state is OUT.`,
 		defer func() { err = errors.Join(err, folder.Close()) }()
 		about, err := rescue.Open(file, secret, folder)
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		return answer(cmd.OutOrStdout(), *asJSON, about,
 			[2]string{"terminal", fmt.Sprintf("%s, scope %s", about.Terminal, about.Scope)},

@@ -102,6 +102,7 @@ default), p-256, p-384; a TPM has no ed25519.
 		Args: cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", purposeUsage)
+	require(cmd, "purpose")
 	cmd.Flags().StringVar(&typ, "type", "", "ed25519, p-256 or p-384")
 	cmd.Flags().BoolVar(&source, "make-key-source", false, "of a sealed: key, make the key source too when there is none, 32 random bytes")
 	asJSON := jsonFlag(cmd)
@@ -155,6 +156,7 @@ func keyPublicCommand() *cobra.Command {
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&purpose, "purpose", "", purposeUsage)
+	require(cmd, "purpose")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
 		p, err := keyPurpose(purpose)
@@ -182,7 +184,7 @@ func openSigner(cmd *cobra.Command, s *keystore.Store, uri string, p keystore.Pu
 	}
 	k, err := s.OpenSigner(cmd.Context(), uri, p)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return k, nil
 }

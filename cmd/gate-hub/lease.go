@@ -43,7 +43,7 @@ gets none any more: the one that it has ends by itself.`,
 			return err
 		}
 		if c.LeaseKey == "" {
-			return configError{errors.New("lease_key is missing in scope.toml: name the key that signs leases (docs/terminal-commands.md)")}
+			return cli.ConfigError{Err: errors.New("lease_key is missing in scope.toml: name the key that signs leases (docs/terminal-commands.md)")}
 		}
 		issued, err := s.renewLeases(cmd.Context(), c, all)
 		if err != nil {
@@ -76,7 +76,7 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 	l.Check = key.Check()
 	signer, err := s.keys.OpenSigner(ctx, c.LeaseKey, keystore.Purpose(sign1.RoleLease))
 	if err != nil {
-		return nil, configError{fmt.Errorf("lease_key: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("lease_key: %w", err)}
 	}
 	defer func() { err = errors.Join(err, signer.Close()) }()
 	l.Signer = signer
@@ -90,11 +90,11 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 // openFolder opens what terminals of a scope see.
 func (s *site) openFolder(scope string) (*publish.Folder, error) {
 	if err := makeFolder(s.path(s.Files), 0o755); err != nil {
-		return nil, configError{fmt.Errorf("files: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("files: %w", err)}
 	}
 	f, err := publish.OpenFolder(s.path(s.Files), scope)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return f, nil
 }
@@ -103,23 +103,19 @@ func (s *site) openFolder(scope string) (*publish.Folder, error) {
 // was added waits no longer.
 const lookForLeases = 30 * time.Second
 
-// leasing renews leases beside the lists.
+// leasing renews the leases of a scope behind its lists.
 type leasing struct {
-	next map[string]time.Time
-	told map[string]string
-	// under is the delegation in front of the commands, as far as this process knows.
-	under map[string]string
+	next  time.Time // not before
+	told  string    // what was wrong last
+	under string    // the delegation in front of the commands, as far as this process knows
 }
 
 func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope string) {
-	if l.next == nil {
-		l.next, l.told, l.under = make(map[string]time.Time), make(map[string]string), make(map[string]string)
-	}
 	now := time.Now()
-	if now.Before(l.next[scope]) {
+	if now.Before(l.next) {
 		return
 	}
-	l.next[scope] = now.Add(lookForLeases)
+	l.next = now.Add(lookForLeases)
 	c, err := s.loadScope(scope)
 	if err != nil {
 		return // the publisher tells what is wrong with the file
@@ -134,9 +130,9 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		l.told[scope] = ""
-	case err.Error() != l.told[scope]:
-		l.told[scope] = err.Error()
+		l.told = ""
+	case err.Error() != l.told:
+		l.told = err.Error()
 		log.Error("leases and commands are not as they should be", "error", err)
 	}
 }
@@ -144,7 +140,7 @@ func (l *leasing) run(ctx context.Context, s *site, log *slog.Logger, scope stri
 // refresh puts the delegation in force in front of the commands of a scope.
 func (l *leasing) refresh(ctx context.Context, s *site, c *scopeConfig) (err error) {
 	signers, err := c.signers()
-	if err != nil || string(signers.Delegation) == l.under[c.Scope] {
+	if err != nil || string(signers.Delegation) == l.under {
 		return err
 	}
 	is, err := s.registry.Scope(ctx, c.Scope)
@@ -159,6 +155,6 @@ func (l *leasing) refresh(ctx context.Context, s *site, c *scopeConfig) (err err
 	if err := terminals.Refresh(ctx, s.registry, folder, is, signers, time.Now()); err != nil {
 		return err
 	}
-	l.under[c.Scope] = string(signers.Delegation)
+	l.under = string(signers.Delegation)
 	return nil
 }

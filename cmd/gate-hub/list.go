@@ -134,7 +134,7 @@ key signed it that may.`,
 			return place(cmd, p)
 		}
 		if p.key == nil {
-			return refusedError{fmt.Errorf("lists of %q are signed elsewhere (list_key is empty): gate-hub list export, sign, then publish --signed", p.Scope)}
+			return cli.RefusedError{Err: fmt.Errorf("lists of %q are signed elsewhere (list_key is empty): gate-hub list export, sign, then publish --signed", p.Scope)}
 		}
 		p.Progress = progress(cmd.ErrOrStderr())
 		d, err := p.Publish(cmd.Context(), p.key, time.Now(), full)
@@ -230,13 +230,13 @@ func readManifest(path string) (m whitelist.Manifest, payload []byte, err error)
 	}
 	_, rest, err := roles.Cut(b)
 	if err != nil {
-		return m, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return m, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if payload, err = sign1.UnverifiedPayload(rest); err != nil {
 		payload = rest // not signed yet
 	}
 	if m, err = whitelist.PeekManifest(payload); err != nil {
-		return m, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return m, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return m, payload, nil
 }
@@ -308,12 +308,10 @@ put in place by gate-hub list publish --signed. The next export replaces it.`,
 		Args:    cli.Args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&out, "out", "", "the file to write; it must be a new one")
+	require(cmd, "out")
 	cmd.Flags().BoolVar(&full, "full", false, "build every row anew")
 	asJSON := jsonFlag(cmd)
 	withPublisher(cmd, true, func(cmd *cobra.Command, p *publisher, _ []string) (err error) {
-		if out == "" {
-			return cli.UsageError("--out is missing: name the file to write")
-		}
 		f, err := wholefile.Create(out)
 		if err != nil {
 			return err
@@ -345,11 +343,9 @@ signed into a new file. It needs no hub and no network.
 		Args:    cli.Args(cobra.ExactArgs(2)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "key URI of the list key")
+	require(cmd, "key")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
-		if uri == "" {
-			return cli.UsageError("--key is missing: the key URI of the list key")
-		}
 		m, payload, err := readManifest(a[0])
 		if err != nil {
 			return err
@@ -390,7 +386,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 		return err
 	}
 	if strings.TrimSpace(line) != "yes" {
-		return refusedError{errors.New("not confirmed: nothing was done (answer yes, or give --yes)")}
+		return cli.RefusedError{Err: errors.New("not confirmed: nothing was done (answer yes, or give --yes)")}
 	}
 	return nil
 }

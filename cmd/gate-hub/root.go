@@ -76,11 +76,11 @@ new file:
 		}
 		d, err := readDraft(text, filepath.Dir(a[0]), time.Now())
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		payload, err := d.Encode()
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		if err := wholefile.New(a[1], payload); err != nil {
 			return err
@@ -163,7 +163,7 @@ func readDelegation(path string) (d roles.Delegation, b []byte, err error) {
 		d, err = roles.Decode(b)
 	}
 	if err != nil {
-		return d, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return d, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return d, b, nil
 }
@@ -200,11 +200,9 @@ next keeper, or to the hub when enough have signed.
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&uri, "key", "", "key URI of the root key")
+	require(cmd, "key")
 	cmd.Flags().BoolVar(&yes, "yes", false, "sign without asking")
 	cmd.RunE = withKeys(func(cmd *cobra.Command, s *keystore.Store, a []string) (err error) {
-		if uri == "" {
-			return cli.UsageError("--key is missing: the key URI of the root key")
-		}
 		d, b, err := readDelegation(a[0])
 		if err != nil {
 			return err
@@ -230,7 +228,7 @@ next keeper, or to the hub when enough have signed.
 			if twice, err := hasSigned(k.Public(), b); err != nil {
 				return err
 			} else if twice {
-				return refusedError{errors.New("this key has signed it already: it takes another root key")}
+				return cli.RefusedError{Err: errors.New("this key has signed it already: it takes another root key")}
 			}
 			all = [][]byte{b, signed}
 		}
@@ -266,6 +264,7 @@ says whether it holds now and who signed it.`,
 	}
 	cmd.Flags().StringArrayVar(&files, "root", nil, "public half of a root key, PEM; each")
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many root keys have to agree")
+	require(cmd, "root", "threshold")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		var keys []crypto.PublicKey
@@ -286,7 +285,7 @@ says whether it holds now and who signed it.`,
 		}
 		d, err := root.Verify(b)
 		if err != nil {
-			return refusedError{err}
+			return cli.RefusedError{Err: err}
 		}
 		var signedBy []string
 		for _, k := range keys {
@@ -306,7 +305,7 @@ says whether it holds now and who signed it.`,
 			return err
 		}
 		if time.Now().After(d.NotAfter) {
-			return refusedError{fmt.Errorf("%w: it ended on %s", roles.ErrExpired, d.NotAfter.Format(time.RFC3339))}
+			return cli.RefusedError{Err: fmt.Errorf("%w: it ended on %s", roles.ErrExpired, d.NotAfter.Format(time.RFC3339))}
 		}
 		return nil
 	}

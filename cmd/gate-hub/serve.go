@@ -68,7 +68,7 @@ func newLogger() *slog.Logger {
 func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	root, err := os.OpenRoot(s.path(s.Files))
 	if err != nil {
-		return configError{fmt.Errorf("files: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("files: %w", err)}
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
@@ -80,7 +80,7 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	if addr == "" {
 		addr = s.Serve.Listen
 		if certificates, err = s.openCertificates(time.Now()); err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
 	}
@@ -137,19 +137,21 @@ func (h *health) err() error {
 	return fmt.Errorf("not published: %q; see the log", names) // the reason is for those who run the hub
 }
 
-// publishAll publishes what is due in every scope, until ctx ends. A scope that
-// cannot be published is told once, and tried again, ever less often.
+// publishAll does in every scope what is due, until ctx ends. A scope waits for no other
+// one: its list may have a million rows, its folder another publisher, its key a card that
+// is slow. What writes into the registry goes one after the other there, so that no more
+// than one list is built at a time, whatever the number of scopes.
 func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) {
-	open := make(map[string]*attempt)
+	scopes := make(map[string]*duty)
+	var wg sync.WaitGroup
 	defer func() {
-		for _, a := range open {
-			a.close(log)
+		wg.Wait()
+		for _, d := range scopes {
+			d.close(log)
 		}
 	}()
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
-	var leases leasing
-	var ended cleaning
 	for {
 		// A file with a mistake stops its own scope and no other.
 		names, err := s.scopes()
@@ -159,18 +161,16 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 			state.set(scopesFolder, "")
 		}
 		for _, name := range names {
-			a := open[name]
-			if a == nil {
-				a = &attempt{scope: name}
-				open[name] = a
+			d := scopes[name]
+			if d == nil {
+				d = &duty{attempt: attempt{scope: name}}
+				scopes[name] = d
 			}
-			ended.run(ctx, s, log.With("scope", name), name)
-			if now := time.Now(); !now.Before(a.next) {
-				a.run(ctx, s, log.With("scope", name), state)
-			}
-			leases.run(ctx, s, log.With("scope", name), name)
-			if ctx.Err() != nil {
-				return
+			if d.turn.TryLock() { // else it is at it
+				wg.Go(func() {
+					defer d.turn.Unlock()
+					d.do(ctx, s, log.With("scope", name), state)
+				})
 			}
 		}
 		select {
@@ -181,7 +181,27 @@ func (s *site) publishAll(ctx context.Context, log *slog.Logger, state *health) 
 	}
 }
 
-// An attempt is how publishing one scope goes.
+// A duty is what is to be done in one scope, one thing after the other: a lease of a new
+// scope key comes behind the list that is sealed with it.
+type duty struct {
+	turn sync.Mutex
+	attempt
+	leases leasing
+	ended  cleaning
+}
+
+func (d *duty) do(ctx context.Context, s *site, log *slog.Logger, state *health) {
+	d.ended.run(ctx, s, log, d.scope)
+	if now := time.Now(); !now.Before(d.next) {
+		d.run(ctx, s, log, state)
+	}
+	if ctx.Err() == nil {
+		d.leases.run(ctx, s, log, d.scope)
+	}
+}
+
+// An attempt is how publishing one scope goes. One that cannot be published is told once,
+// and tried again, ever less often.
 type attempt struct {
 	scope  string
 	open   *publisher

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +33,11 @@ type scopeStatus struct {
 	Terminals int              `json:"terminals"`
 	Leases    []terminalReport `json:"leases"`   // of these, whose ends first coming first
 	SignsBy   string           `json:"signs_by"` // where the list key is
-	Problem   string           `json:"problem"`
+	// RevocationAsOf is up to when revocations are known, null when that is not known;
+	// RevocationProblem is why gates rely on it no more, "" when they do.
+	RevocationAsOf    *time.Time `json:"revocation_as_of"`
+	RevocationProblem string     `json:"revocation_problem"`
+	Problem           string     `json:"problem"`
 
 	now time.Time
 }
@@ -89,6 +95,9 @@ func (s *site) status(cmd *cobra.Command, x *scopeStatus) (err error) {
 	if x.Pending, x.All, err = s.registry.Pending(ctx, x.Scope); err != nil {
 		return err
 	}
+	if err := s.revocations(ctx, x); err != nil {
+		return err
+	}
 	keep := s.Serve.KeepExpired.Duration
 	if keep == 0 {
 		keep = keepExpired
@@ -113,6 +122,42 @@ func (s *site) status(cmd *cobra.Command, x *scopeStatus) (err error) {
 	x.Terminals = len(x.Leases)
 	slices.SortStableFunc(x.Leases, func(a, b terminalReport) int { return a.end().Compare(b.end()) })
 	return nil
+}
+
+// revocations says why gates cannot rely on what is known of revocations, as their list's
+// policy has it, and what mends that.
+func (s *site) revocations(ctx context.Context, x *scopeStatus) error {
+	is, err := s.registry.Scope(ctx, x.Scope)
+	if err != nil {
+		return err
+	}
+	x.RevocationAsOf = someTime(is.RevocationAsOf)
+	age, most := x.now.Sub(is.RevocationAsOf), is.Policy.RevocationMaxAge
+	why := ""
+	switch {
+	case !is.RevocationAsOf.IsZero() && age > most:
+		why = fmt.Sprintf("%s old, and policy.revocation_max_age allows %s", days(age), days(most))
+	case is.RevocationAsOf.IsZero():
+		cards, err := s.registry.Revocable(ctx, x.Scope)
+		if err != nil {
+			return err
+		}
+		if why = "never imported for every authority of its cards"; cards == 0 {
+			why = "not known while no card is registered"
+		}
+	}
+	if why != "" {
+		x.RevocationProblem = fmt.Sprintf("%s: gates do as policy.stale_revocation says (%v). To mend it: gate-hub revocation import --crl FILE --scope %s --config %s", why, is.Policy.StaleRevocation, x.Scope, s.folder)
+	}
+	return nil
+}
+
+// days is a long time for people.
+func days(d time.Duration) string {
+	if d < 48*time.Hour {
+		return d.Truncate(time.Minute).String()
+	}
+	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
 // end is when a lease ends; those of whom none was issued come first.
@@ -151,6 +196,16 @@ func (x scopeStatus) lines() [][2]string {
 	}
 	if x.Ended > 0 {
 		lines = append(lines, [2]string{"ended", fmt.Sprintf("%d cards, to be deleted by gate-hub serve, or gate-hub holder clean", x.Ended)})
+	}
+	var revocations []string
+	if x.RevocationAsOf != nil {
+		revocations = append(revocations, "known up to "+instant(*x.RevocationAsOf))
+	}
+	if x.RevocationProblem != "" {
+		revocations = append(revocations, "AMBER: "+x.RevocationProblem)
+	}
+	if len(revocations) > 0 {
+		lines = append(lines, [2]string{"revocations", strings.Join(revocations, "; ")})
 	}
 	if x.Problem != "" {
 		lines = append(lines, [2]string{"PROBLEM", x.Problem})

@@ -32,12 +32,10 @@ is sealed for it.`,
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().StringVar(&identity, "identity", "", "public half of its identity key, PEM")
+	require(cmd, "identity")
 	cmd.Flags().StringVar(&delivery, "delivery", "", "public half of its delivery key, PEM")
 	by.flags(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) (err error) {
-		if identity == "" {
-			return cli.UsageError("--identity is missing: the public half of the terminal's identity key, PEM")
-		}
 		t := registry.Terminal{Name: a[0]}
 		if t.Identity, err = readSPKI(identity); err != nil {
 			return err
@@ -70,7 +68,7 @@ numbers of its commands go on, so that none from before is carried out.
 	cmd.Flags().StringVar(&identity, "identity", "", "public half of its new identity key, PEM")
 	cmd.Flags().StringVar(&delivery, "delivery", "", "public half of its new delivery key, PEM")
 	cmd.MarkFlagsOneRequired("identity", "delivery")
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		t, err := s.registry.Terminal(cmd.Context(), scope, a[0])
 		if err != nil {
@@ -105,10 +103,10 @@ func readDelivery(path string) ([]byte, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if k, ok := public.(*ecdh.PublicKey); !ok || k.Curve() != ecdh.X25519() {
-		return nil, refusedError{fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
 	}
 	return spki, nil
 }
@@ -134,10 +132,10 @@ func readSPKI(path string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, refusedError{fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
 	}
 	if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return block.Bytes, nil
 }
@@ -160,7 +158,7 @@ func terminalRetireCommand() *cobra.Command {
 		Example: "  gate-hub terminal retire gate-1 --reason 'stolen' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		return s.registry.RetireTerminal(cmd.Context(), by.by(), scope, a[0])
 	})

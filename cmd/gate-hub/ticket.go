@@ -71,7 +71,7 @@ func fileProblems(cmd *cobra.Command, path string, err error) error {
 	if wrong.Total == 1 {
 		total = "1 problem"
 	}
-	return refusedError{fmt.Errorf("%s: %s, nothing was imported", path, total)}
+	return cli.RefusedError{Err: fmt.Errorf("%s: %s, nothing was imported", path, total)}
 }
 
 // A ticketReport is what ticket show prints. docs/cli.md lists its members.
@@ -168,7 +168,7 @@ is added where there is none. What was used of the ticket stays used.`,
 	cmd.Flags().StringVar(&to, "to", "", "reference of the new holder")
 	cmd.Flags().BoolVar(&nobody, "to-nobody", false, "nobody's, until somebody registers a card with it")
 	cmd.MarkFlagsMutuallyExclusive("to", "to-nobody")
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		switch {
 		case nobody:
@@ -189,7 +189,7 @@ func ticketRefundCommand() *cobra.Command {
 		Example: "  gate-hub ticket refund T-000123 --reason 'rain' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		return s.registry.Refund(cmd.Context(), by.by(), scope, a[0])
 	})
@@ -213,7 +213,7 @@ func ticketVerb(verb, short string, change ticketChange) *cobra.Command {
 		Example: "  gate-hub ticket " + verb + " T-000123 --reason 'asked by the box office' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
-	by.flags(cmd)
+	by.because(cmd)
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		return change(s.registry, cmd.Context(), by.by(), scope, a[0])
 	})

@@ -70,13 +70,18 @@ func connect(name string) (*Registry, error) {
 		if !strings.HasPrefix(where, "//") || strings.Count(where, "@") > 1 { // else a part of the password is a host, and in every error
 			return nil, errors.New("not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE, and the password into PGPASSFILE, or with %40 for @ in it")
 		}
-		db, err := sql.Open("pgx", name)
+		w, err := sql.Open("pgx", name)
 		if err != nil {
 			return nil, errors.New("not a URL of PostgreSQL: write postgres://USER@HOST/DATABASE") // the error may hold the password
 		}
-		db.SetMaxOpenConns(16)
-		db.SetMaxIdleConns(4)
-		return &Registry{dialect: engines["postgres"], w: db, r: db}, nil
+		w.SetMaxOpenConns(1) // writers queue in Go, and whoever reads finds a connection
+		r, err := sql.Open("pgx", name)
+		if err != nil {
+			return nil, errors.Join(errors.New("not a URL of PostgreSQL"), w.Close())
+		}
+		r.SetMaxOpenConns(16)
+		r.SetMaxIdleConns(4)
+		return &Registry{dialect: engines["postgres"], w: w, r: r}, nil
 	}
 	return nil, errors.New("a registry is sqlite:PATH or postgres://USER@HOST/DATABASE")
 }

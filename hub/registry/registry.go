@@ -75,9 +75,6 @@ func Open(ctx context.Context, name string) (*Registry, error) {
 
 // Close closes the registry.
 func (r *Registry) Close() error {
-	if r.r == r.w {
-		return r.w.Close()
-	}
 	return errors.Join(r.r.Close(), r.w.Close())
 }
 

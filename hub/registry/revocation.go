@@ -396,3 +396,16 @@ func asOf(ctx context.Context, q querier, scope int64) (time.Time, error) {
 	}
 	return fromUnix(max(0, oldest)), nil
 }
+
+// Revocable is how many cards of a scope count for its RevocationAsOf: while there is
+// none, no import makes that known.
+func (r *Registry) Revocable(ctx context.Context, scope string) (cards int, err error) {
+	s, err := scopeOf(ctx, r, scope)
+	if err == nil {
+		err = r.queryRow(ctx, `SELECT count(*) FROM credentials WHERE scope = ?1 AND retired = 0 AND status <> 3`, s.id).Scan(&cards)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("counting cards: %w", err)
+	}
+	return cards, nil
+}

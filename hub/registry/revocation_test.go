@@ -228,12 +228,15 @@ func TestRevocationAsOfIsThatOfTheOldestIssuer(t *testing.T) {
 		must(t, err)
 		c, err := r.AddCredential(t.Context(), by(""), hall, 0, credential(7, 7))
 		must(t, err)
-		if !asOfHall(t, r).IsZero() {
-			t.Error("known, though one issuer is not")
+		if n, err := r.Revocable(t.Context(), hall); err != nil || n != 2 || !asOfHall(t, r).IsZero() {
+			t.Errorf("known, though one issuer is not, of %d cards: %v", n, err)
 		}
 		must(t, r.RetireCredential(t.Context(), by("x"), hall, c.Head))
 		if !asOfHall(t, r).Equal(at) {
 			t.Error("a retired credential counts")
+		}
+		if n, err := r.Revocable(t.Context(), hall); err != nil || n != 1 {
+			t.Errorf("%d cards count, %v", n, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -237,6 +238,35 @@ func TestLeaseEndsAndANewOneOpensTheGateAgain(t *testing.T) {
 	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
 	a.stop()
 	agree(t, s, a.all)
+}
+
+// A lease that has long to go is looked for once an hour, and nobody can wait for that
+// when the hub has made a new scope key.
+func TestNewScopeKeyComesInTheRoundThatItsListNeedsIt(t *testing.T) {
+	t.Parallel()
+	w, r, o := theTown(t), newReaders(t), newOperator(t)
+	s := o.leased(time.Hour)
+	a := start(t, s, r)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+
+	second := bytes.Repeat([]byte{2}, cardid.ScopeKeySize)
+	o.publish(world.Scope, second, 2, w.rows)
+	a.says("rows sealed with another scope key")
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK) // by the list and the key of before
+	o.issue(s, world.Scope, second, time.Hour)
+	a.says(`"msg":"list brought","by":"snapshot","epoch":1,"seq":2`)
+	want(t, r.tap(a, w.alice(t)), terminal.Admit, terminal.OK)
+	a.stop()
+	agree(t, s, a.all)
+
+	// By hand, where no agent runs.
+	third := bytes.Repeat([]byte{3}, cardid.ScopeKeySize)
+	o.publish(world.Scope, third, 3, w.rows)
+	if _, stderr, code := s.run(t, "sync", "now"); code != 4 || !strings.Contains(stderr, "another scope key") {
+		t.Errorf("sync now before the lease: exit code %d: %s", code, stderr)
+	}
+	o.issue(s, world.Scope, third, time.Hour)
+	says(t, s.must(t, "sync", "now"), "a new list, by a snapshot")
 }
 
 func TestOlderLeaseAndStrangersLeaseAreRefused(t *testing.T) {

@@ -67,7 +67,7 @@ func TestHostileHub(t *testing.T) {
 		}, listdb.ErrConflict, "", true, false, false},
 		{"list of another scope", signed(func(m *whitelist.Manifest) { m.Scope = "stadium" }), whitelist.ErrScope, "", true, false, false},
 		{"production list", signed(func(m *whitelist.Manifest) { m.Hierarchy = whitelist.Production }), listdb.ErrHierarchy, "", true, false, false},
-		{"another scope key", signed(func(m *whitelist.Manifest) { m.ScopeKeyCheck[0] ^= 1 }), listdb.ErrScopeKey, "", true, false, false},
+		{"another scope key", signed(func(m *whitelist.Manifest) { m.ScopeKeyCheck[0] ^= 1 }), whitelist.ErrScopeKey, "", true, false, false},
 		{"expired list", signed(func(m *whitelist.Manifest) { m.NotAfter = time.Now().Add(-time.Second) }), listdb.ErrExpired, "", true, false, false},
 		{"signed by a stranger", func(t *testing.T, s *site) {
 			_, s.hub.Key, _ = ed25519.GenerateKey(rand.Reader)

@@ -7,6 +7,7 @@
 //
 //	manifest ── refused, out of reach ─────────────────────────────► old list
 //	   │  └──── the one in force ──────────────────────────────────► contact
+//	   │        (under another scope key: that is looked for first, once)
 //	   ▼
 //	newer ──── same rows: the manifest alone ─────────────────────┐
 //	   │                                                          │
@@ -69,6 +70,11 @@ type Config struct {
 	Now   func() time.Time    // by the clock that the terminal trusts most; nil is time.Now
 	Rand  func(n int64) int64 // in [0, n); nil is that of math/rand/v2
 	Tell  func(Progress)      // how far a round is; nil is nobody
+
+	// Rekey looks for a newer scope key, for which Store then works. A round calls it
+	// once where the source's list is sealed with another than Store's. Its error is one
+	// of reaching the source: that none has come shows in the list. nil: none ever comes.
+	Rekey func(ctx context.Context) error
 }
 
 // A Progress says how far a round is.

@@ -136,6 +136,11 @@ func (u *Updater) lookInFolder(ctx context.Context, r *Round) {
 	// A head that has not changed is examined again: the clock may have been
 	// set, the list in force may have been lost or replaced.
 	h, from, same, err := u.cfg.Store.Examine(ctx, u.head, u.cfg.Now())
+	if errors.Is(err, whitelist.ErrScopeKey) && u.cfg.Rekey != nil {
+		if err = u.cfg.Rekey(ctx); err == nil {
+			h, from, same, err = u.cfg.Store.Examine(ctx, u.head, u.cfg.Now())
+		}
+	}
 	if err != nil {
 		r.Err = err
 		return

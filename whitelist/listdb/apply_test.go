@@ -319,7 +319,7 @@ func TestHeadsThatMayNotComeIntoForceAreRefused(t *testing.T) {
 		}), ErrConflict},
 		"expired":         {with(func(m *whitelist.Manifest) { m.NotAfter = now.Add(-time.Second) }), ErrExpired},
 		"other hierarchy": {with(func(m *whitelist.Manifest) { m.Hierarchy = whitelist.Production }), ErrHierarchy},
-		"other scope key": {with(func(m *whitelist.Manifest) { m.ScopeKeyCheck[0] ^= 1 }), ErrScopeKey},
+		"other scope key": {with(func(m *whitelist.Manifest) { m.ScopeKeyCheck[0] ^= 1 }), whitelist.ErrScopeKey},
 		"other scope":     {with(func(m *whitelist.Manifest) { m.Scope = "stadium" }), whitelist.ErrScope},
 		"key of a role":   {stranger.sign(t, next), sign1.ErrRole},
 		"trailing bytes":  {append(h.sign(t, next), 0), whitelist.ErrMalformed},

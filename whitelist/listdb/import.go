@@ -52,7 +52,7 @@ func refusal(err error) error {
 		whitelist.ErrMalformed, whitelist.ErrScope, whitelist.ErrTruncated, whitelist.ErrTrailing,
 		whitelist.ErrTampered, whitelist.ErrOrder, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrMissing, roles.ErrExpired,
-		ErrOlder, ErrConflict, ErrExpired, ErrFar, ErrHierarchy, ErrScopeKey, ErrFloor,
+		ErrOlder, ErrConflict, ErrExpired, ErrFar, ErrHierarchy, whitelist.ErrScopeKey, ErrFloor,
 	} {
 		if errors.Is(err, refusal) {
 			return &whitelist.RefusedError{Err: err}

@@ -63,8 +63,6 @@ var (
 	ErrFar = errors.New("list from too far ahead")
 	// ErrHierarchy: a test list in production, or the other way round.
 	ErrHierarchy = errors.New("list of another hierarchy")
-	// ErrScopeKey: the rows are sealed with another scope key than ours.
-	ErrScopeKey = errors.New("rows sealed with another scope key")
 	// ErrFloor: list.floor is damaged and no readable list tells what it said.
 	ErrFloor = errors.New("list floor unreadable")
 	// ErrClosed: the store was closed.

@@ -87,7 +87,7 @@ func TestListSealedWithAnotherScopeKeyIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, listBy(t, listKey, other, manifest(6), 10), ErrScopeKey)
+	refused(t, listBy(t, listKey, other, manifest(6), 10), whitelist.ErrScopeKey)
 }
 
 func TestTruncatedListIsRefused(t *testing.T) {

@@ -163,7 +163,7 @@ func (c Config) accepts(m whitelist.Manifest) error {
 	case m.Hierarchy != c.Hierarchy:
 		return fmt.Errorf("%w: a %s list on a %s terminal", ErrHierarchy, m.Hierarchy, c.Hierarchy)
 	case m.ScopeKeyCheck != c.ScopeKey.Check():
-		return fmt.Errorf("%w: give this terminal the current key of scope %q", ErrScopeKey, c.Scope)
+		return fmt.Errorf("%w: give this terminal the current key of scope %q", whitelist.ErrScopeKey, c.Scope)
 	}
 	return nil
 }
