@@ -134,7 +134,7 @@ func loadConfig(path string) (*config, error) {
 	}
 	text, err := readFile(path)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	c := &config{file: path, folder: filepath.Dir(path), keys: newKeyring(context.Background())}
 	c.Deadline.Duration = terminal.DefaultDeadline
@@ -144,16 +144,16 @@ func loadConfig(path string) (*config, error) {
 	c.List.Every.Duration = time.Minute
 	c.Journal.Checkpoint.Duration = time.Hour
 	if err := stricttoml.Decode(text, c); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	for i := range c.Lanes {
 		c.Lanes[i].Gate.preset()
 	}
 	if err := c.check(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if err := c.followScope(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	c.keys.places = c.keyPlaces()
 	return c, nil

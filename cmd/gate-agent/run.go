@@ -162,7 +162,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		}
 		lane, err := terminal.NewLane(c.lane(l, proof), parts)
 		if err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		made = append(made, station{l, lane, reader, log})
 	}
@@ -179,7 +179,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	said, err := c.custody()
 	if err != nil {
-		return configError{err}
+		return cli.ConfigError{Err: err}
 	}
 	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "lanes", len(lanes), "methods", c.Methods)
 	if c.TapUse.FirstUse {

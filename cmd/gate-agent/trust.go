@@ -10,6 +10,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/diskroom"
 	"github.com/gate-agent/gate-agent/internal/filename"
 	"github.com/gate-agent/gate-agent/sync/fetch"
@@ -45,7 +46,7 @@ func (c *config) trust() (roles.Trust, error) {
 	}
 	root, err := roles.NewRoot(c.Root.Threshold, public...)
 	if err != nil {
-		return roles.Trust{}, configError{fmt.Errorf("root.keys: %w", err)}
+		return roles.Trust{}, cli.ConfigError{Err: fmt.Errorf("root.keys: %w", err)}
 	}
 	return roles.Trust{Root: root}, nil
 }
@@ -62,7 +63,7 @@ func (c *config) listKeys() (sign1.Keys, error) {
 	}
 	set, err := sign1.NewKeys(keys...)
 	if err != nil {
-		return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
+		return sign1.Keys{}, cli.ConfigError{Err: fmt.Errorf("list.keys: %w", err)}
 	}
 	return set, nil
 }
@@ -71,11 +72,11 @@ func (c *config) publicKeys(key string, files []string) (public []crypto.PublicK
 	for _, name := range files {
 		text, err := readFile(c.path(name))
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %w", key, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", key, err)}
 		}
 		p, err := sign1.ParsePublicKey(text)
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %s: %w", key, name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %s: %w", key, name, err)}
 		}
 		public = append(public, p)
 	}
@@ -117,11 +118,11 @@ func (c *config) openSourceFor(scope string) (*fetch.Source, error) {
 	}
 	spare, err := diskroom.Spare(c.path(c.State))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing is downloaded before the folder is made
-		return nil, configError{fmt.Errorf("state: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("state: %w", err)}
 	}
 	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version(), Spare: spare})
 	if err != nil {
-		return nil, configError{fmt.Errorf("list.%w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.%w", err)}
 	}
 	return source, nil
 }
@@ -133,11 +134,11 @@ func (c *config) sourceRoots() (*x509.CertPool, error) {
 	}
 	text, err := readFile(c.path(c.List.CA))
 	if err != nil {
-		return nil, configError{fmt.Errorf("list.ca: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.ca: %w", err)}
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, configError{fmt.Errorf("list.ca: %s: no certificate in PEM", c.List.CA)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.ca: %s: no certificate in PEM", c.List.CA)}
 	}
 	return roots, nil
 }

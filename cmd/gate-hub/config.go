@@ -116,7 +116,7 @@ func loadConfig(path string) (*config, error) {
 		err = fmt.Errorf("%w: make a hub with gate-hub init", err)
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
@@ -124,10 +124,10 @@ func loadConfig(path string) (*config, error) {
 	c := defaults()
 	c.folder = filepath.Dir(path)
 	if err := stricttoml.Decode(text, c); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if err := c.check(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, nil
 }
@@ -212,14 +212,14 @@ func (c *config) loadScope(scope string) (*scopeConfig, error) {
 	path := filepath.Join(s.folder, scopeName)
 	text, err := smallfile.Read(path, maxConfig, 0o022)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refusedError{fmt.Errorf("this hub has no keys of scope %q: see gate-hub scope show, or add it with gate-hub scope add", scope)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("this hub has no keys of scope %q: see gate-hub scope show, or add it with gate-hub scope add", scope)}
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	s.text = string(text)
 	if err := stricttoml.Decode(text, s); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	switch {
 	case s.Scope != scope:
@@ -232,7 +232,7 @@ func (c *config) loadScope(scope string) (*scopeConfig, error) {
 		err = errors.New("root.keys without a delegation to verify")
 	}
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return s, nil
 }
@@ -245,7 +245,7 @@ func (c *config) scopes() ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	var names []string
 	var failed error
@@ -260,7 +260,7 @@ func (c *config) scopes() ([]string, error) {
 			err = stricttoml.Decode(text, &s)
 		}
 		if err != nil {
-			failed = errors.Join(failed, configError{fmt.Errorf("%s: %w", path, err)})
+			failed = errors.Join(failed, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)})
 			continue
 		}
 		names = append(names, s.Scope)
@@ -279,7 +279,7 @@ func (c *config) scope(name string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(names) == 0:
-		return "", configError{errors.New("this hub has no scope: add one with gate-hub scope add")}
+		return "", cli.ConfigError{Err: errors.New("this hub has no scope: add one with gate-hub scope add")}
 	case len(names) > 1:
 		return "", cli.UsageError(fmt.Sprintf("this hub has several scopes: give --scope, one of %q", names))
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
-	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/filename"
@@ -100,7 +100,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	case err != nil:
 		return nil, err
 	case len(entries) > 0:
-		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
 	}
 	s := &site{config: c, keys: new(keystore.Store)}
 	defer func() {
@@ -112,7 +112,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 		}
 	}()
 	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -232,20 +232,12 @@ keep_expired = "%v"
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
 func (c *config) makeAuthority(at time.Time) error {
-	a, err := hub.NewAuthority(c.Name, at)
+	a, err := authority.Create(filepath.Join(c.folder, tlsFolder), c.Name, at)
 	if err != nil {
 		return err
 	}
-	certificate, key, err := a.Issue(c.Serve.Hosts, at)
-	if err != nil {
-		return err
-	}
-	for name, content := range map[string][]byte{"ca.key": a.Key, "ca.pem": a.Certificate, "server.key": key, "server.pem": certificate} {
-		if err := wholefile.New(filepath.Join(c.folder, tlsFolder, name), content); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, _, err = a.Server(c.Serve.Hosts, at)
+	return err
 }
 
 // next says what to do next, in both languages: here people look.
@@ -284,5 +276,5 @@ func (c *config) authorityWords() string {
 	if c.Serve.Certificate != "" {
 		return "the certificate of your authority"
 	}
-	return filepath.Join(c.folder, tlsFolder, "ca.pem")
+	return filepath.Join(c.folder, tlsFolder, authority.RootFile)
 }

@@ -68,7 +68,7 @@ func newLogger() *slog.Logger {
 func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	root, err := os.OpenRoot(s.path(s.Files))
 	if err != nil {
-		return configError{fmt.Errorf("files: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("files: %w", err)}
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
@@ -80,7 +80,7 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	if addr == "" {
 		addr = s.Serve.Listen
 		if certificates, err = s.openCertificates(time.Now()); err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
 	}

@@ -105,10 +105,10 @@ func readDelivery(path string) ([]byte, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if k, ok := public.(*ecdh.PublicKey); !ok || k.Curve() != ecdh.X25519() {
-		return nil, refusedError{fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
 	}
 	return spki, nil
 }
@@ -134,10 +134,10 @@ func readSPKI(path string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, refusedError{fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
 	}
 	if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return block.Bytes, nil
 }
