@@ -11,7 +11,7 @@ import (
 type Beat struct {
 	Scope    string      `json:"scope"`
 	Terminal string      `json:"terminal"`
-	Received time.Time   `json:"received"` // by the hub's clock
+	Received time.Time   `json:"received"`  // by the hub's clock
 	OffsetMS int64       `json:"offset_ms"` // how far the terminal's clock is ahead, with the time that the heartbeat took
 	Health   link.Health `json:"health"`
 }

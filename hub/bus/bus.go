@@ -38,8 +38,7 @@ const hubInbox = "_INBOX_hub"
 
 // How much is done at once, and how long it may take.
 const (
-	workers       = 32   // batches of events under way
-	backlog       = 8192 // messages that may wait for them
+	workers       = 32 // batches of events under way
 	answerTimeout = 20 * time.Second
 	readyTimeout  = 30 * time.Second // of a server, which may have much to recover
 	lookupTimeout = 5 * time.Second
@@ -132,18 +131,18 @@ func Open(ctx context.Context, cfg Config) (b *Bus, err error) {
 	if err := b.connect(); err != nil {
 		return nil, err
 	}
-	return b, b.listen("health", func(t Terminal, m *nats.Msg) {
+	_, err = b.listen("health", func(t Terminal, m *nats.Msg) {
 		if err := b.beats.add(t, m.Data, time.Now()); err != nil {
 			cfg.Tell(Warning, fmt.Sprintf("terminal %q of %q: %v", t.Name, t.Scope, err))
 		}
 	})
+	return b, err
 }
 
 func (b *Bus) connect() (err error) {
 	o := nats.GetDefaultOptions()
 	o.Name, o.InboxPrefix = HubName, hubInbox
 	o.AllowReconnect, o.MaxReconnect, o.IgnoreAuthErrorAbort = true, -1, true
-	o.SubChanLen = backlog
 	o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) { b.cfg.Tell(Warning, "bus: "+err.Error()) }
 	if b.server != nil {
 		o.InProcessServer, o.User, o.Password = b.server, HubName, b.admit.secret
@@ -220,8 +219,8 @@ func (b *Bus) Beats() []Beat { return b.beats.all() }
 
 // listen calls take for each message of a kind that a terminal in force has sent itself.
 // Others are told, and go nowhere.
-func (b *Bus) listen(kind string, take func(Terminal, *nats.Msg)) error {
-	_, err := b.nats.Subscribe("gate.*.*."+kind, func(m *nats.Msg) {
+func (b *Bus) listen(kind string, take func(Terminal, *nats.Msg)) (*nats.Subscription, error) {
+	return b.nats.Subscribe("gate.*.*."+kind, func(m *nats.Msg) {
 		t, err := b.sender(m)
 		if err != nil {
 			b.cfg.Tell(Warning, "message refused: "+err.Error())
@@ -229,7 +228,6 @@ func (b *Bus) listen(kind string, take func(Terminal, *nats.Msg)) error {
 		}
 		take(t, m)
 	})
-	return err
 }
 
 // sender is the terminal that has sent a message.
@@ -280,21 +278,23 @@ func (b *Bus) Answer(ctx context.Context, answer func(ctx context.Context, from 
 			}
 		})
 	}
-	if err := b.listen("events", func(t Terminal, m *nats.Msg) {
+	events, err := b.listen("events", func(t Terminal, m *nats.Msg) {
 		select {
 		case jobs <- job{t, m}:
 		case <-ctx.Done():
 		}
-	}); err != nil {
-		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listening for events: %w", err)
 	}
 	<-ctx.Done()
-	return nil
+	return events.Unsubscribe()
 }
 
 // Watch calls seen for each decision of the live feed, one after the other.
 func (b *Bus) Watch(seen func(from Terminal, decision []byte)) error {
-	return b.listen("live", func(t Terminal, m *nats.Msg) { seen(t, m.Data) })
+	_, err := b.listen("live", func(t Terminal, m *nats.Msg) { seen(t, m.Data) })
+	return err
 }
 
 // Sweep cuts off whoever is connected and not in force any more.

@@ -139,6 +139,7 @@ type admission struct {
 type admitted struct {
 	terminal Terminal // zero: a leaf node
 	until    time.Time
+	at       time.Time
 }
 
 func newAdmission(cfg Config) *admission {
@@ -207,6 +208,7 @@ func user(name string, p permissions) *server.User {
 func (a *admission) note(user string, who admitted) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	who.at = time.Now()
 	a.admitted[user] = who
 }
 
@@ -221,11 +223,12 @@ func (a *admission) still(user string, inForce func(Terminal) bool, at time.Time
 	return ok && at.Before(who.until) && (who.terminal.Identity == nil || inForce(who.terminal))
 }
 
+// forget leaves those who are connected, or may be about to.
 func (a *admission) forget(connected map[string]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for user := range a.admitted {
-		if !connected[user] {
+	for user, who := range a.admitted {
+		if !connected[user] && time.Since(who.at) > time.Minute {
 			delete(a.admitted, user)
 		}
 	}

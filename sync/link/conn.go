@@ -41,12 +41,12 @@ var ErrNotConnected = errors.New("not connected to the hub")
 type Config struct {
 	Scope, Terminal string
 
-	Key     crypto.Signer // identity key; a medium that is lost is asked again at the next attempt
-	Servers []string      // tls://HOST:PORT
+	Key     crypto.PublicKey // of the identity key
+	Servers []string         // tls://HOST:PORT
 
-	// Chain is the certificate of the key, leaf first, in DER; Authorities are those that
+	// Certificate is that of the identity key (enrol.Credential.ForTLS); Authorities are those that
 	// vouch for a hub. Both are asked for each attempt, so that what was renewed is used.
-	Chain       func() ([][]byte, error)
+	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	Authorities func() (*x509.CertPool, error)
 
 	Poke   func()        // the hub has something new. Must not wait
@@ -97,7 +97,7 @@ func open(cfg Config) (*Conn, error) {
 			return nil, fmt.Errorf("%q is no address of a server: want tls://HOST:PORT", s)
 		}
 	}
-	spki, err := x509.MarshalPKIXPublicKey(cfg.Key.Public())
+	spki, err := x509.MarshalPKIXPublicKey(cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("the identity key: %w", err)
 	}
@@ -110,16 +110,24 @@ func open(cfg Config) (*Conn, error) {
 	o := nats.GetDefaultOptions()
 	o.Servers, o.NoRandomize, o.IgnoreDiscoveredServers = cfg.Servers, true, true
 	o.Name, o.InboxPrefix = ID(spki), c.Subjects.Inbox
-	o.Secure, o.TLSConfig, o.RootCAsCB = true, c.tls(), cfg.Authorities
+	o.Secure, o.RootCAsCB = true, cfg.Authorities
+	o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: cfg.Certificate}
 	o.Timeout, o.CustomDialer, o.SkipHostLookup = dialTimeout, dial, true
 	o.PingInterval, o.MaxPingsOut = pingEvery, 1
 	o.AllowReconnect, o.RetryOnFailedConnect, o.MaxReconnect, o.IgnoreAuthErrorAbort = true, true, -1, true
-	o.CustomReconnectDelayCB = func(attempts int) time.Duration { return backoff.Next(attempts-1, rand.Int64N) }
+	o.CustomReconnectDelayCB = func(attempts int) time.Duration {
+		if dial.ready.Load() {
+			c.wentDown(c.nats.LastError()) // of the handshake, which no other callback tells
+		}
+		return backoff.Next(attempts-1, rand.Int64N)
+	}
 	o.ReconnectBufSize = -1 // what the hub does not get now is sent again by whoever has it
 	o.ConnectedCB, o.ReconnectedCB = c.wentUp, c.wentUp
 	o.DisconnectedErrCB = func(_ *nats.Conn, err error) { c.wentDown(err) }
 	o.ReconnectErrCB = func(_ *nats.Conn, err error) { c.wentDown(err) }
-	o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) { c.change(func(s *State) { s.Problem = err.Error() }) }
+	o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		c.change(func(s *State) { s.Problem = err.Error() })
+	}
 	if c.nats, err = o.Connect(); err != nil {
 		return nil, err
 	}
@@ -129,18 +137,6 @@ func open(cfg Config) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// tls shows the terminal's certificate of now, whatever authorities a server names: it
-// has no other.
-func (c *Conn) tls() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		chain, err := c.cfg.Chain()
-		if err != nil {
-			return nil, err
-		}
-		return &tls.Certificate{Certificate: chain, PrivateKey: c.cfg.Key}, nil
-	}}
 }
 
 // A dialer refuses the first attempt, which the library makes while its caller waits.
