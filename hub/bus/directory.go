@@ -58,6 +58,13 @@ func (d *directory) byID(ctx context.Context, id string) (Terminal, error) {
 	return t, nil
 }
 
+// add notes one that the registry has just named.
+func (d *directory) add(t Terminal) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[link.ID(t.Identity)] = t
+}
+
 func (d *directory) has(t Terminal) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -35,7 +35,7 @@ func (b *Bus) startServer() error {
 	if err != nil {
 		return err
 	}
-	b.admit = newAdmission(b.cfg)
+	b.admit = &admission{cfg: b.cfg, known: b.known, secret: rand.Text(), admitted: make(map[string]admitted)}
 	o := &server.Options{
 		ServerName: HubName, Host: host, Port: port, NoSigs: true,
 		TLSConfig: b.tls(), TLSVerify: true, TLSTimeout: handshake.Seconds(), AuthTimeout: handshake.Seconds(),
@@ -129,6 +129,7 @@ func (b *Bus) cutOff(at time.Time) error {
 // An admission decides who may connect to our own server.
 type admission struct {
 	cfg    Config
+	known  *directory
 	secret string // of the hub's own connection, which no socket leads to
 
 	mu       sync.Mutex
@@ -140,10 +141,6 @@ type admitted struct {
 	terminal Terminal // zero: a leaf node
 	until    time.Time
 	at       time.Time
-}
-
-func newAdmission(cfg Config) *admission {
-	return &admission{cfg: cfg, secret: rand.Text(), admitted: make(map[string]admitted)}
 }
 
 // Check implements server.Authentication. The handshake has verified the chain, with its
@@ -194,6 +191,7 @@ func (a *admission) user(leaf *x509.Certificate, kind int) (*server.User, error)
 	if t.Scope, t.Name, err = a.cfg.Terminals.ByKey(ctx, t.Identity); err != nil {
 		return nil, err
 	}
+	a.known.add(t)
 	a.note(name, admitted{terminal: t, until: leaf.NotAfter})
 	publish, subscribe := t.subjects().Permissions()
 	return user(name, permissions{publish, subscribe}), nil
