@@ -188,4 +188,3 @@ func readAnswer(r io.Reader, into any) error {
 	}
 	return nil
 }
-
