@@ -219,6 +219,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		wg.Go(func() { watchReaders(beside, l.log, l.reader, l.Reader.Slots) })
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
+	wg.Go(func() { c.renewCertificates(beside, log) })
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
 	wg.Go(func() { c.deleteOld(beside, log, record, now) })

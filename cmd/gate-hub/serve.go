@@ -73,7 +73,8 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, root.Close()) }()
 
 	state := &health{scopes: make(map[string]string)}
-	server := hub.NewServer(hub.NewHandler(root, state.err))
+	handler := http.Handler(hub.NewHandler(root, state.err))
+	server := hub.NewServer(handler)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	addr := s.Serve.PlainHTTP
 	var certificates *certificates
@@ -82,7 +83,15 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 		if certificates, err = s.openCertificates(time.Now()); err != nil {
 			return cli.ConfigError{Err: err}
 		}
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
+		own, err := s.authority()
+		if err != nil {
+			return err
+		}
+		server.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: certificates.get,
+			ClientAuth: tls.RequestClientCert, ClientCAs: own.Pool(), // whose, package hub/enrol says
+		}
+		server.Handler = s.known(handler, own, log)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {

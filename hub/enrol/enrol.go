@@ -60,10 +60,19 @@ func New(c Config) *Server {
 	return &Server{c: c, failures: newLimiter(c.Now), busy: make(chan struct{}, atOnce)}
 }
 
-// Register has mux answer at the paths of enrolment.
-func (s *Server) Register(mux *http.ServeMux) {
-	mux.Handle(enrol.Path, s.guard(s.enrol))
-	mux.Handle(enrol.RenewPath, s.guard(s.renew))
+// Handler answers at the paths of enrolment, and has others do it at all others.
+func (s *Server) Handler(others http.Handler) http.Handler {
+	first, again := s.guard(s.enrol), s.guard(s.renew)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case enrol.Path:
+			first.ServeHTTP(w, r)
+		case enrol.RenewPath:
+			again.ServeHTTP(w, r)
+		default:
+			others.ServeHTTP(w, r)
+		}
+	})
 }
 
 // guard is what both have in common. f answers with what it returns.

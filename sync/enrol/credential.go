@@ -28,7 +28,11 @@ func (c Credential) ForTLS(info *tls.CertificateRequestInfo) (*tls.Certificate, 
 	if err != nil || !c.Ended && time.Now().After(leaf.NotAfter) {
 		return new(tls.Certificate), nil
 	}
-	if err := Fits(leaf, c.Signer.Public()); err != nil {
+	public := c.Signer.Public()
+	if public == nil { // of a medium that has not been there yet
+		return nil, errors.New("the identity key is not there: see gate-agent doctor")
+	}
+	if err := Fits(leaf, public); err != nil {
 		return nil, err
 	}
 	shown := &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: c.Signer, Leaf: leaf}

@@ -24,6 +24,43 @@ const (
 	HubFile         = "hub.json"        // a Hub
 )
 
+// Names of the public keys of Trust there, PEM, each kind numbered from 1.
+const (
+	listKeyFile    = "list-%d.pem"
+	leaseKeyFile   = "lease-%d.pem"
+	commandKeyFile = "command-%d.pem"
+	rootKeyFile    = "root-%d.pem"
+)
+
+// A TrustFiles has the paths of the public keys of a Trust, kind by kind.
+type TrustFiles struct{ Lists, Leases, Commands, Root []string }
+
+// Files are those of a Trust, below a state folder.
+func (t Trust) Files(state string) TrustFiles {
+	paths := func(name string, keys [][]byte) (all []string) {
+		for i := range keys {
+			all = append(all, filepath.Join(state, Folder, fmt.Sprintf(name, i+1)))
+		}
+		return all
+	}
+	return TrustFiles{paths(listKeyFile, t.Lists), paths(leaseKeyFile, t.Leases), paths(commandKeyFile, t.Commands), paths(rootKeyFile, t.Root)}
+}
+
+func (t Trust) write(state string) error {
+	f := t.Files(state)
+	for _, kind := range []struct {
+		paths []string
+		keys  [][]byte
+	}{{f.Lists, t.Lists}, {f.Leases, t.Leases}, {f.Commands, t.Commands}, {f.Root, t.Root}} {
+		for i, path := range kind.paths {
+			if err := wholefile.Replace(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: kind.keys[i]})); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // An Enrolment is what a terminal has from its hub.
 type Enrolment struct {
 	Hub         Hub
@@ -87,6 +124,9 @@ func (e Enrolment) Write(state string) error {
 	}
 	if err == nil {
 		err = wholefile.Replace(filepath.Join(dir, CAFile), e.CA)
+	}
+	if err == nil {
+		err = e.Hub.Trust.write(state)
 	}
 	if err == nil {
 		err = wholefile.Replace(filepath.Join(dir, HubFile), append(text, '\n'))

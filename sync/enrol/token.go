@@ -47,7 +47,9 @@ type tokenBody struct {
 	Expires  uint64
 }
 
-func codec() strictcbor.Codec { return strictcbor.New(strictcbor.Limits{Nested: 4, Array: 16, Map: 16}) }
+func codec() strictcbor.Codec {
+	return strictcbor.New(strictcbor.Limits{Nested: 4, Array: 16, Map: 16})
+}
 
 // checkSize is how many bytes of SHA-256 end a token, against mistakes of copying.
 const checkSize = 4

@@ -111,6 +111,9 @@ type Trust struct {
 	Threshold int      `json:"threshold,omitempty"`
 }
 
+// maxKeys bounds the keys of a kind.
+const maxKeys = 64
+
 // check says what is wrong with a hub that somebody else wrote.
 func (h Hub) check() error {
 	switch {
@@ -120,6 +123,8 @@ func (h Hub) check() error {
 		return errors.New("it names no scope or no terminal")
 	case len(h.Trust.Root) > 0 && (h.Trust.Threshold < 1 || h.Trust.Threshold > len(h.Trust.Root)):
 		return errors.New("its threshold is none of its root keys")
+	case max(len(h.Trust.Lists), len(h.Trust.Leases), len(h.Trust.Commands), len(h.Trust.Root)) > maxKeys:
+		return fmt.Errorf("more than %d keys of a kind", maxKeys)
 	}
 	return checkAddress(h.HTTPS)
 }
@@ -188,4 +193,3 @@ func readAnswer(r io.Reader, into any) error {
 	}
 	return nil
 }
-
