@@ -8,6 +8,9 @@ const leafPrefix = "leaf-"
 // LeafName is CN of the certificate of a venue's leaf node.
 func LeafName(scope string) string { return leafPrefix + link.Token(scope) }
 
+// IsDomain says whether a name can be one of a JetStream domain.
+func IsDomain(s string) bool { return s == link.Token(s) }
+
 // permissions are the subjects that somebody may publish to and hear.
 type permissions struct{ publish, subscribe []string }
 

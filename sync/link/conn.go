@@ -51,7 +51,7 @@ type Config struct {
 
 	Poke   func()        // the hub has something new. Must not wait
 	Health func() Health // asked for each heartbeat
-	Tell   func(State)   // told of each change; nil tells nobody
+	Tell   func(State)   // told of each change, one after the other; nil tells nobody
 }
 
 // A State is how the connection is.
@@ -74,6 +74,8 @@ type Conn struct {
 
 	connected atomic.Bool // the library's own state lies behind a lock that it holds while it dials
 	dropped   atomic.Int64
+
+	telling sync.Mutex // one change is told after the other
 
 	mu    sync.Mutex
 	state State
@@ -175,6 +177,8 @@ func (c *Conn) wentDown(err error) {
 }
 
 func (c *Conn) change(f func(*State)) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	c.mu.Lock()
 	before := c.state
 	f(&c.state)
