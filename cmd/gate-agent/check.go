@@ -82,6 +82,7 @@ is no error: both may come later.`,
 
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s, scope %s, mode %s\n", c.Terminal, c.Scope, c.Mode)
+		fmt.Fprintf(w, "hub        %s\n", c.describeHub(time.Now()))
 		fmt.Fprintf(w, "scope key  %s\n", scopeKey)
 		fmt.Fprintf(w, "commands   %s\n", c.describeCommands())
 		for i, l := range lanes {

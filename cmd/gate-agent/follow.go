@@ -15,30 +15,28 @@ import (
 
 // How lists come to a running agent by themselves.
 
-// openUpdater opens what brings lists from the source. The store has made the
-// state folder.
-func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress), rekey func(context.Context) error) (*lists.Updater, error) {
-	u, err := lists.Open(lists.Config{
-		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
-		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell, Rekey: rekey,
-	})
+// openUpdater opens what brings lists from the source, with what the configuration says
+// of it. The store has made the state folder.
+func (c *config) openUpdater(l lists.Config) (*lists.Updater, error) {
+	l.From, l.State, l.Terminal, l.Every = c.sourceOf(), c.path(c.State), c.Terminal, c.List.Every.Duration
+	u, err := lists.Open(l)
 	if err != nil {
 		return nil, cli.ConfigError{Err: err}
 	}
 	return u, nil
 }
 
-// followLists brings lists until ctx ends; source may be nil, and so may keeper where the
-// scope key is in a file.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, keeper *leaseKeeper, now func() time.Time) (follow func(), err error) {
+// followLists brings lists until ctx ends, and at once when wake says so; source may be
+// nil, and so may keeper where the scope key is in a file.
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, keeper *leaseKeeper, now func() time.Time, wake <-chan struct{}) (follow func(), err error) {
 	if source == nil {
 		return func() {}, nil
 	}
-	var rekey func(context.Context) error
+	l := lists.Config{Source: source, Store: store, Now: now, Wake: wake}
 	if keeper != nil {
-		rekey = func(ctx context.Context) error { return keeper.rekey(ctx, source) }
+		l.Rekey = func(ctx context.Context) error { return keeper.rekey(ctx, source) }
 	}
-	u, err := c.openUpdater(source, store, now, nil, rekey)
+	u, err := c.openUpdater(l)
 	if err != nil {
 		return nil, err
 	}

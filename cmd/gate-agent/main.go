@@ -22,7 +22,7 @@ a PIN, looks the holder up in a signed list, decides, records and opens the gate
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	}
 	root.PersistentFlags().String("config", "", "configuration file")
-	return cli.Root(root, runCommand(), checkConfigCommand(), statusCommand(),
+	return cli.Root(root, runCommand(), checkConfigCommand(), enrolCommand(), statusCommand(),
 		overrideCommand(), admitCommand(), annulCommand(), outOfOrderCommand(), clockCommand(), shiftCommand(), musterCommand(), staffCommand(), explainCommand(),
 		doctorCommand(), cardCommand(), gateCommand(), keyCommand(), commandCommand(), listCommand(), syncCommand(), journalCommand(), versionCommand())
 }

@@ -65,11 +65,11 @@ running agent alone. 名簿を今すぐ更新します。`,
 		if err := store.put(opened); err != nil {
 			return err
 		}
-		var rekey func(context.Context) error
+		l := lists.Config{Source: source, Store: store, Now: time.Now, Tell: tellProgress(cmd.ErrOrStderr())}
 		if c.ScopeKey.Lease {
-			rekey = func(ctx context.Context) error { return c.takeLease(ctx, source, store) }
+			l.Rekey = func(ctx context.Context) error { return c.takeLease(ctx, source, store) }
 		}
-		u, err := c.openUpdater(source, store, time.Now, tellProgress(cmd.ErrOrStderr()), rekey)
+		u, err := c.openUpdater(l)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,8 @@ import (
 
 func (c *config) checkTrust() error {
 	switch keys, root := len(c.List.Keys), len(c.Root.Keys); {
+	case keys == 0 && root == 0 && c.Hub.Connect:
+		return errors.New("list.keys is missing: run gate-agent enrol, which brings it, or name the public key files that may sign lists, or in root.keys those of the root that delegates it")
 	case keys == 0 && root == 0:
 		return errors.New("list.keys is missing: name the public key files that may sign lists, or in root.keys those of the root that delegates it")
 	case keys > 0 && root > 0:
@@ -86,9 +88,9 @@ func (c *config) publicKeys(key string, files []string) (public []crypto.PublicK
 // describeTrust says whose lists count.
 func (c *config) describeTrust() string {
 	if n := len(c.Root.Keys); n > 0 {
-		return fmt.Sprintf("signed by whom %d of %d root keys delegate it to", c.Root.Threshold, n)
+		return fmt.Sprintf("signed by whom %d of %d root keys delegate it to%s", c.Root.Threshold, n, c.trusting)
 	}
-	return fmt.Sprintf("signed by one of the keys in list.keys (%d)", len(c.List.Keys))
+	return fmt.Sprintf("signed by one of the keys in list.keys (%d)%s", len(c.List.Keys), c.trusting)
 }
 
 // sourceOf is where lists come from by themselves, with a whole path; "" is nowhere.
@@ -120,7 +122,11 @@ func (c *config) openSourceFor(scope string) (*fetch.Source, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing is downloaded before the folder is made
 		return nil, cli.ConfigError{Err: fmt.Errorf("state: %w", err)}
 	}
-	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version(), Spare: spare})
+	show, err := c.credentialFor(scope)
+	if err != nil {
+		return nil, err
+	}
+	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, Certificate: show, UserAgent: "gate-agent/" + version(), Spare: spare})
 	if err != nil {
 		return nil, cli.ConfigError{Err: fmt.Errorf("list.%w", err)}
 	}

@@ -59,11 +59,13 @@ func (c *certificates) follow(ctx context.Context, log *slog.Logger) {
 
 func (c *certificates) refresh(at time.Time) (changed bool, err error) {
 	certificate, key := c.site.path(c.site.Serve.Certificate), c.site.path(c.site.Serve.Key)
+	var root []byte // that the server shows, for terminals that know no more than its digest
 	if c.site.Serve.Certificate == "" {
 		own, err := authority.Open(filepath.Join(c.site.folder, tlsFolder))
 		if err != nil {
 			return false, fmt.Errorf("%w (or name serve.certificate and serve.key)", err)
 		}
+		root = own.Root()
 		if certificate, key, err = own.Server(c.site.Serve.Hosts, at); err != nil {
 			return false, err
 		}
@@ -82,6 +84,9 @@ func (c *certificates) refresh(at time.Time) (changed bool, err error) {
 	pair, err := tls.X509KeyPair(text, private)
 	if err != nil {
 		return false, fmt.Errorf("certificate and key of the server: %w", err)
+	}
+	if root != nil {
+		pair.Certificate = append(pair.Certificate, root)
 	}
 	c.current.Store(&pair)
 	c.text = string(text)

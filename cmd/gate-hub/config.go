@@ -41,21 +41,29 @@ type config struct {
 	Wrapper  string `toml:"wrapper"`  // key URI of what wraps the scope keys
 
 	Serve serveConfig `toml:"serve"`
+	NATS  natsConfig  `toml:"nats"`
 
 	folder string // of the file
 }
 
 type serveConfig struct {
 	Listen         string   `toml:"listen"`
-	Hosts          []string `toml:"hosts"`           // names and addresses by which terminals reach it
-	Certificate    string   `toml:"certificate"`     // PEM, with the chain; "" is the hub's own authority
-	Key            string   `toml:"key"`             // PEM
-	PlainHTTP      string   `toml:"plain_http"`      // address behind a proxy; "" is none
-	MaxConnections int      `toml:"max_connections"` //
-	Poll           duration `toml:"poll"`            // how often the registry is asked for changes
-	Keep           duration `toml:"keep"`            // how long a file stays that no list names any more
-	KeepExpired    duration `toml:"keep_expired"`    // how long a card stays whose certificate has ended; 0 is until somebody deletes it
+	Hosts          []string `toml:"hosts"`               // names and addresses by which terminals reach it
+	Certificate    string   `toml:"certificate"`         // PEM, with the chain; "" is the hub's own authority
+	Key            string   `toml:"key"`                 // PEM
+	Clients        string   `toml:"client_certificates"` // optional or required, of terminals
+	PlainHTTP      string   `toml:"plain_http"`          // address behind a proxy; "" is none
+	MaxConnections int      `toml:"max_connections"`     //
+	Poll           duration `toml:"poll"`                // how often the registry is asked for changes
+	Keep           duration `toml:"keep"`                // how long a file stays that no list names any more
+	KeepExpired    duration `toml:"keep_expired"`        // how long a card stays whose certificate has ended; 0 is until somebody deletes it
 }
+
+// Whether terminals have to show a certificate to fetch files.
+const (
+	clientsOptional = "optional"
+	clientsRequired = "required"
+)
 
 // A scopeConfig is the scope.toml of a scope: its keys. What the scope is stands
 // in the registry. Paths are relative to its folder.
@@ -98,8 +106,9 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 
 func defaults() *config {
 	c := &config{Files: "files"}
-	c.Serve.Listen, c.Serve.MaxConnections = ":8443", hub.DefaultConnections
+	c.Serve.Listen, c.Serve.MaxConnections, c.Serve.Clients = ":8443", hub.DefaultConnections, clientsOptional
 	c.Serve.Poll.Duration, c.Serve.Keep.Duration, c.Serve.KeepExpired.Duration = 5*time.Second, time.Hour, keepExpired
+	c.NATS.Store = "nats"
 	return c
 }
 
@@ -146,6 +155,10 @@ func (c *config) check() error {
 		return errors.New("serve.certificate and serve.key go together")
 	case c.Serve.Certificate == "" && len(c.Serve.Hosts) == 0:
 		return errors.New("serve.hosts is empty: name the hosts by which terminals reach the hub, for its certificate")
+	case c.Serve.Clients != clientsOptional && c.Serve.Clients != clientsRequired:
+		return fmt.Errorf("serve.client_certificates is %q, want %q or %q", c.Serve.Clients, clientsOptional, clientsRequired)
+	case c.Serve.Clients == clientsRequired && c.Serve.PlainHTTP != "":
+		return errors.New("serve.client_certificates is required, and serve.plain_http cannot see any: the proxy has to")
 	case c.Serve.MaxConnections < 1:
 		return errors.New("serve.max_connections is less than 1")
 	case c.Serve.Poll.Duration < time.Second || c.Serve.Poll.Duration > time.Hour:
@@ -154,6 +167,9 @@ func (c *config) check() error {
 		return fmt.Errorf("serve.keep is %v, want at least 1m", c.Serve.Keep)
 	case c.Serve.KeepExpired.Duration < 0:
 		return fmt.Errorf("serve.keep_expired is %v: a certificate that has not ended stays", c.Serve.KeepExpired)
+	}
+	if err := c.NATS.check(); err != nil {
+		return err
 	}
 	for _, h := range c.Serve.Hosts {
 		if !isHost(h) {

@@ -45,6 +45,7 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 	f.StringArrayVar(&o.hosts, "host", nil, "name or address by which terminals reach the hub; may be given again (default this machine's name, localhost and 127.0.0.1)")
 	f.StringVar(&o.db, "db", "", "registry in PostgreSQL, postgres://USER@HOST/DATABASE (default SQLite in DIR)")
 	f.StringVar(&o.listen, "listen", ":8443", "address to serve at")
+	f.StringVar(&o.nats, "nats-listen", ":4222", "address at which terminals connect live; empty for none")
 	f.StringVar(&o.certificate, "tls-cert", "", "certificate of another authority, PEM with its chain (default one of the hub's own)")
 	f.StringVar(&o.key, "tls-key", "", "its key, PEM")
 	o.by.flags(cmd)
@@ -70,10 +71,10 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 }
 
 type initOptions struct {
-	name, scope, hierarchy, db, listen string
-	hosts                              []string
-	certificate, key                   string
-	by                                 doer
+	name, scope, hierarchy, db, listen, nats string
+	hosts                                    []string
+	certificate, key                         string
+	by                                       doer
 }
 
 func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error) {
@@ -164,7 +165,7 @@ func empty(dir string) error {
 func (o *initOptions) config(dir string) (_ *config, err error) {
 	c := defaults()
 	c.folder, c.Name, c.Registry = dir, o.name, o.db
-	c.Serve.Listen, c.Serve.Hosts = o.listen, o.hosts
+	c.Serve.Listen, c.Serve.Hosts, c.NATS.Listen = o.listen, o.hosts, o.nats
 	if c.Registry == "" {
 		c.Registry = "sqlite:registry.db"
 	}
@@ -212,6 +213,9 @@ hosts = [%s]
 # A certificate of another authority, and its key. "" is the hub's own.
 certificate = %s
 key = %s
+# Terminals that have enrolled show a certificate, and then get the files of their own
+# scope alone. "required" gives nobody else any.
+client_certificates = %s
 # Plain HTTP, only for a proxy on this machine that speaks HTTPS: "127.0.0.1:8080".
 plain_http = ""
 max_connections = %d
@@ -222,8 +226,18 @@ keep = "%v"
 # How long cards stay whose certificates have ended; "0s" is until somebody runs
 # gate-hub holder clean.
 keep_expired = "%v"
+
+# Terminals connect live (docs/link.md): to a server in this hub, or to another one.
+[nats]
+listen = %s
+store = %s
+# Leaf nodes of venues connect here: ":7422".
+leaves = %s
+# Another nats-server, tls://HOST:PORT, in the place of the hub's own: then listen = "".
+url = %s
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
-		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
+		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired,
+		quote(c.NATS.Listen), quote(c.NATS.Store), quote(c.NATS.Leaves), quote(c.NATS.URL))
 }
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
@@ -252,11 +266,12 @@ Next / 次にすること:
        gate-hub serve --config %[1]s
   2. Bring in tickets / チケットを取り込む
        gate-hub ticket import tickets.csv --config %[1]s
-  3. Add each terminal, and compare its delivery key / 端末を登録し、受信鍵の照合値を比べる
-       gate-agent key delivery --config /etc/gate-agent/config.toml > gate-1.delivery.pem    (there / 端末で)
-       gate-hub terminal add gate-1 --identity gate-1.pub.pem --delivery gate-1.delivery.pem --config %[1]s
-  4. Give each terminal the public keys above, %[7]s and the source (docs/hub.md)
-     各端末に、上の公開鍵と認証局の証明書と取得元を設定する
+  3. Enrol each terminal with a token of its own / 端末ごとの登録トークンで登録する
+       gate-hub terminal token gate-1 --out gate-1.token --config %[1]s
+       gate-agent enrol --token-file gate-1.token --config /etc/gate-agent/config.toml    (there / 端末で)
+  4. A terminal that does not enrol: gate-hub terminal add, and give it the public keys
+     above, %[7]s and the source (docs/hub.md)
+     登録トークンを使わない端末には、上の公開鍵と認証局の証明書と取得元を設定する
   5. Name the authorities of cards in %[9]s, and bring in what they have revoked: until then
      gates warn that nobody knows / カードの認証局を設定し、失効情報を取り込む
        gate-hub revocation import --crl jpki.crl --config %[1]s

@@ -27,7 +27,7 @@ func refuses(err error) bool {
 		return true
 	}
 	for _, refused := range []error{
-		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder,
+		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder, registry.ErrTokenEnded,
 		registry.ErrCRL, registry.ErrUntrustedCRL, registry.ErrCRLTime,
 		publish.ErrSigner, publish.ErrNotNewest, publish.ErrUnpublished, whitelist.ErrMalformed, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrExpired, sign1.ErrMalformed, sign1.ErrSignature, sign1.ErrUnknownKey, sign1.ErrRole,

@@ -73,7 +73,8 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, root.Close()) }()
 
 	state := &health{scopes: make(map[string]string)}
-	server := hub.NewServer(hub.NewHandler(root, state.err))
+	handler := http.Handler(hub.NewHandler(root, state.err))
+	server := hub.NewServer(handler)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	addr := s.Serve.PlainHTTP
 	var certificates *certificates
@@ -82,11 +83,29 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 		if certificates, err = s.openCertificates(time.Now()); err != nil {
 			return cli.ConfigError{Err: err}
 		}
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
+		own, err := s.authority()
+		if err != nil {
+			return err
+		}
+		server.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: certificates.get,
+			ClientAuth: tls.RequestClientCert, ClientCAs: own.Pool(), // whose, package hub/enrol says
+		}
+		server.Handler = s.known(handler, own, log)
+	}
+	if err := s.checkBus(); err != nil {
+		return err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
+	}
+	if s.bus, err = s.openBus(ctx, log); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if s.bus != nil {
+		defer func() { err = errors.Join(err, s.bus.Close()) }()
+		log.Info("terminals are connected live", "nats", s.bus.Address(), "url", s.NATS.URL)
 	}
 	log.Info("starting", "version", cli.Version(), "hub", s.Name, "address", l.Addr().String(), "https", server.TLSConfig != nil, "files", s.path(s.Files))
 
@@ -95,6 +114,9 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.publishAll(ctx, log, state) })
+	if s.bus != nil {
+		wg.Go(func() { s.followBus(ctx, log) })
+	}
 	if certificates != nil {
 		wg.Go(func() { certificates.follow(ctx, log) })
 	}
@@ -279,6 +301,7 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 	m := d.Manifest
 	log.Info("published", "why", why, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
 		"bytes", d.Written, "not_after", m.NotAfter)
+	s.poke(m.Scope, log)
 	end, err := warnEnd(p, m.Scope, m.Hierarchy, m)
 	if end != "" {
 		a.tell(log, end)

@@ -16,6 +16,7 @@ import (
 
 func terminalCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "terminal", Short: "The terminals of a scope"},
+		terminalTokenCommand(), terminalApproveCommand(), terminalSwapCommand(),
 		terminalAddCommand(), terminalKeysCommand(), terminalListCommand(), terminalShowCommand(), terminalRetireCommand())
 }
 
@@ -154,7 +155,7 @@ func terminalRetireCommand() *cobra.Command {
 	var by doer
 	cmd := &cobra.Command{
 		Use:     "retire NAME --config FILE [--scope NAME] --reason WHY",
-		Short:   "End for good that a terminal registers cards and gets keys",
+		Short:   "End for good that a terminal connects, registers cards and gets keys",
 		Example: "  gate-hub terminal retire gate-1 --reason 'stolen' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}

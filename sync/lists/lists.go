@@ -70,6 +70,7 @@ type Config struct {
 	Now   func() time.Time    // by the clock that the terminal trusts most; nil is time.Now
 	Rand  func(n int64) int64 // in [0, n); nil is that of math/rand/v2
 	Tell  func(Progress)      // how far a round is; nil is nobody
+	Wake  <-chan struct{}     // Follow makes a round at once: somebody knows of a new list; nil is never
 
 	// Rekey looks for a newer scope key, for which Store then works. A round calls it
 	// once where the source's list is sealed with another than Store's. Its error is one
