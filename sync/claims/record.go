@@ -127,7 +127,7 @@ func parse(b []byte) (r Record, err error) {
 	switch {
 	case r.Kind != Entry && r.Kind != Exit && r.Kind != Settle:
 		return bad("unknown kind %q", r.Kind)
-	case r.Entitlement == "" || r.Terminal == "" || r.ID == "" || r.At.IsZero():
+	case r.Entitlement == "" || r.Terminal == "" || r.ID == "" || r.At.IsZero() || r.At.UTC().Year() < 1 || r.At.UTC().Year() > 9999:
 		return bad("entitlement, terminal, id or at is missing")
 	case hexErr != nil || len(incarnation) != 16 || strings.ToLower(r.Incarnation) != r.Incarnation:
 		return bad("incarnation is not 32 hexadecimal digits")

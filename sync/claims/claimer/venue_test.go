@@ -93,17 +93,16 @@ func (h *hub) log(entitlement string) (log []claims.Numbered) {
 	}
 }
 
-// A link is a wire between a gate and the hub, which can be cut, or swallow all that is
-// sent while both ends believe in it.
+// A link is a wire between a gate and the hub, which can be cut, or lose what is sent while both ends believe in it.
 type link struct {
 	listener net.Listener
 	to       string
 
-	mu        sync.Mutex
-	conns     map[net.Conn]struct{}
-	cut       bool
-	swallows  bool
-	swallowed chan struct{} // closed when it does not any more
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	cut   bool
+	deaf  bool // what the gate sends is lost
+	mute  bool // what the hub answers is lost
 }
 
 func newLink(t testing.TB, to string) *link {
@@ -127,8 +126,18 @@ func newLink(t testing.TB, to string) *link {
 	return l
 }
 
+// setTo leads new connections elsewhere.
+func (l *link) setTo(to string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = to
+}
+
 func (l *link) carry(near net.Conn) {
-	far, err := net.Dial("tcp", l.to)
+	l.mu.Lock()
+	to := l.to
+	l.mu.Unlock()
+	far, err := net.Dial("tcp", to)
 	if err != nil {
 		near.Close()
 		return
@@ -142,12 +151,12 @@ func (l *link) carry(near net.Conn) {
 		l.mu.Unlock()
 	}
 	var wg sync.WaitGroup
-	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+	for i, way := range [][2]net.Conn{{near, far}, {far, near}} {
 		wg.Go(func() {
 			buffer := make([]byte, 1<<16)
 			for {
 				n, err := way[0].Read(buffer)
-				if !l.silent() && err == nil {
+				if !l.loses(i == 1) && err == nil {
 					_, err = way[1].Write(buffer[:n])
 				}
 				if err != nil {
@@ -165,17 +174,17 @@ func (l *link) carry(near net.Conn) {
 	delete(l.conns, far)
 }
 
-func (l *link) silent() bool {
+func (l *link) loses(answers bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.swallows
+	return answers && l.mute || !answers && l.deaf
 }
 
-// swallow loses all that is sent, until it is cut.
-func (l *link) swallow(on bool) {
+// lose loses what is sent, or what is answered, until the link is healed.
+func (l *link) lose(sent, answers bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.swallows = on
+	l.deaf, l.mute = sent, answers
 }
 
 func (l *link) setCut(cut bool) {
@@ -191,7 +200,7 @@ func (l *link) setCut(cut bool) {
 
 // heal makes the link work again, by new connections.
 func (l *link) heal() {
-	l.swallow(false)
+	l.lose(false, false)
 	l.setCut(true)
 	l.setCut(false)
 }
