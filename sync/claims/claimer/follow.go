@@ -22,51 +22,74 @@ const (
 	answerTime = 5 * time.Second        // of a server to whom no tap waits
 	pollTime   = 200 * time.Millisecond // between two looks into the journal
 	checkTime  = 10 * time.Second       // between two questions whether the stream is still the same
-	retryTime  = 5 * time.Second        // at most, after something failed
+	probeTime  = time.Second            // of an answer that ends a wait for nothing
+	retryTime  = 10 * time.Second       // at most, after something failed
 )
 
 // Run hears what other gates write, and tells the log what the journal has, until ctx
 // ends. What fails is reported and tried again.
 func (c *Claimer) Run(ctx context.Context) {
-	for ctx.Err() == nil {
+	changed := c.JetStream.Conn().StatusChanged()
+	defer c.JetStream.Conn().RemoveStatusListener(changed)
+	for failed := 0; ctx.Err() == nil; {
 		if c.JetStream.Conn().Status() != nats.CONNECTED {
-			wait(ctx, pollTime, nil)
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
 			continue
 		}
-		err := c.session(ctx)
-		c.bucket.Store(nil)
-		if ctx.Err() != nil {
-			return
+		worked, err := c.session(ctx, changed)
+		if failed++; worked {
+			failed = 0
 		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			c.Report(fmt.Errorf("claims: %w", err))
-			wait(ctx, rand.N(retryTime), nil)
+			wait(ctx, backoff(failed), nil)
 		}
 	}
 }
 
-// session works with one stream until it fails, or is another one.
-func (c *Claimer) session(ctx context.Context) (err error) {
+// backoff is how long to wait after so many failures: full jitter, doubled each time.
+func backoff(failed int) time.Duration {
+	return rand.N(min(retryTime, 100*time.Millisecond<<min(failed, 10)))
+}
+
+// errLost ends what goes on over a connection: what it asked has no answer any more, and
+// what it heard is not all.
+var errLost = errors.New("the connection is lost")
+
+// session works with one stream, over one connection, until either is another one, or it
+// fails. worked says that the stream was there.
+func (c *Claimer) session(ctx context.Context, changed <-chan nats.Status) (worked bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer c.bucket.Store(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer func() {
+		cancel(nil) // what waits for it ends
+		if errors.Is(context.Cause(ctx), errLost) {
+			err = nil
+		}
+	}()
+	wg.Go(func() { cancel(c.watchConnection(ctx, changed)) })
 	opening, done := context.WithTimeout(ctx, answerTime)
 	defer done()
 	b, err := claims.Open(opening, c.JetStream, c.Bucket)
 	if err != nil {
-		return err
+		return false, err
 	}
 	revision, err := c.store.attach(ctx, b.Created())
 	if err != nil {
-		return fmt.Errorf("the copy of the venue's log: %w", err)
+		return false, fmt.Errorf("the copy of the venue's log: %w", err)
 	}
 	watcher, err := b.Watch(ctx, revision+1)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.slow.Store(false)
 	c.bucket.Store(b)
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return c.hear(ctx, watcher) },
 		func(ctx context.Context) error { return c.check(ctx, b) },
@@ -75,15 +98,24 @@ func (c *Claimer) session(ctx context.Context) (err error) {
 		wg.Go(func() { cancel(part(ctx)) })
 	}
 	<-ctx.Done()
-	return errors.Join(context.Cause(ctx), ignoreEnd(watcher.Stop()))
+	// It asks the server, for which nobody waits: without a connection it takes its time.
+	c.asking.Go(func() { _ = watcher.Stop() })
+	return true, context.Cause(ctx)
 }
 
-// ignoreEnd passes over that a connection or subscription had ended by itself.
-func ignoreEnd(err error) error {
-	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubscription) {
-		return nil
+// watchConnection ends when the connection does.
+func (c *Claimer) watchConnection(ctx context.Context, changed <-chan nats.Status) error {
+	for c.JetStream.Conn().Status() == nats.CONNECTED { // and may have been lost in between
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-changed:
+			if s != nats.CONNECTED {
+				return errLost
+			}
+		}
 	}
-	return err
+	return errLost
 }
 
 // hear keeps what is written.
@@ -126,10 +158,10 @@ func (c *Claimer) check(ctx context.Context, b *claims.Bucket) error {
 	for ctx.Err() == nil {
 		pause := checkTime
 		if c.slow.Load() {
-			pause = time.Second
+			pause = probeTime
 		}
 		wait(ctx, pause, c.probe)
-		asked, cancel := context.WithTimeout(ctx, answerTime)
+		asked, cancel := context.WithTimeout(ctx, probeTime)
 		same, err := b.Same(asked)
 		cancel()
 		switch {
@@ -147,15 +179,15 @@ func (c *Claimer) check(ctx context.Context, b *claims.Bucket) error {
 
 // follow tells the log what the journal has, and gives back loose claims.
 func (c *Claimer) follow(ctx context.Context, b *claims.Bucket) error {
-	for ctx.Err() == nil {
-		pause := pollTime
-		if c.JetStream.Conn().Status() == nats.CONNECTED {
-			if err := c.round(ctx, b); err != nil && ctx.Err() == nil {
-				c.Report(fmt.Errorf("claims: %w", err))
-				pause = rand.N(retryTime)
-			}
+	for failed := 0; ctx.Err() == nil; {
+		err := c.round(ctx, b)
+		if failed++; err == nil {
+			failed = 0
+			wait(ctx, pollTime, c.kick)
+		} else if ctx.Err() == nil {
+			c.Report(fmt.Errorf("claims: %w", err))
+			wait(ctx, backoff(failed), nil)
 		}
-		wait(ctx, pause, c.kick)
 	}
 	return nil
 }

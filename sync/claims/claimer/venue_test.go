@@ -3,6 +3,7 @@ package claimer_test
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -244,6 +245,14 @@ func (p *post) start(dir string) {
 		<-ended
 		check(p.t, p.Close())
 	})
+}
+
+// wipe deletes the copy.
+func (p *post) wipe(dir string) {
+	p.t.Helper()
+	for _, name := range must(filepath.Glob(filepath.Join(dir, "claims.db*")))(p.t) {
+		check(p.t, os.Remove(name))
+	}
 }
 
 // eventually waits for what comes by itself.
