@@ -54,6 +54,10 @@ type Facts struct {
 	HolderCheck HolderCheck
 	Attended    bool // staff or an integrator has confirmed the holder
 
+	// Apart says that the venue's log cannot be asked: what its other gates did may
+	// not be in the histories.
+	Apart bool
+
 	// Told is what they were told to look at, and Doubts the entries in doubt that
 	// they decided on with it: their word is for nothing that came up since.
 	Told   []Reason
@@ -70,6 +74,8 @@ type Ruling struct {
 	People      uint32    // who may pass, at least 1 when the verdict admits
 	Reentry     uint32    // of them, those who use nothing up
 	Seen        uint64    // last event of the entitlement's history
+	Next        uint64    // number of a claim
+	Used        Use       // where it was used, when that is why
 	Warnings    []Reason
 	Message     string    // of the entitlement, for staff
 	Others      []Refusal // the row's other entitlements, when none fits
@@ -125,6 +131,14 @@ func judge(f Facts, t *trail) Ruling {
 
 	r := fit(f, t)
 	r.Warnings = append(warnings, r.Warnings...)
+	if f.Apart && r.Verdict != Deny {
+		away := f.Place.zone.Away
+		if t.check("hub", away == whitelist.AwayAdmit || away == whitelist.AwayAttend, "cannot be asked; the zone's policy is %v", away) {
+			return r.denied(HubAway)
+		}
+		r.Warnings = append(r.Warnings, HubAway)
+		attend = attend || away == whitelist.AwayAttend
+	}
 	switch {
 	case r.Verdict == Deny:
 		return r
@@ -139,10 +153,11 @@ func judge(f Facts, t *trail) Ruling {
 	return r
 }
 
-// knew reports whether whoever attended was told all that a ruling has to look at.
+// knew reports whether whoever attended was told all that a ruling has to look at. That
+// the hub is away may come up when they have answered: they had the person before them.
 func (f Facts) knew(r Ruling) bool {
 	for _, w := range r.Warnings {
-		if !slices.Contains(f.Told, w) {
+		if w != HubAway && !slices.Contains(f.Told, w) {
 			return false
 		}
 	}

@@ -39,6 +39,15 @@ type Decision struct {
 	// Others are the row's other entitlements, when none fits.
 	Others []Refusal
 
+	// Used is where and when the last who came in by the entitlement did, when that
+	// is why nobody else does, or what staff is to look at.
+	Used Use
+
+	// Claim says whether the venue's log had the entry, under ClaimID, before the
+	// gate opened.
+	Claim   ClaimState
+	ClaimID string
+
 	// Message is the entitlement's, for staff.
 	Message string
 
@@ -70,7 +79,7 @@ type Decision struct {
 
 	// Warnings name conditions that the list's policy lets pass (data_stale,
 	// clock_untrusted), and what staff is to look at (already_inside,
-	// already_used, exit_required).
+	// already_used, exit_required); hub_away.
 	Warnings []Reason
 
 	// Cause is what went wrong, for the log. It never names a person or card.
@@ -102,5 +111,6 @@ type Stages struct {
 	Sign    time.Duration // the card's own private key operation
 	Verify  time.Duration // our check of what the card said
 	Decide  time.Duration
+	Claim   time.Duration // asking the venue
 	Journal time.Duration // making the record durable
 }

@@ -14,9 +14,12 @@ import (
 // began is where Elapsed counts from.
 //
 // Where another lane used the same entitlement between counting and reserving,
-// it decides again: each time that happens somebody else got on.
+// it decides again: each time that happens somebody else got on. So it does where
+// another gate claimed it, and where no claim is answered in time.
 func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts, permit *Permit) error {
 	l.payUp(ctx)
+	venue := asking{Lane: l}
+	defer venue.done()
 	for ctx.Err() == nil {
 		var err error
 		if f.Known, err = l.known(ctx, f); err != nil {
@@ -29,6 +32,7 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		r := Decide(*f)
 		d.Stages.Decide += time.Since(start)
 		d.rule(r)
+		d.Cause = errors.Join(d.Cause, venue.why)
 		if d.Direction = f.Direction; f.Mode == Muster && r.Reason == Leaving {
 			d.Direction = Exit
 		}
@@ -49,11 +53,15 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 			continue
 		}
 
+		if venue.claim(ctx, d, f, r.Next) {
+			continue
+		}
 		d.Elapsed = time.Since(began)
 		start = time.Now()
 		reservation, err := l.Journal.Reserve(keep, *d, r.Seen)
 		d.Stages.Journal += time.Since(start)
 		if errors.Is(err, ErrUsesChanged) {
+			venue.done()
 			continue
 		}
 		if err != nil {
@@ -79,6 +87,7 @@ func (l *Lane) mergeToken(ctx context.Context, token uint32, d *Decision) {
 func (d *Decision) rule(r Ruling) {
 	d.Verdict, d.Reason, d.Entitlement, d.Warnings = r.Verdict, r.Reason, r.Entitlement, r.Warnings
 	d.Until, d.Zone, d.People, d.Reentry, d.Others, d.Message = r.Until, r.Zone, r.People, r.Reentry, r.Others, r.Message
+	d.Used, d.Claim, d.ClaimID = r.Used, "", ""
 	d.Cause = r.Problem
 }
 
@@ -141,6 +150,7 @@ func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
 		if histories[i], err = l.Journal.History(ctx, e.ID); err != nil {
 			return nil, err
 		}
+		histories[i] = l.ask(ctx, f, e.ID, histories[i])
 	}
 	return histories, nil
 }
@@ -206,7 +216,7 @@ func (l *Lane) attend(ctx context.Context, f Facts, d Decision) {
 		d.HolderCheck = Refused
 	default:
 		d.HolderCheck = Confirmed
-		f.Attended = true
+		f.Attended, f.Apart = true, false
 		if err := l.renew(ctx, &f); err != nil {
 			d.Reason, d.Cause = ReasonOf(err), err
 			break

@@ -24,13 +24,22 @@ type Event struct {
 	HolderCheck        CheckOutcome `json:"holder_check,omitempty"`
 	Warnings           []Reason     `json:"warnings,omitempty"`
 
-	Direction   string   `json:"direction"`
-	Zone        string   `json:"zone,omitempty"`
-	People      uint32   `json:"people,omitempty"`
-	Reservation uint64   `json:"reservation,omitempty"`
-	Passed      *uint32  `json:"passed,omitempty"`
-	Others      []Reason `json:"others,omitempty"`
-	Message     string   `json:"message,omitempty"`
+	Direction   string     `json:"direction"`
+	Zone        string     `json:"zone,omitempty"`
+	People      uint32     `json:"people,omitempty"`
+	Reservation uint64     `json:"reservation,omitempty"`
+	Passed      *uint32    `json:"passed,omitempty"`
+	Others      []Reason   `json:"others,omitempty"`
+	Used        *UsedAt    `json:"used,omitempty"`
+	Claim       ClaimState `json:"claim,omitempty"`
+	Message     string     `json:"message,omitempty"`
+}
+
+// UsedAt is a Use.
+type UsedAt struct {
+	Gate     string    `json:"gate,omitempty"`
+	Terminal string    `json:"terminal,omitempty"`
+	At       time.Time `json:"at"`
 }
 
 // StagesMS is Stages in milliseconds.
@@ -44,6 +53,7 @@ type StagesMS struct {
 	Sign    float64 `json:"sign"`
 	Verify  float64 `json:"verify"`
 	Decide  float64 `json:"decide"`
+	Claim   float64 `json:"claim"`
 	Journal float64 `json:"journal"`
 }
 
@@ -56,11 +66,12 @@ func (d Decision) Event() Event {
 		At: d.Instant.UTC().Truncate(time.Millisecond), ElapsedMS: ms(d.Elapsed),
 		Stages: StagesMS{
 			Detect: ms(s.Detect), Select: ms(s.Select), Read: ms(s.Read), Resolve: ms(s.Resolve),
-			Auth: ms(s.Auth), Key: ms(s.Key), Sign: ms(s.Sign), Verify: ms(s.Verify), Decide: ms(s.Decide), Journal: ms(s.Journal),
+			Auth: ms(s.Auth), Key: ms(s.Key), Sign: ms(s.Sign), Verify: ms(s.Verify), Decide: ms(s.Decide), Claim: ms(s.Claim), Journal: ms(s.Journal),
 		},
 		Commands: d.Commands, Bytes: d.Bytes, TerminalSignatures: d.TerminalSignatures,
 		HolderCheck: d.HolderCheck, Warnings: d.Warnings,
 		Direction: d.Direction.String(), Zone: d.Zone, People: d.People, Reservation: uint64(d.Reservation), Message: d.Message,
+		Used: d.Used.told(), Claim: d.Claim,
 	}
 	if d.Settled {
 		e.Passed = &d.Passed
@@ -69,6 +80,13 @@ func (d Decision) Event() Event {
 		e.Others = append(e.Others, o.Reason)
 	}
 	return e
+}
+
+func (u Use) told() *UsedAt {
+	if u == (Use{}) {
+		return nil
+	}
+	return &UsedAt{u.Gate, u.Terminal, u.At.UTC().Truncate(time.Millisecond)}
 }
 
 // ms is d in milliseconds, to the microsecond.

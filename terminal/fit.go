@@ -90,7 +90,7 @@ func (f Facts) window(e whitelist.Entitlement) (from, to time.Time) {
 // was used before.
 func admit(f Facts, i int, t *trail) Ruling {
 	e, h, p := f.Row.Entitlements[i], f.Histories[i], f.Place
-	r := Ruling{Entitlement: e.ID, Until: e.NotAfter, Zone: p.zone.Name, Seen: h.Last, Message: e.Message}
+	r := Ruling{Entitlement: e.ID, Until: e.NotAfter, Zone: p.zone.Name, Seen: h.Last, Next: h.Next, Message: e.Message}
 	t.entitlement(e.ID)
 
 	status := OK
@@ -126,6 +126,15 @@ func admit(f Facts, i int, t *trail) Ruling {
 	people, reentry, reason := enters(e, c, p.zone)
 	t.check("uses", people > 0, "used %d, today %d, inside %d, away %d; allowed %s", c.Used, c.UsedToday, c.Inside, c.Away, terms(e))
 	r.Verdict = Admit
+	if reason != OK {
+		r.Used = h.used(p.zone.Name)
+	}
+	if people == 0 && f.Apart && (reason == ExitRequired || reason == AlreadyInside) {
+		// They may have left by a gate that cannot be asked: staff looks.
+		c.Inside, c.Away = 0, c.Away+c.Inside
+		people, reentry, _ = enters(e, c, p.zone)
+		t.check("apart", people > 0, "if all have left by another gate; then %d may enter", people)
+	}
 	if people == 0 {
 		for _, s := range h.Passages {
 			if s.Doubt && s.Zone == p.zone.Name {

@@ -69,6 +69,7 @@ type Parts struct {
 	Journal  Journal
 	Gate     Gate
 	Checker  HolderChecker // nil: nobody can confirm, attended taps stay shut
+	Claims   Claims        // nil: the gate is alone
 	OnDuty   func() Staff  // whose confirmation it is; nil: not known
 	Rand     io.Reader
 
@@ -125,7 +126,7 @@ func NewLane(c Config, p Parts) (*Lane, error) {
 		return nil, errors.New("lane: no method is configured")
 	case p.Reader == nil || p.Dialogue == nil || p.List == nil || p.Journal == nil || p.Gate == nil ||
 		p.Rand == nil || p.Observe == nil || p.Incidents == nil || p.Now == nil || p.After == nil:
-		return nil, errors.New("lane: a part is missing; only Checker, OnDuty and Elapsed may be")
+		return nil, errors.New("lane: a part is missing; only Checker, Claims, OnDuty and Elapsed may be")
 	}
 	for _, m := range c.Methods {
 		switch m {

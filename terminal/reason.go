@@ -78,6 +78,7 @@ const (
 	RulesDeny      Reason = "rules"
 	DataStale      Reason = "data_stale"
 	ClockUntrusted Reason = "clock_untrusted"
+	HubAway        Reason = "hub_away" // the venue cannot be asked what its other gates let in
 )
 
 // Reasons that concern the gate itself.

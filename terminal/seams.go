@@ -164,6 +164,8 @@ type Reservation uint64
 type History struct {
 	// Last is the number of the last event about it, 0 when there is none.
 	Last uint64
+	// Next is the number that a claim takes in the venue's log, 0 where none is asked.
+	Next uint64
 	// Passages are the entries and exits that stand, in the order of their
 	// reservations: what was annulled is not among them.
 	Passages []Passage
@@ -194,6 +196,9 @@ type Passage struct {
 	// did; beyond the Passed who were seen.
 	Open, Doubt bool
 	Passed      uint32
+	// Gate is where it was, "" when that is not kept any more. Terminal is "" of this
+	// one; others have no Reservation.
+	Gate, Terminal string
 }
 
 // A Direction is that of a lane.

@@ -52,6 +52,8 @@ type Zone struct {
 	// Forgets is how long after an entry somebody counts as inside, in whole
 	// minutes, at most 31 days; 0 is until the exit.
 	Forgets time.Duration
+	// Away is what gates do where the claims of the venue cannot be asked.
+	Away Away `json:",omitzero"` // registries that have none keep the text they had
 }
 
 // A Gate leads into a zone, and its exit out of it.
@@ -89,6 +91,27 @@ func (a AntiPassback) String() string {
 	return "unknown"
 }
 
+// Away says what becomes of an entry while the gate cannot ask what the other gates of
+// the venue let in: when the hub is away.
+type Away uint8
+
+// The zero Away lets people in; two who came by one ticket are found afterwards.
+const (
+	AwayAdmit  Away = iota
+	AwayAttend      // staff looks
+	AwayDeny
+)
+
+var aways = [...]string{AwayAdmit: "admit_and_reconcile", AwayAttend: "attend", AwayDeny: "deny"}
+
+// String returns "admit_and_reconcile", "attend" or "deny".
+func (a Away) String() string {
+	if int(a) < len(aways) {
+		return aways[a]
+	}
+	return "unknown"
+}
+
 // Limits of a venue.
 const (
 	MaxRules      = rules.MaxText // bytes
@@ -115,6 +138,7 @@ type wireZone struct {
 	Name         string `cbor:"1,keyasint"`
 	AntiPassback uint8  `cbor:"2,keyasint,omitempty"`
 	Forgets      uint16 `cbor:"3,keyasint,omitempty"` // minutes
+	Away         uint8  `cbor:"4,keyasint,omitempty"`
 }
 
 type wireGate struct {
@@ -134,7 +158,7 @@ func (w wireVenue) venue() Venue {
 		TimeZone: w.TimeZone, DayStarts: time.Duration(w.DayStarts) * time.Minute, Tolerance: time.Duration(w.Tolerance) * time.Second,
 		From: fromUnix(w.From), To: fromUnix(w.To), Admission: fromUnix(w.Admission), Postponed: w.Postponed,
 		Zones: each(w.Zones, func(z wireZone) Zone {
-			return Zone{z.Name, AntiPassback(z.AntiPassback), time.Duration(z.Forgets) * time.Minute}
+			return Zone{z.Name, AntiPassback(z.AntiPassback), time.Duration(z.Forgets) * time.Minute, Away(z.Away)}
 		}),
 		Gates:    each(w.Gates, func(g wireGate) Gate { return Gate(g) }),
 		Products: each(w.Products, func(p wireProduct) Product { return Product(p) }),
@@ -148,7 +172,7 @@ func (v Venue) wire() wireVenue {
 		TimeZone: v.TimeZone, DayStarts: uint16(v.DayStarts / time.Minute), Tolerance: uint32(v.Tolerance / time.Second),
 		From: toUnix(v.From), To: toUnix(v.To), Admission: toUnix(v.Admission), Postponed: v.Postponed,
 		Zones: each(v.Zones, func(z Zone) wireZone {
-			return wireZone{z.Name, uint8(z.AntiPassback), uint16(z.Forgets / time.Minute)}
+			return wireZone{z.Name, uint8(z.AntiPassback), uint16(z.Forgets / time.Minute), uint8(z.Away)}
 		}),
 		Gates:    each(v.Gates, func(g Gate) wireGate { return wireGate(g) }),
 		Products: each(v.Products, func(p Product) wireProduct { return wireProduct(p) }),
@@ -186,6 +210,9 @@ func (v Venue) check() error {
 	for _, z := range v.Zones {
 		if z.AntiPassback > AntiPassbackHard {
 			return fmt.Errorf("%w: zone %q has an unknown anti-passback", ErrMalformed, z.Name)
+		}
+		if z.Away > AwayDeny {
+			return fmt.Errorf("%w: zone %q has an unknown policy for when the hub is away", ErrMalformed, z.Name)
 		}
 		if err := checkDuration("forgets", z.Forgets, 31*24*time.Hour, time.Minute); err != nil {
 			return fmt.Errorf("zone %q: %w", z.Name, err)

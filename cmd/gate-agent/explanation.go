@@ -29,6 +29,7 @@ type explanation struct {
 	Warnings    []terminal.Reason    `json:"warnings,omitempty"`
 	Message     string               `json:"message,omitempty"`
 	Others      []explainedRefusal   `json:"others,omitempty"`
+	Used        *explainedUse        `json:"used,omitempty"`
 	Problem     string               `json:"problem,omitempty"`
 }
 
@@ -46,6 +47,13 @@ type explainedRefusal struct {
 	Reason      terminal.Reason `json:"reason"`
 }
 
+// An explainedUse is where and when somebody last came in.
+type explainedUse struct {
+	Gate     string    `json:"gate,omitempty"`
+	Terminal string    `json:"terminal,omitempty"` // left out: this one
+	At       time.Time `json:"at"`
+}
+
 func (e *explanation) step(entitlement, check string, ok bool, format string, a ...any) {
 	e.Steps = append(e.Steps, explainedStep{entitlement, check, ok, fmt.Sprintf(format, a...)})
 }
@@ -53,6 +61,9 @@ func (e *explanation) step(entitlement, check string, ok bool, format string, a 
 func (e *explanation) rule(r terminal.Ruling) {
 	e.Verdict, e.Reason, e.Entitlement, e.Zone, e.People = r.Verdict, r.Reason, r.Entitlement, r.Zone, r.People
 	e.Warnings, e.Message = r.Warnings, r.Message
+	if r.Used != (terminal.Use{}) {
+		e.Used = &explainedUse{r.Used.Gate, r.Used.Terminal, r.Used.At}
+	}
 	for _, o := range r.Others {
 		e.Others = append(e.Others, explainedRefusal(o))
 	}
@@ -85,6 +96,7 @@ var checks = map[string]string{
 	"listed": "名簿", "certificate": "電子証明書", "holder": "カード", "gate": "ゲート", "status": "登録の状態", "postponed": "延期",
 	"time": "時間", "place": "場所", "rules": "規則", "uses": "利用回数", "doubt": "未確定の入場", "attention": "係員の確認",
 	"person": "本人照合", "exit": "退場", string(terminal.DataStale): "名簿の鮮度", string(terminal.ClockUntrusted): "端末の時計",
+	"hub": "ほかのゲートへの確認", "apart": "ほかの出口からの退場",
 }
 
 var verdictWords = map[terminal.Verdict]words.Text{
@@ -127,6 +139,13 @@ func (e *explanation) print(w io.Writer, japanese bool) error {
 	}
 	for _, o := range e.Others {
 		line(words.Text{EN: "other ticket", JA: "他のチケット"}, fmt.Sprintf("%s: %s: %s", o.Entitlement, o.Reason, say(words.Reason(o.Reason))))
+	}
+	if u := e.Used; u != nil {
+		where := cmp.Or(u.Gate, "?")
+		if u.Terminal != "" {
+			where += " (" + u.Terminal + ")"
+		}
+		line(words.Text{EN: "last came in", JA: "最後の入場"}, where+", "+localTime(u.At))
 	}
 	if e.Message != "" {
 		line(words.Text{EN: "message", JA: "係員への連絡"}, e.Message)

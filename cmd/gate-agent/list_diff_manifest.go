@@ -63,7 +63,7 @@ func diffManifests(a, b whitelist.Manifest) []manifestDiff {
 		}
 	}
 	all = append(all, diffNamed("zone", a.Venue.Zones, b.Venue.Zones, func(z whitelist.Zone) (string, string) {
-		return z.Name, fmt.Sprintf("anti-passback %s, forgets after %s", z.AntiPassback, shownValue(z.Forgets))
+		return z.Name, fmt.Sprintf("anti-passback %s, forgets after %s, hub away %s", z.AntiPassback, shownValue(z.Forgets), z.Away)
 	})...)
 	all = append(all, diffNamed("gate", a.Venue.Gates, b.Venue.Gates, func(g whitelist.Gate) (string, string) {
 		return g.Name, fmt.Sprintf("id %d, into %q", g.ID, g.Zone)

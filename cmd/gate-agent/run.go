@@ -274,6 +274,15 @@ func logDecision(log *slog.Logger, d terminal.Decision) {
 	if len(d.Warnings) > 0 {
 		attrs = append(attrs, "warnings", d.Warnings)
 	}
+	if u := d.Event().Used; u != nil {
+		attrs = append(attrs, "used_at", u.At, "used_gate", u.Gate)
+		if u.Terminal != "" {
+			attrs = append(attrs, "used_terminal", u.Terminal)
+		}
+	}
+	if d.Claim != "" {
+		attrs = append(attrs, "claim", string(d.Claim))
+	}
 	if d.Cause != nil {
 		attrs = append(attrs, "cause", d.Cause.Error())
 	}

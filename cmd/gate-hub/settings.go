@@ -43,6 +43,7 @@ type zone struct {
 	Name         string       `toml:"name" json:"name"`
 	AntiPassback antiPassback `toml:"anti_passback,omitempty" json:"anti_passback"`
 	Forgets      duration     `toml:"forgets,omitempty" json:"forgets"`
+	Away         away         `toml:"away,omitempty" json:"away"`
 }
 
 type gate struct {
@@ -89,6 +90,13 @@ func (a *antiPassback) UnmarshalText(b []byte) error {
 	return fromWords(string(b), (*whitelist.AntiPassback)(a), whitelist.AntiPassbackHard, whitelist.AntiPassback.String)
 }
 
+type away whitelist.Away
+
+func (a away) MarshalText() ([]byte, error) { return []byte(whitelist.Away(a).String()), nil }
+func (a *away) UnmarshalText(b []byte) error {
+	return fromWords(string(b), (*whitelist.Away)(a), whitelist.AwayDeny, whitelist.Away.String)
+}
+
 // usualSettings are those of a scope for which nobody said anything else: a list
 // lasts a day, and staff looks when a gate has none that is younger.
 func usualSettings() settings {
@@ -111,7 +119,7 @@ func settingsOf(s registry.Scope) settings {
 	w.DayStarts.Duration, w.Tolerance.Duration = v.DayStarts, v.Tolerance
 	w.From, w.To, w.Admission = someTime(v.From), someTime(v.To), someTime(v.Admission)
 	for _, z := range v.Zones {
-		w.Zones = append(w.Zones, zone{z.Name, antiPassback(z.AntiPassback), duration{z.Forgets}})
+		w.Zones = append(w.Zones, zone{z.Name, antiPassback(z.AntiPassback), duration{z.Forgets}, away(z.Away)})
 	}
 	for _, g := range v.Gates {
 		w.Gates = append(w.Gates, gate(g))
@@ -135,7 +143,7 @@ func (in settings) apply(s *registry.Scope) {
 		From: theTime(v.From), To: theTime(v.To), Admission: theTime(v.Admission), Postponed: v.Postponed, Rules: v.Rules,
 	}
 	for _, z := range v.Zones {
-		s.Venue.Zones = append(s.Venue.Zones, whitelist.Zone{Name: z.Name, AntiPassback: whitelist.AntiPassback(z.AntiPassback), Forgets: z.Forgets.Duration})
+		s.Venue.Zones = append(s.Venue.Zones, whitelist.Zone{Name: z.Name, AntiPassback: whitelist.AntiPassback(z.AntiPassback), Forgets: z.Forgets.Duration, Away: whitelist.Away(z.Away)})
 	}
 	for _, g := range v.Gates {
 		s.Venue.Gates = append(s.Venue.Gates, whitelist.Gate(g))

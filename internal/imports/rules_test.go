@@ -171,9 +171,21 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./sync/..."},
+		except: []string{"./sync/claims/claimer"}, // entries and exits are the terminal's
 		direct: join(logging, []string{"./nfc/...", "./terminal/...", "./whitelist/listdb", "./crypto/cardauth"}),
 		deps:   []string{"./nfc/...", "./terminal/...", "./whitelist/listdb"}, // net/http brings package log
 		why:    "what fetches sees sealed lists and never a card",
+	},
+	{
+		who:    []string{"./sync/claims/claimer"},
+		direct: join(logging, []string{"./nfc/...", "./whitelist/listdb", "./crypto/...", "./terminal/gate", "./terminal/api"}),
+		deps:   []string{"./nfc/pcsc", "./nfc/vcard/...", "./whitelist/listdb", "./terminal/gate", "./terminal/api", "github.com/nats-io/nats-server/..."},
+		why:    "what claims for a terminal takes its words and its journal, and neither cards nor gates",
+	},
+	{
+		who:  []string{"./sync/claims"},
+		deps: join(sqlite, []string{"github.com/nats-io/nats-server/..."}),
+		why:  "the log of claims is the hub's and the terminal's: what either keeps of it is its own",
 	},
 	{
 		who:    []string{"./sync/fetch"},
@@ -255,12 +267,12 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry"},
+		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry", "./sync/claims/claimer"},
 		direct: sqlite,
-		why:    "three packages hold durable state, each with a file or a database that is its own",
+		why:    "four packages hold durable state, each with a file or a database that is its own",
 	},
 	{
-		who:    []string{"./terminal/journal", "./whitelist/listdb"},
+		who:    []string{"./terminal/journal", "./whitelist/listdb", "./sync/claims/claimer"},
 		direct: []string{"github.com/jackc/..."},
 		deps:   []string{"github.com/jackc/..."},
 		why:    "a terminal keeps its state in files: PostgreSQL is the hub's",

@@ -37,6 +37,7 @@ func reasons() map[terminal.Reason]Text {
 		terminal.AlreadyUsed:     {"The ticket has already been used.", "このチケットは使用済みです。"},
 		terminal.DataStale:       {"The list of this gate is out of date. Ask the staff.", "名簿が古くなっています。係員にお尋ねください。"},
 		terminal.ClockUntrusted:  {"The clock of this gate is wrong. Ask the staff.", "端末の時計が正しくありません。係員にお尋ねください。"},
+		terminal.HubAway:         {"This gate cannot ask the others now. Ask the staff.", "ほかのゲートに確認できません。係員にお尋ねください。"},
 		terminal.GateFault:       {"The gate did not open. Ask the staff.", "ゲートが開きません。係員にお尋ねください。"},
 		terminal.OutOfOrder:      {"This gate is out of order. Use another one.", "故障中です。別の入口をご利用ください。"},
 		terminal.Party:           {"Welcome, all who are still to come.", "お連れの方もどうぞお通りください。"},

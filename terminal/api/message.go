@@ -142,6 +142,7 @@ type (
 		Others      []Refusal         `json:"others,omitempty"`
 		Warnings    []terminal.Reason `json:"warnings,omitempty"`
 		Message     string            `json:"message,omitempty"` // of the ticket, for staff
+		Used        *terminal.UsedAt  `json:"used,omitempty"`    // the last entry, when that is why nobody may
 	}
 	// A Refusal is why another ticket of the same order does not admit.
 	Refusal struct {
@@ -156,7 +157,7 @@ func decided(d terminal.Decision, err error) (any, error) {
 	if err != nil && !errors.Is(err, whitelist.ErrNotListed) {
 		return nil, err
 	}
-	a := Decision{Verdict: d.Verdict, Reason: d.Reason, People: d.People, Reservation: uint64(d.Reservation), Warnings: d.Warnings, Message: d.Message}
+	a := Decision{Verdict: d.Verdict, Reason: d.Reason, People: d.People, Reservation: uint64(d.Reservation), Warnings: d.Warnings, Message: d.Message, Used: d.Event().Used}
 	for _, o := range d.Others {
 		a.Others = append(a.Others, Refusal(o))
 	}

@@ -78,6 +78,9 @@ type Event struct {
 	Note      string         `json:"note,omitempty"` // why, in the words of staff
 	Until     Instant        `json:"until,omitzero"` // end of the entitlement
 
+	Claim   terminal.ClaimState `json:"claim,omitempty"`
+	ClaimID string              `json:"claim_id,omitempty"` // what it is called in the venue's log
+
 	Command uint64 `json:"command,omitempty"` // its number
 	Action  string `json:"action,omitempty"`  // what it says
 
@@ -152,7 +155,7 @@ func (e *Event) encode() ([]byte, error) {
 	if e.At.IsZero() {
 		return nil, errors.New("event has no instant")
 	}
-	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.State), string(e.Role), e.Note, e.Action} {
+	for _, s := range []string{e.Method, e.CardID, e.Entitlement, string(e.HolderCheck), e.Scope, e.RowsSHA256, e.Version, e.Terminal, e.Gate, string(e.Reason), e.Zone, e.Staff, string(e.State), string(e.Role), e.Note, e.Action, e.ClaimID} {
 		if !utf8.ValidString(s) { // it would be stored as another string
 			return nil, errors.New("event holds text that is not UTF-8")
 		}

@@ -55,6 +55,7 @@ func everyKind(t testing.TB, j *Journal) {
 	check(t, j.Traced(ctx, traced))
 	d := party("ticket-4", 4)
 	d.Reentry, d.Until, d.HolderCheck, d.Staff = 1, noon.Add(time.Hour), terminal.Confirmed, steward
+	d.Claim, d.ClaimID = terminal.ClaimUnconfirmed, "CLAIMCLAIMCLAIMCLAIMCLAIM2"
 	r := admit(t, j, d)
 	check(t, j.Passed(ctx, r, 2), j.Doubt(ctx, r, terminal.GateFault), j.Commit(ctx, r, 3), j.Commit(ctx, 8, 1))
 	r = admit(t, j, leaving("ticket-1"))

@@ -77,7 +77,7 @@ var columns = []string{
 	"seq", "kind", "at", "reservation", "terminal", "gate", "verdict", "reason", "method", "card_id", "entitlement",
 	"holder_check", "scope", "list_epoch", "list_seq", "rows_sha256", "elapsed_ms", "terminal_signatures",
 	"birth_date_refused", "warnings", "version", "direction", "zone", "people", "reentry", "state", "staff", "role", "note",
-	"until", "command", "action", "checkpoint", "through", "through_hash", "deleted", "cutoff", "carried", "carried_sha256", "hash",
+	"until", "claim", "claim_id", "command", "action", "checkpoint", "through", "through_hash", "deleted", "cutoff", "carried", "carried_sha256", "hash",
 }
 
 // record is an event in the order of columns.
@@ -94,7 +94,7 @@ func record(e Entry) []string {
 		number(e.Seq), string(e.Kind), e.At.text(), number(e.Reservation), e.Terminal, e.Gate, e.Verdict, string(e.Reason), e.Method, e.CardID, e.Entitlement,
 		string(e.HolderCheck), e.Scope, number(e.ListEpoch), number(e.ListSeq), e.RowsSHA256, number(e.ElapsedMS), number(e.TerminalSignatures),
 		refused, strings.Join(warnings, " "), e.Version, e.Direction, e.Zone, number(e.People), number(e.Reentry), string(e.State), e.Staff, string(e.Role), e.Note,
-		e.Until.text(), number(e.Command), e.Action, base64.StdEncoding.EncodeToString(e.Checkpoint), number(e.Through), e.ThroughHash, number(e.Deleted), e.Cutoff.text(), number(e.Carried), e.CarriedSHA256,
+		e.Until.text(), string(e.Claim), e.ClaimID, number(e.Command), e.Action, base64.StdEncoding.EncodeToString(e.Checkpoint), number(e.Through), e.ThroughHash, number(e.Deleted), e.Cutoff.text(), number(e.Carried), e.CarriedSHA256,
 		hex.EncodeToString(e.Hash[:]),
 	}
 	for i, f := range fields {

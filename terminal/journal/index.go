@@ -117,8 +117,10 @@ func settle(ctx context.Context, tx *sql.Tx, table string, e *Event, to int64, f
 	return change{e.Reservation, 0, int64(e.Reservation) * (to - was), people - admitted}, err
 }
 
-// historyOf reads the passages of an entitlement through an index.
-const historyOf = `SELECT seq, zone, direction, at, state, people, reentry, passed, last FROM passages WHERE entitlement = ? ORDER BY seq`
+// historyOf reads the passages of an entitlement through an index, and where they
+// were, as long as their events are kept.
+const historyOf = `SELECT p.seq, zone, direction, at, state, people, reentry, passed, last, coalesce(e.bytes ->> 'gate', '')
+	FROM passages p LEFT JOIN events e ON e.seq = p.seq WHERE entitlement = ? ORDER BY p.seq`
 
 // history reads what is known of an entitlement.
 func history(ctx context.Context, q querier, entitlement string) (h terminal.History, err error) {
@@ -130,7 +132,7 @@ func history(ctx context.Context, q querier, entitlement string) (h terminal.His
 	for rows.Next() {
 		var p terminal.Passage
 		var seq, at, state, last int64
-		if err := rows.Scan(&seq, &p.Zone, &p.Direction, &at, &state, &p.People, &p.Reentry, &p.Passed, &last); err != nil {
+		if err := rows.Scan(&seq, &p.Zone, &p.Direction, &at, &state, &p.People, &p.Reentry, &p.Passed, &last, &p.Gate); err != nil {
 			return h, err
 		}
 		h.Last = max(h.Last, uint64(last))

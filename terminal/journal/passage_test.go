@@ -96,7 +96,7 @@ func TestFewerPeopleFreeTheRest(t *testing.T) {
 	r := admit(t, j, d)
 	wantUses(t, j, "t", 5)
 	check(t, j.Passed(t.Context(), r, 2))
-	want := terminal.Passage{Reservation: r, At: noon, Zone: "hall", People: 5, Reentry: 2, Open: true, Passed: 2}
+	want := terminal.Passage{Reservation: r, At: noon, Zone: "hall", People: 5, Reentry: 2, Open: true, Passed: 2, Gate: "gate-1"}
 	if h := lookUp(t, j, "t"); len(h.Passages) != 1 || h.Passages[0] != want {
 		t.Errorf("got  %+v\nwant %+v", h.Passages, want)
 	}
@@ -293,7 +293,7 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		query, want string
 		args        []any
 	}{
-		{historyOf, "SEARCH passages USING INDEX passages_entitlement (entitlement=?)", []any{"t"}},
+		{historyOf, "SEARCH p USING INDEX passages_entitlement (entitlement=?); SEARCH e USING INTEGER PRIMARY KEY (rowid=?)", []any{"t"}},
 		{lastOf, "SEARCH passages USING INDEX passages_entitlement (entitlement=?)", []any{"t"}},
 		{openOnes, "SCAN passages USING INDEX passages_open", nil},
 		{firstOpen, "SEARCH passages USING INDEX passages_open", nil},

@@ -59,6 +59,7 @@ func (j *Journal) Reserve(ctx context.Context, d terminal.Decision, seen uint64)
 		return 0, fail(j.path, doing, errors.New("the decision does not admit, or names no entitlement"))
 	}
 	e := decisionEvent(KindReserve, d)
+	e.Claim, e.ClaimID = d.Claim, d.ClaimID
 	if !d.Until.IsZero() {
 		e.Until = instant(d.Until)
 	}

@@ -205,7 +205,7 @@ ROWS = [
 VENUE = {
     1: "Asia/Tokyo", 2: 5 * 60, 3: 15 * MINUTE,
     4: ISSUED + 6 * HOUR, 5: ISSUED + 9 * HOUR, 6: ISSUED + 5 * HOUR, 7: True,
-    8: [{1: "arena", 2: 2, 3: 12 * 60}, {1: "控室"}],
+    8: [{1: "arena", 2: 2, 3: 12 * 60, 4: 1}, {1: "控室"}],
     9: [{1: 1, 2: "north", 3: "arena"}, {1: 7, 2: "east", 3: "arena"}, {1: 8, 2: "stage door", 3: "控室"}, {1: 9, 2: "fence"}],
     10: [{1: 23, 2: "Day ticket"}, {1: 24, 2: "前売券", 3: True}],
     11: '{"and": [\n{"<": [{"var": "entries_today"}, 3]}]}',
