@@ -107,36 +107,37 @@ type Bus struct {
 	nats   *nats.Conn
 }
 
-// Open starts the server, or connects to another one, and listens for heartbeats.
-func Open(ctx context.Context, cfg Config) (b *Bus, err error) {
+// Open starts the server, or becomes a client of another one, and listens for heartbeats.
+// Another one need not be there yet; one that is and is too old is ErrTooOld.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	if cfg.Tell == nil {
 		cfg.Tell = func(Severity, string) {}
 	}
-	b = &Bus{cfg: cfg, known: newDirectory(cfg.Terminals), beats: newBeats()}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("opening the bus: %w", err)
-			b.Close()
-			b = nil
-		}
-	}()
-	if err := b.known.refresh(ctx); err != nil {
-		return nil, err
+	b := &Bus{cfg: cfg, known: newDirectory(cfg.Terminals), beats: newBeats()}
+	if err := b.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the bus: %w", err), b.Close())
 	}
-	if cfg.URL == "" {
+	return b, nil
+}
+
+func (b *Bus) open(ctx context.Context) error {
+	if err := b.known.refresh(ctx); err != nil {
+		return err
+	}
+	if b.cfg.URL == "" {
 		if err := b.startServer(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := b.connect(); err != nil {
-		return nil, err
+		return err
 	}
-	_, err = b.listen("health", func(t Terminal, m *nats.Msg) {
+	_, err := b.listen("health", func(t Terminal, m *nats.Msg) {
 		if err := b.beats.add(t, m.Data, time.Now()); err != nil {
-			cfg.Tell(Warning, fmt.Sprintf("terminal %q of %q: %v", t.Name, t.Scope, err))
+			b.cfg.Tell(Warning, fmt.Sprintf("terminal %q of %q: %v", t.Name, t.Scope, err))
 		}
 	})
-	return b, err
+	return err
 }
 
 func (b *Bus) connect() (err error) {
@@ -161,19 +162,24 @@ func (b *Bus) connect() (err error) {
 				b.cfg.Tell(Warning, "the server is away: "+err.Error())
 			}
 		}
-		o.ReconnectedCB = func(n *nats.Conn) {
-			if err := durable(n.ConnectedServerVersion()); err != nil {
-				b.cfg.Tell(Failure, err.Error())
-			}
-		}
+		o.RetryOnFailedConnect = true
+		o.ConnectedCB, o.ReconnectedCB = b.reached, b.reached
 	}
 	if b.nats, err = o.Connect(); err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
-	if b.server == nil {
+	if b.server == nil && b.nats.IsConnected() {
 		return durable(b.nats.ConnectedServerVersion())
 	}
 	return nil
+}
+
+// reached refuses another server that is too old: what it confirmed could be lost.
+func (b *Bus) reached(n *nats.Conn) {
+	if err := durable(n.ConnectedServerVersion()); err != nil {
+		b.cfg.Tell(Failure, err.Error())
+		n.Close()
+	}
 }
 
 // ErrTooOld says that a server cannot keep claims.
