@@ -35,6 +35,7 @@ type rig struct {
 	authority authority.Authority
 	server    *httptest.Server
 	files     string
+	trust     enrol.Trust // that is offered
 	required  atomic.Bool
 	later     atomic.Int64 // how far the hub's clock is ahead
 }
@@ -76,7 +77,7 @@ func newRig(t *testing.T) *rig {
 			}
 		},
 		Offer: func(string) (enrol.Hub, []byte, error) {
-			return enrol.Hub{Name: "Hall", HTTPS: r.server.URL, NATS: []string{}}, r.ca(), nil
+			return enrol.Hub{Name: "Hall", HTTPS: r.server.URL, NATS: []string{}, Trust: r.trust}, r.ca(), nil
 		},
 	})
 	root, err := os.OpenRoot(r.files)
