@@ -191,6 +191,23 @@ func (h *renewer) enrolment(t *testing.T, key ed25519.PublicKey, at time.Time) e
 	}
 }
 
+// withCertificate enrols a terminal with one that was issued then, for its own key or
+// another.
+func withCertificate(issued time.Duration, own bool) func(*testing.T, bench, *site) {
+	return func(t *testing.T, _ bench, s *site) {
+		identity, err := s.c.openIdentity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := identity.Public().(ed25519.PublicKey)
+		if !own {
+			key = make(ed25519.PublicKey, ed25519.PublicKeySize)
+		}
+		e := newRenewer(t).enrolment(t, key, s.now.Add(issued))
+		s.c.Hub.Connect, s.c.enrolled = true, &e
+	}
+}
+
 // enrolled is a terminal whose certificate was issued at an instant.
 func (h *renewer) enrolled(t *testing.T, at time.Time) *config {
 	t.Helper()
