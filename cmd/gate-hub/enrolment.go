@@ -49,12 +49,12 @@ func (s *site) known(files http.Handler, own authority.Authority, log *slog.Logg
 	})
 	return server.Handler(hub.Guard{
 		Files: files, Required: s.Serve.Clients == clientsRequired,
-		Terminal: func(r *http.Request) (scope, terminal string, shown bool, err error) {
+		Terminal: func(r *http.Request) (scope, terminal string, err error) {
 			scope, terminal, err = server.Identify(r)
-			if err != nil && !errors.Is(err, hubenrol.ErrNoCertificate) && !errors.Is(err, hubenrol.ErrUnknown) {
+			if err != nil && !errors.Is(err, hub.ErrNoCertificate) && !errors.Is(err, hub.ErrUnknownTerminal) {
 				log.Error("terminal not looked up", "error", err)
 			}
-			return scope, terminal, !errors.Is(err, hubenrol.ErrNoCertificate), err
+			return scope, terminal, err
 		},
 	})
 }

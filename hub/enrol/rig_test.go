@@ -85,10 +85,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(func() { root.Close() })
 	files := hub.NewHandler(root, nil)
 	r.server = httptest.NewUnstartedServer(server.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		hub.Guard{Files: files, Required: r.required.Load(), Terminal: func(q *http.Request) (scope, name string, shown bool, err error) {
-			scope, name, err = server.Identify(q)
-			return scope, name, !errors.Is(err, ErrNoCertificate), err
-		}}.ServeHTTP(w, q)
+		hub.Guard{Files: files, Required: r.required.Load(), Terminal: server.Identify}.ServeHTTP(w, q)
 	})))
 	r.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, ClientCAs: r.authority.Pool()}
 	r.server.StartTLS()

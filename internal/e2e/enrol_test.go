@@ -172,6 +172,7 @@ func TestTerminalWaitsForApproval(t *testing.T) {
 	if _, err := enrol.Read(s.path("state")); err == nil {
 		t.Error("it has enrolled before somebody approved")
 	}
+	says(t, h.must("terminal", "list"), "WAITS FOR APPROVAL with "+fingerprint)
 	h.must("terminal", "approve", "gate-7", "--key", fingerprint)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
