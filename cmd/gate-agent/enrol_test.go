@@ -54,6 +54,9 @@ func TestJournalIsTakenOverWhole(t *testing.T) {
 	if err := c.makeState(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(from, "claims.db"), []byte("heard"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	before, err := os.ReadFile(filepath.Join(from, journalFile))
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +70,9 @@ func TestJournalIsTakenOverWhole(t *testing.T) {
 	}
 	if err := errors.Join(over.keep(), over.discard()); err != nil {
 		t.Fatal(err)
+	}
+	if heard, err := os.ReadFile(filepath.Join(c.path(c.State), "claims.db")); string(heard) != "heard" {
+		t.Errorf("what it has heard is lost: %v", err)
 	}
 	j, err := c.openJournal(nil)
 	if err != nil {
