@@ -90,6 +90,9 @@ func (s *site) shown(own authority.Authority) (ca []byte, pin [sha256.Size]byte,
 	if last == nil {
 		return nil, pin, cli.ConfigError{Err: errors.New("serve.certificate: no certificate in PEM")}
 	}
+	if c, err := x509.ParseCertificate(last.Bytes); err != nil || !c.IsCA {
+		return nil, pin, cli.ConfigError{Err: errors.New("serve.certificate: it does not end with the certificate of an authority: append that of the root, which terminals trust from now on (docs/enrolment.md)")}
+	}
 	return append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: last.Bytes})...), sha256.Sum256(last.Bytes), nil
 }
 
