@@ -2,6 +2,7 @@ package claimer_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -271,4 +272,23 @@ type cutter chan func()
 func (c cutter) Check(context.Context, terminal.Decision) (bool, error) {
 	(<-c)()
 	return true, nil
+}
+
+// broken is a relay that does not move.
+type broken struct{ terminal.Gate }
+
+func (broken) Open(context.Context, *terminal.Permit, uint32) error { return errors.New("no current") }
+
+func TestAGateThatDoesNotOpenUsesNothingUp(t *testing.T) {
+	h := newHub(t)
+	img, row := ticket(t, "t", nil)
+	v := venue(whitelist.AwayAdmit, "north", "south")
+	north := newGate(t, h, "north", v, []whitelist.Listed{row}, func(_ *terminal.Config, p *terminal.Parts) { p.Gate = broken{p.Gate} })
+	south := newGate(t, h, "south", v, []whitelist.Listed{row})
+	north.connected(true)
+	south.connected(true)
+	want(t, north.tap(t, img), terminal.Deny, terminal.GateFault)
+	north.told(t)
+	south.hears(t, "t", 0)
+	want(t, south.tap(t, img), terminal.Admit, terminal.OK)
 }
