@@ -3,12 +3,14 @@ package claimer_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/claims"
+	"github.com/gate-agent/gate-agent/sync/claims/claimer"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -208,6 +210,11 @@ func TestATicketUsedElsewhereStaysUsedWithoutTheHub(t *testing.T) {
 	if d.Used.Gate != "north" || d.Used.Terminal != "north" {
 		t.Errorf("used %+v", d.Used)
 	}
+	peek := must(claimer.OpenCopy(t.Context(), filepath.Join(south.dir, "claims.db"), scope, "south", south.journal.Reader))(t)
+	if l := must(peek.Log(t.Context(), "t"))(t); len(l.Passages) != 1 || l.Passages[0].Gate != "north" {
+		t.Errorf("another program reads %+v", l)
+	}
+	check(t, peek.Close())
 	south.post.stop()
 	south.post.start(south.dir)
 	if l := must(south.Log(t.Context(), "t"))(t); !l.Apart || len(l.Passages) != 1 {

@@ -104,12 +104,12 @@ func TestClaimsAreLinearizableOverFlakyLinks(t *testing.T) {
 	const gates, tickets = 4, 40
 	h := newHub(t)
 	var posts []*post
-	var links []*link
+	var links []*wire
 	for i := range gates {
 		dir := t.TempDir()
 		j := must(journal.Open(filepath.Join(dir, "journal.db"), nil))(t)
 		t.Cleanup(func() { check(t, j.Close()) })
-		l := newLink(t, h.address())
+		l := newWire(t, h.address())
 		p := h.open(fmt.Sprint("gate-", i), dir, l.listener.Addr().String(), j)
 		p.connected(true)
 		posts, links = append(posts, p), append(links, l)
