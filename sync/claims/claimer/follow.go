@@ -240,7 +240,7 @@ func (c *Claimer) tellJournal(ctx context.Context, b *claims.Bucket) error {
 	if err != nil {
 		return err
 	}
-	began := through
+	began := through // what breaks off is told again from here, and written once all the same
 	for e, err := range c.Journal.List(ctx, journal.Filter{After: through}) {
 		if err == nil {
 			foreign, err = c.event(ctx, b, e.Event, foreign)
@@ -248,7 +248,12 @@ func (c *Claimer) tellJournal(ctx context.Context, b *claims.Bucket) error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("telling the venue's log of the journal: %w", err), c.tell(ctx, began, through, foreign))
 		}
-		through = e.Seq
+		if through = e.Seq; through-began >= 256 {
+			if err := c.tell(ctx, began, through, foreign); err != nil {
+				return err
+			}
+			began = through
+		}
 	}
 	return c.tell(ctx, began, through, foreign)
 }

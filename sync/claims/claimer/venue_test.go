@@ -89,18 +89,10 @@ func (h *hub) connect(address string, options ...nats.Option) *nats.Conn {
 }
 
 // log reads an entitlement's log from the server.
-func (h *hub) log(entitlement string) (log []claims.Numbered) {
+func (h *hub) log(entitlement string) []claims.Numbered {
 	h.t.Helper()
 	b := must(claims.Open(h.t.Context(), h.admin, bucket))(h.t)
-	token := claims.Token(scope, entitlement)
-	for n := uint64(1); ; n++ {
-		value, err := b.Get(h.t.Context(), token, n)
-		if err != nil {
-			return log
-		}
-		r, err := claims.Parse(scope, token, value)
-		log = append(log, claims.Numbered{N: n, Record: r, Err: err})
-	}
+	return must(b.Log(h.t.Context(), scope, entitlement))(h.t)
 }
 
 // A wire is between a gate and the hub. It can be cut, or lose what is sent while both
