@@ -221,7 +221,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	wg.Go(func() { c.keys.watch(beside, log) })
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
-	wg.Go(func() { c.deleteOld(beside, log, record, now) })
+	wg.Go(func() { c.deleteOld(beside, log, record, now, everything) })
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})
