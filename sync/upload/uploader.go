@@ -167,7 +167,7 @@ func (u *Uploader) Round(ctx context.Context) (more bool, err error) {
 		return false, err // broken off: it says nothing of the hub
 	}
 	s := u.note(v, err)
-	moved := v.ask || s.Acknowledged > v.held.Through // a hub that takes nothing is not asked without a pause
+	moved := v.ask || s.Acknowledged != v.held.Through // a hub that takes nothing is not asked without a pause
 	return err == nil && moved && s.Acknowledged < s.Last, err
 }
 
