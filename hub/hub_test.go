@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gate-agent/gate-agent/hub/authority"
 )
 
 // folder holds a hub's files, a secret beside them, and things that have no
@@ -182,24 +184,27 @@ func serve(t *testing.T, config *tls.Config, most int, h http.Handler) string {
 
 func TestOwnAuthorityIsEnoughForHTTPS(t *testing.T) {
 	root, _, snapshot, content := folder(t)
-	now := time.Now()
-	a, err := NewAuthority("arena", now)
+	dir := t.TempDir()
+	a, err := authority.Create(dir, "arena", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosts := []string{"hub.example.jp", "127.0.0.1"}
-	certificate, key, err := a.Issue(hosts, now)
+	certificate, key, err := a.Server([]string{"hub.example.jp", "127.0.0.1"}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := tls.X509KeyPair(certificate, key)
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(dir, authority.RootFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := serve(t, &tls.Config{Certificates: []tls.Certificate{pair}}, DefaultConnections, NewHandler(root, nil))
 
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(a.Certificate)
+	roots.AppendCertsFromPEM(ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 	defer transport.CloseIdleConnections()
 	r, err := (&http.Client{Transport: transport}).Get("https://" + addr + "/" + snapshot)
@@ -214,25 +219,6 @@ func TestOwnAuthorityIsEnoughForHTTPS(t *testing.T) {
 	defer stranger.CloseIdleConnections()
 	if _, err := (&http.Client{Transport: stranger}).Get("https://" + addr + "/" + snapshot); err == nil {
 		t.Error("trusted by somebody who does not know the authority")
-	}
-
-	if a.Due(certificate, hosts, now) {
-		t.Error("due at once")
-	}
-	other, err := NewAuthority("other", now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, due := range map[string]bool{
-		"near its end":         a.Due(certificate, hosts, now.Add(61*24*time.Hour)),
-		"another host":         a.Due(certificate, []string{"hub.example.jp", "127.0.0.2"}, now),
-		"fewer hosts":          a.Due(certificate, hosts[:1], now),
-		"of another authority": other.Due(certificate, hosts, now),
-		"nothing":              a.Due(nil, hosts, now),
-	} {
-		if !due {
-			t.Errorf("%s: not due", what)
-		}
 	}
 }
 

@@ -55,7 +55,7 @@ func Write(w io.Writer, signer crypto.Signer, key cardid.ScopeKey, m Manifest, r
 			return fmt.Errorf("row %d: %w", i+1, err)
 		}
 	}
-	return WriteSealed(w, signer, key.Check(), m, sealed)
+	return writeSealed(w, signer, key.Check(), m, sealed)
 }
 
 // Seal seals one row for m's scope and epoch, after it was held against m's venue.
@@ -75,9 +75,9 @@ func (m Manifest) Seal(key cardid.ScopeKey, l Listed) (SealedRow, error) {
 	return SealedRow{key.ID(l.Head), sealed}, nil
 }
 
-// WriteSealed is Write for rows that are sealed already, with the key check of
+// writeSealed is Write for rows that are sealed already, with the key check of
 // their scope key. It cannot hold them against the venue. It sorts rows in place.
-func WriteSealed(w io.Writer, signer crypto.Signer, check [16]byte, m Manifest, rows []SealedRow) error {
+func writeSealed(w io.Writer, signer crypto.Signer, check [16]byte, m Manifest, rows []SealedRow) error {
 	slices.SortFunc(rows, func(a, b SealedRow) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	sum := sha256.New()
 	var item []byte

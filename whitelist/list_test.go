@@ -285,7 +285,7 @@ func TestOversizedRowIsRefused(t *testing.T) {
 	if _, _, err := read(trust(t), bytes.NewReader(forge(t, 1, big))); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
-	if err := WriteSealed(io.Discard, listKey, [16]byte{}, manifest(), []SealedRow{{Sealed: make([]byte, MaxRow+1)}}); !errors.Is(err, ErrTooLarge) {
+	if err := writeSealed(io.Discard, listKey, [16]byte{}, manifest(), []SealedRow{{Sealed: make([]byte, MaxRow+1)}}); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 }

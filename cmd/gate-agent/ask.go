@@ -82,7 +82,7 @@ func (v *verb) does(check func(args []string) error, ask func(ctx context.Contex
 		}
 		return withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
 			if c.Staff.File == "" {
-				return configError{errors.New("no staff is configured: name the roster in staff.file (docs/staff.md), and restart the agent")}
+				return cli.ConfigError{Err: errors.New("no staff is configured: name the roster in staff.file (docs/staff.md), and restart the agent")}
 			}
 			agent := c.client()
 			status, err := agent.Status(cmd.Context())
@@ -106,7 +106,7 @@ func (v *verb) does(check func(args []string) error, ask func(ctx context.Contex
 // problemError gives what the agent refuses its exit code.
 func problemError(err error) error {
 	if p, ok := errors.AsType[*api.Problem](err); ok && p.Refused() {
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	return err
 }
@@ -228,7 +228,7 @@ func decided(d api.Decision, err error) (any, [][2]string, error) {
 		lines = append(lines, [2]string{"message", d.Message})
 	}
 	if d.Verdict != terminal.Admit {
-		err = refusedError{fmt.Errorf("the gate stays shut: %s", d.Reason)}
+		err = cli.RefusedError{Err: fmt.Errorf("the gate stays shut: %s", d.Reason)}
 	}
 	return d, lines, err
 }

@@ -156,7 +156,7 @@ func (w cardWith) read(ctx context.Context, wait time.Duration) (report cardRepo
 	channel := nfc.NewChannel(card)
 	info, err := w.dialogue.Inspect(ctx, card.Slot(), channel)
 	if err != nil {
-		return report, refusedError{fmt.Errorf("reading the card: %w", err)}
+		return report, cli.RefusedError{Err: fmt.Errorf("reading the card: %w", err)}
 	}
 	stats := channel.Stats()
 	report = cardReport{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/ceremony"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
 // A keyCeremony is one that is being held, at a terminal where two people are.
@@ -128,7 +129,7 @@ func (r *keyCeremony) confirm(ctx context.Context) error {
 				break
 			}
 			if tries == ceremony.MaxTries {
-				return refusedError{fmt.Errorf("%s: %w", p.Role, errNotConfirmed)}
+				return cli.RefusedError{Err: fmt.Errorf("%s: %w", p.Role, errNotConfirmed)}
 			}
 			r.person.say("チェック値が違います。残り%d回です。\nThat is not the check value. Tries left: %d.", ceremony.MaxTries-tries, ceremony.MaxTries-tries)
 		}

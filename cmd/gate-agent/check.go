@@ -52,7 +52,7 @@ is no error: both may come later.`,
 		}
 		custody, err := c.custody()
 		if err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		lanes := c.lanes()
 		readers := make([]*pcsc.Lane, len(lanes))
@@ -82,6 +82,7 @@ is no error: both may come later.`,
 
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "terminal   %s, scope %s, mode %s\n", c.Terminal, c.Scope, c.Mode)
+		fmt.Fprintf(w, "hub        %s\n", c.describeHub(time.Now()))
 		fmt.Fprintf(w, "scope key  %s\n", scopeKey)
 		fmt.Fprintf(w, "commands   %s\n", c.describeCommands())
 		for i, l := range lanes {
@@ -132,7 +133,7 @@ func (c *config) describeIdentity() (string, error) {
 	}
 	id, err := sign1.KeyID(signer.Public())
 	if err != nil {
-		return "", configError{fmt.Errorf("identity.key: %w", err)}
+		return "", cli.ConfigError{Err: fmt.Errorf("identity.key: %w", err)}
 	}
 	return fmt.Sprintf("SHA-256 of its public key %x", id), nil
 }
@@ -184,7 +185,7 @@ func describeList(store *listdb.Store) (string, error) {
 		return noList, nil
 	}
 	if err != nil {
-		return "", refusedError{err}
+		return "", cli.RefusedError{Err: err}
 	}
 	defer view.Release()
 	m := view.Manifest()

@@ -39,7 +39,7 @@ agent, or by itself when none runs. Keep the file elsewhere: "journal verify
 			return err
 		}
 		if key == nil {
-			return configError{errors.New("checkpoint.key is missing: name the key that signs checkpoints (docs/journal.md)")}
+			return cli.ConfigError{Err: errors.New("checkpoint.key is missing: name the key that signs checkpoints (docs/journal.md)")}
 		}
 		keys, _, err := c.checkpointKeys(nil)
 		if err != nil {

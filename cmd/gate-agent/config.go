@@ -15,6 +15,7 @@ import (
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/command"
+	"github.com/gate-agent/gate-agent/sync/enrol"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
 )
@@ -101,9 +102,17 @@ type config struct {
 		Profile string `toml:"profile"` // "" is the built-in one
 	} `toml:"card"`
 
+	Hub struct {
+		Connect bool `toml:"connect"` // the terminal enrols with a hub
+	} `toml:"hub"`
+
 	file   string
 	folder string // of the file
 	keys   *keyring
+
+	enrolling bool             // what comes from a hub may be missing
+	enrolled  *enrol.Enrolment // nil: not, or not any more
+	trusting  string           // whose signatures count, "" where the file says it
 
 	home   string          // the scope that the file names; Scope is the one of now
 	memory *command.Memory // of the operator's commands
@@ -128,15 +137,18 @@ func (d *duration) UnmarshalText(b []byte) (err error) {
 }
 
 // loadConfig reads and checks a configuration file.
-func loadConfig(path string) (*config, error) {
+func loadConfig(path string) (*config, error) { return readConfig(path, false) }
+
+// readConfig is loadConfig; a terminal that is enrolling lacks what a hub will say.
+func readConfig(path string, enrolling bool) (*config, error) {
 	if path == "" {
 		return nil, cli.UsageError("no configuration: give --config FILE")
 	}
 	text, err := readFile(path)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
-	c := &config{file: path, folder: filepath.Dir(path), keys: newKeyring(context.Background())}
+	c := &config{file: path, folder: filepath.Dir(path), enrolling: enrolling, keys: newKeyring(context.Background())}
 	c.Deadline.Duration = terminal.DefaultDeadline
 	c.Gate.preset()
 	c.HolderCheck.TapUse, c.HolderCheck.ExternalAuth = terminal.CheckNone, terminal.CheckStaff
@@ -144,16 +156,19 @@ func loadConfig(path string) (*config, error) {
 	c.List.Every.Duration = time.Minute
 	c.Journal.Checkpoint.Duration = time.Hour
 	if err := stricttoml.Decode(text, c); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	for i := range c.Lanes {
 		c.Lanes[i].Gate.preset()
 	}
+	if err := c.useEnrolment(); err != nil {
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
+	}
 	if err := c.check(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if err := c.followScope(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	c.keys.places = c.keyPlaces()
 	return c, nil
@@ -165,7 +180,11 @@ func (c *config) check() error {
 		{"scope", c.Scope}, {"terminal", c.Terminal}, {"state", c.State},
 		{"scope_key.wrapper", c.ScopeKey.Wrapper},
 	} {
-		if k.value == "" {
+		switch {
+		case k.value != "" || c.awaits(k.key):
+		case c.Hub.Connect && c.enrolled == nil:
+			return fmt.Errorf("%s is missing: name it, or run gate-agent enrol", k.key)
+		default:
 			return fmt.Errorf("%s is missing", k.key)
 		}
 	}
@@ -180,11 +199,13 @@ func (c *config) check() error {
 			return fmt.Errorf("methods has unknown %q: want %q or %q", m, jpki.TapUse, jpki.ExternalAuth)
 		}
 	}
-	if err := c.checkTrust(); err != nil {
-		return err
-	}
-	if err := c.checkScope(); err != nil {
-		return err
+	if !c.awaits("trust") {
+		if err := c.checkTrust(); err != nil {
+			return err
+		}
+		if err := c.checkScope(); err != nil {
+			return err
+		}
 	}
 	if err := c.checkLanes(); err != nil {
 		return err

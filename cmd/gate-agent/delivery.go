@@ -33,11 +33,11 @@ func (c *config) openDeliveryKey() (k lease.DeliveryKey, err error) {
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	secret, err := wrapper.Unwrap(blob, lease.WrapLabel(c.Terminal))
 	if err != nil {
-		return k, configError{fmt.Errorf("delivery key %s: %w (was it made for terminal %q, with this scope_key.wrapper?)", c.deliveryPath(), err, c.Terminal)}
+		return k, cli.ConfigError{Err: fmt.Errorf("delivery key %s: %w (was it made for terminal %q, with this scope_key.wrapper?)", c.deliveryPath(), err, c.Terminal)}
 	}
 	defer clear(secret)
 	if k, err = lease.ParseDeliveryKey(secret); err != nil {
-		return k, configError{fmt.Errorf("delivery key %s: %w", c.deliveryPath(), err)}
+		return k, cli.ConfigError{Err: fmt.Errorf("delivery key %s: %w", c.deliveryPath(), err)}
 	}
 	return k, nil
 }
@@ -45,7 +45,7 @@ func (c *config) openDeliveryKey() (k lease.DeliveryKey, err error) {
 func (c *config) openWrapper() (keystore.Wrapper, error) {
 	wrapper, err := c.keys.store.OpenWrapper(c.keys.ctx, c.ScopeKey.Wrapper)
 	if err != nil {
-		return nil, configError{fmt.Errorf("scope_key.wrapper: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("scope_key.wrapper: %w", err)}
 	}
 	return wrapper, nil
 }

@@ -56,7 +56,7 @@ func (c *config) openDesk(person tty, slots []string, ticket string) (d *desk, e
 	if d.own, err = sign1.NewKeys(sign1.Key{
 		Public: d.identity.Public(), Role: sign1.RoleRegistration, Scope: c.Scope, Signer: c.Terminal,
 	}); err != nil {
-		return d, configError{fmt.Errorf("identity.key: %w", err)}
+		return d, cli.ConfigError{Err: fmt.Errorf("identity.key: %w", err)}
 	}
 	if d.scopeKey, err = c.openScopeKey(); err != nil {
 		return d, err
@@ -102,7 +102,7 @@ func (d *desk) register(ctx context.Context, wait time.Duration) (record []byte,
 		Keys: d.own, Hierarchy: d.record.Hierarchy, Anchors: d.anchors.Certificates(), SurfaceAuthorities: d.surface, MaxAge: 2 * typing,
 	}.Verify(record, time.Now())
 	if err != nil {
-		return nil, report, refusedError{err}
+		return nil, report, cli.RefusedError{Err: err}
 	}
 	stats := channel.Stats()
 	report = registerReport{
@@ -147,7 +147,7 @@ func (d *desk) read(ctx context.Context, card nfc.Card, channel *nfc.Channel) ([
 		},
 		CheckSigner: func(cvc []byte) (err error) {
 			if len(d.surface) == 0 {
-				return configError{fmt.Errorf("anchors.surface_keys is missing, and this card has a key of its own to verify: name a key file, or %q for the figures that are known in public, once you have confirmed them", builtinKeys)}
+				return cli.ConfigError{Err: fmt.Errorf("anchors.surface_keys is missing, and this card has a key of its own to verify: name a key file, or %q for the figures that are known in public, once you have confirmed them", builtinKeys)}
 			}
 			signer, err = cardauth.VerifyCVCertificate(cvc, d.surface)
 			return err

@@ -7,55 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
+	"github.com/gate-agent/gate-agent/internal/cli/clitest"
 	"github.com/gate-agent/gate-agent/terminal/api"
 )
 
-func page(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// The page has a row for each command, which names its flags.
-func TestEveryCommandIsDocumented(t *testing.T) {
-	text := page(t, "cli.md")
-	commands := 0
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-		if c.HasSubCommands() || c.Hidden {
-			return
-		}
-		commands++
-		_, row, found := strings.Cut(text, "\n| `"+c.CommandPath()+"`")
-		row, _, _ = strings.Cut(row, "\n")
-		if !found {
-			t.Errorf("docs/cli.md has no row for %q", c.CommandPath())
-		}
-		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && !strings.Contains(row, "`--"+f.Name+"`") {
-				t.Errorf("docs/cli.md: %q lacks --%s", c.CommandPath(), f.Name)
-			}
-		})
-	}
-	walk(rootCommand())
-	if commands < 8 {
-		t.Errorf("only %d commands", commands)
-	}
-}
+func TestEveryCommandIsDocumented(t *testing.T) { clitest.CommandsAreOn(t, rootCommand(), 8) }
 
 func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
-	text := page(t, "cli.md")
+	text := clitest.Page(t, "cli.md")
 	for command, typ := range map[string]reflect.Type{
-		"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport](),
+		"card read": reflect.TypeFor[cardReport](), "card register": reflect.TypeFor[registerReport](), "card replay": reflect.TypeFor[replayReport](),
 		"status": reflect.TypeFor[api.Status](), "override": reflect.TypeFor[api.Decision](), "explain": reflect.TypeFor[explanation](),
 		"journal verify": reflect.TypeFor[verified](), "journal checkpoint": reflect.TypeFor[checkpoint](), "journal occupancy": reflect.TypeFor[occupancy](),
 		"journal rate": reflect.TypeFor[rate](), "muster report": reflect.TypeFor[muster](), "doctor": reflect.TypeFor[diagnosis](),
@@ -65,37 +26,17 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 	} {
 		_, section, _ := strings.Cut(text, "\n### `"+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n### ")
-		var walk func(reflect.Type)
-		walk = func(typ reflect.Type) {
-			if typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
-				typ = typ.Elem()
-			}
-			if typ.Kind() != reflect.Struct || typ.PkgPath() == "time" {
-				return
-			}
-			for i := range typ.NumField() {
-				field := typ.Field(i)
-				if field.Anonymous {
-					walk(field.Type)
-					continue
-				}
-				if !field.IsExported() {
-					continue
-				}
-				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-				if !strings.Contains(section, "`"+name+"`") {
-					t.Errorf("docs/cli.md lacks the member %s of %s --json", name, command)
-				}
-				walk(field.Type)
+		for _, name := range clitest.Members(typ, "json") {
+			if !strings.Contains(section, "`"+name+"`") {
+				t.Errorf("docs/cli.md lacks the member %s of %s --json", name, command)
 			}
 		}
-		walk(typ)
 	}
 }
 
 // The page has every key, and an example with every key that is accepted.
 func TestEveryKeyIsDocumented(t *testing.T) {
-	text := page(t, "configuration.md")
+	text := clitest.Page(t, "configuration.md")
 	_, example, _ := strings.Cut(text, "```toml\n")
 	example, _, _ = strings.Cut(example, "```")
 	file := filepath.Join(t.TempDir(), "config.toml")

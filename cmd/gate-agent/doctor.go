@@ -48,7 +48,7 @@ checked, because something is off, is no success. Run it as the agent's user.
 			err = d.print(cmd.OutOrStdout(), cli.InJapanese())
 		}
 		if err == nil && d.Summary.Failed > 0 {
-			err = configError{fmt.Errorf("%d of %d checks failed", d.Summary.Failed, d.Summary.OK+d.Summary.Warning+d.Summary.Failed)}
+			err = cli.ConfigError{Err: fmt.Errorf("%d of %d checks failed", d.Summary.Failed, d.Summary.OK+d.Summary.Warning+d.Summary.Failed)}
 		}
 		return err
 	}

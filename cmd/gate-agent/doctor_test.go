@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli/clitest"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -172,7 +173,7 @@ func (b bench) chmod(t *testing.T, name string, mode os.FileMode) {
 // checker, and the reverse. A check that no rule names has to be of those that say
 // whether a terminal works.
 func TestEveryRuleIsOnItsPage(t *testing.T) {
-	text := page(t, "terminal-rules.md")
+	text := clitest.Page(t, "terminal-rules.md")
 	var shown []rule
 	for _, m := range regexp.MustCompile("(?m)^\\| (R[^ |]*) \\| (.*?)<br>(.*?) \\| .* \\| [KLO][^|]* \\| (people|`[a-z-]+`) \\|$").FindAllStringSubmatch(text, -1) {
 		shown = append(shown, rule{m[1], strings.Trim(strings.TrimPrefix(m[4], "people"), "`"), m[2], m[3]})

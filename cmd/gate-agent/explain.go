@@ -58,7 +58,7 @@ What it takes for granted it says. Speaks Japanese when LANG does.
 			return err
 		}
 		if l.Gate.Mode == terminal.Muster {
-			return refusedError{fmt.Errorf("gate.mode is %q: a shelter counts every genuine card, there is nothing to explain", l.Gate.Mode)}
+			return cli.RefusedError{Err: fmt.Errorf("gate.mode is %q: a shelter counts every genuine card, there is nothing to explain", l.Gate.Mode)}
 		}
 		clock := time.Now()
 		if at != "" {
@@ -112,7 +112,7 @@ func (q question) subject(ctx context.Context, c *config, l laneConfig) (subject
 	}
 	head, err := cardauth.ParseHead(der)
 	if err != nil {
-		return subject{}, refusedError{fmt.Errorf("reading the certificate: %w", err)}
+		return subject{}, cli.RefusedError{Err: fmt.Errorf("reading the certificate: %w", err)}
 	}
 	return subject{head.Bytes(), &head}, nil
 }
@@ -141,9 +141,9 @@ func (q question) readCertificate(ctx context.Context, c *config, l laneConfig) 
 	case err != nil:
 		return nil, err
 	case report.PINRequired:
-		return nil, refusedError{errors.New("the certificate is behind the PIN, as on phones: no gate reads it, and it is denied as pin_required")}
+		return nil, cli.RefusedError{Err: errors.New("the certificate is behind the PIN, as on phones: no gate reads it, and it is denied as pin_required")}
 	case report.Certificate == nil:
-		return nil, refusedError{errors.New(noCertificate)}
+		return nil, cli.RefusedError{Err: errors.New(noCertificate)}
 	}
 	return report.Certificate, nil
 }
@@ -151,7 +151,7 @@ func (q question) readCertificate(ctx context.Context, c *config, l laneConfig) 
 // explain decides about somebody without writing anything, in the order of a tap.
 func (c *config) explain(ctx context.Context, l laneConfig, about subject, clock time.Time) (e explanation, err error) {
 	if _, err := os.Stat(c.path(c.State)); err != nil { // the store would make it
-		return e, refusedError{fmt.Errorf("no list: %w: import one", err)}
+		return e, cli.RefusedError{Err: fmt.Errorf("no list: %w: import one", err)}
 	}
 	anchors, err := c.openAnchors()
 	if err != nil {
@@ -163,7 +163,7 @@ func (c *config) explain(ctx context.Context, l laneConfig, about subject, clock
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	unusable := func(err error) error {
-		return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+		return cli.RefusedError{Err: fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 	}
 	view, err := store.Current()
 	if err != nil {

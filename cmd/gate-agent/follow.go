@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/sync/lists"
 	"github.com/gate-agent/gate-agent/whitelist/listdb"
@@ -22,7 +23,7 @@ func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func()
 		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
 	})
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return u, nil
 }

@@ -55,7 +55,7 @@ func openGates(lanes []laneConfig, log *slog.Logger, keys io.Reader) (doors []do
 	}()
 	// Every relay comes to rest, also where the pins of another gate are wrong.
 	if err := restGates(lanes); err != nil {
-		return nil, nil, configError{err}
+		return nil, nil, cli.ConfigError{Err: err}
 	}
 	var board *gate.Board
 	simulators := make([]*gate.Simulator, len(lanes))
@@ -64,12 +64,12 @@ func openGates(lanes []laneConfig, log *slog.Logger, keys io.Reader) (doors []do
 		if l.Gate.Driver == driverGPIO {
 			if board == nil {
 				if board, err = gate.OpenBoard(); err != nil {
-					return nil, nil, configError{err}
+					return nil, nil, cli.ConfigError{Err: err}
 				}
 			}
 			g, err := board.NewGPIO(l.key, l.Gate.Config, func(err error) { log.Error("gate hardware", "error", err) })
 			if err != nil {
-				return nil, nil, configError{err}
+				return nil, nil, cli.ConfigError{Err: err}
 			}
 			doors, shut = append(doors, g), append(shut, g.Close)
 			continue
@@ -155,7 +155,7 @@ systemd unit. While the agent runs it shuts an open gate.`,
 			return err
 		}
 		if err := restGates(lanes); err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the relay is at rest")
 		return err

@@ -39,7 +39,7 @@ func withJournal(f func(cmd *cobra.Command, c *config, r *journal.Reader) error)
 // journalError gives a damaged or foreign journal its exit code.
 func journalError(err error) error {
 	if errors.Is(err, journal.ErrCorrupt) || errors.Is(err, journal.ErrNewer) {
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	return err
 }

@@ -84,7 +84,7 @@ func withStore(f func(cmd *cobra.Command, s *keystore.Store, args []string) erro
 func openKey(cmd *cobra.Command, s *keystore.Store, uri string, p keystore.Purpose) (*keystore.Key, error) {
 	k, err := s.OpenSigner(cmd.Context(), uri, p)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return k, nil
 }

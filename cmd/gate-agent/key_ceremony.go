@@ -109,7 +109,7 @@ key and prints it. What it refuses ends with 4.
 func (c *config) prepareCeremony(u keystore.URI, p keystore.Purpose, t keystore.KeyType) (*keyCeremony, error) {
 	custody, err := keystore.CustodyOf(u.String())
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	identity, err := c.openIdentity()
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *config) prepareCeremony(u keystore.URI, p keystore.Purpose, t keystore.
 		},
 	}
 	if err := r.t.Check(); err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return r, nil
 }
@@ -135,7 +135,7 @@ func checkCeremony(w io.Writer, file, signer string, asJSON bool) error {
 	}
 	public, err := sign1.ParsePublicKey(text)
 	if err != nil {
-		return refusedError{fmt.Errorf("--signer %s: %w", signer, err)}
+		return cli.RefusedError{Err: fmt.Errorf("--signer %s: %w", signer, err)}
 	}
 	msg, err := readFile(file)
 	if err != nil {
@@ -143,7 +143,7 @@ func checkCeremony(w io.Writer, file, signer string, asJSON bool) error {
 	}
 	t, err := ceremony.Verify(public, msg)
 	if err != nil {
-		return refusedError{fmt.Errorf("%s: %w", file, err)}
+		return cli.RefusedError{Err: fmt.Errorf("%s: %w", file, err)}
 	}
 	return printCeremony(w, file, t, asJSON)
 }

@@ -93,7 +93,7 @@ func meantKey(cmd *cobra.Command, s *keystore.Store, u keystore.URI, p keystore.
 	if p == keystore.Wrap {
 		w, err := s.OpenWrapper(cmd.Context(), u.String())
 		if err != nil {
-			return nil, configError{err}
+			return nil, cli.ConfigError{Err: err}
 		}
 		return nil, w.Close()
 	}
@@ -116,7 +116,7 @@ func (r keyReport) meant(kcv, again string) error {
 	case kcv == "":
 		return cli.UsageError(fmt.Sprintf("--kcv is missing: to destroy this key for ever give --kcv %s", r.Key))
 	case !sameKCV(kcv, r.Key):
-		return refusedError{fmt.Errorf("the key there is %s, and not the one that --kcv names: nothing is destroyed", r.Key)}
+		return cli.RefusedError{Err: fmt.Errorf("the key there is %s, and not the one that --kcv names: nothing is destroyed", r.Key)}
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 	for _, place := range places {
 		other, err := keystore.ParseURI(place.uri)
 		if err != nil {
-			return configError{fmt.Errorf("%s: %w", place.name, err)}
+			return cli.ConfigError{Err: fmt.Errorf("%s: %w", place.name, err)}
 		}
 		named := withoutSecrets(other) == withoutSecrets(u)
 		if !named && other.Scheme() == u.Scheme() && (place.purpose == keystore.Wrap) == (p == keystore.Wrap) {
@@ -148,11 +148,11 @@ func (c *config) checkUnnamed(ctx context.Context, s *keystore.Store, u keystore
 				named, err = c.sameKey(ctx, s, place, public)
 			}
 			if err != nil {
-				return refusedError{fmt.Errorf("nobody can tell whether %s is this key: %w", place.name, err)}
+				return cli.RefusedError{Err: fmt.Errorf("nobody can tell whether %s is this key: %w", place.name, err)}
 			}
 		}
 		if named {
-			return refusedError{fmt.Errorf("%s still names this key: nothing is destroyed. Give the configuration another key first", place.name)}
+			return cli.RefusedError{Err: fmt.Errorf("%s still names this key: nothing is destroyed. Give the configuration another key first", place.name)}
 		}
 	}
 	return nil

@@ -117,7 +117,7 @@ func (c *config) configuredKeys(ctx context.Context) ([]configuredKey, error) {
 	for _, place := range places {
 		u, err := keystore.ParseURI(place.uri)
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %w", place.name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", place.name, err)}
 		}
 		k := configuredKey{Place: place.name, URI: u.String(), Purpose: string(place.purpose), Medium: u.Scheme()}
 		err = c.describePlace(ctx, place, u, &k)

@@ -173,16 +173,16 @@ func readPrivateKey(path string, p keystore.Purpose) (crypto.Signer, error) {
 		if _, ok := errors.AsType[*fs.PathError](err); ok {
 			return nil, err
 		}
-		return nil, refusedError{err}
+		return nil, cli.RefusedError{Err: err}
 	}
 	defer clear(text)
 	parsed, err := parsePrivateKey(text)
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	key, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, refusedError{fmt.Errorf("%s holds a %T, which signs nothing", path, parsed)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s holds a %T, which signs nothing", path, parsed)}
 	}
 	t, err := keystore.TypeOf(key.Public())
 	if err == nil && !slices.Contains(keyTypes(p), t) {
@@ -192,7 +192,7 @@ func readPrivateKey(path string, p keystore.Purpose) (crypto.Signer, error) {
 		_, err = cardkey.New(key.Public()) // RSA with an exponent that no card takes
 	}
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return key, nil
 }

@@ -100,7 +100,7 @@ certification authorities everywhere read.
 		}
 		r, err := readRequest(text)
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", check, err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", check, err)}
 		}
 		r.File = check
 		return r.print(cmd.OutOrStdout(), asJSON)

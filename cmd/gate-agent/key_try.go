@@ -74,7 +74,7 @@ pin-source names, and never in a script, or the token is locked in the end.
 		}
 		custody, err := keystore.CustodyOf(uri)
 		if err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		s.RetryPIN = retryPIN
 		k, err := openKey(cmd, s, uri, p)
@@ -110,7 +110,7 @@ pin-source names, and never in a script, or the token is locked in the end.
 // promiseKept compares what was tried with what the medium promises.
 func promiseKept(exportable bool, custody keystore.Custody) error {
 	if exportable && custody.Keeps {
-		return refusedError{errors.New("the private key could be taken out of the medium, which promises to keep it: somebody may have a copy. Make another key with gate-agent key generate, and destroy this one")}
+		return cli.RefusedError{Err: errors.New("the private key could be taken out of the medium, which promises to keep it: somebody may have a copy. Make another key with gate-agent key generate, and destroy this one")}
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func trySigning(ctx context.Context, k *keystore.Key, count int, limit time.Dura
 		}
 		one, err := k.Prove()
 		if errors.Is(err, keystore.ErrSignature) {
-			return nil, 0, refusedError{fmt.Errorf("the medium signed what does not verify with its own public half: %w", err)}
+			return nil, 0, cli.RefusedError{Err: fmt.Errorf("the medium signed what does not verify with its own public half: %w", err)}
 		}
 		if err != nil {
 			return nil, 0, err

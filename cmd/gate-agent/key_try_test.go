@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
 func TestMediumThatBreaksItsPromiseFailsTheTest(t *testing.T) {
@@ -17,7 +18,7 @@ func TestMediumThatBreaksItsPromiseFailsTheTest(t *testing.T) {
 		exportable, keeps, fails bool
 	}{{true, true, true}, {true, false, false}, {false, true, false}, {false, false, false}} {
 		err := promiseKept(c.exportable, keystore.Custody{Keeps: c.keeps})
-		if _, refused := errors.AsType[refusedError](err); refused != c.fails {
+		if _, refused := errors.AsType[cli.RefusedError](err); refused != c.fails {
 			t.Errorf("exportable %v, keeps %v: %v", c.exportable, c.keeps, err)
 		}
 	}

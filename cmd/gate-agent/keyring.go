@@ -16,6 +16,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/nfc/pcsc"
@@ -59,7 +60,7 @@ func (r *keyring) signer(name, uri string, p keystore.Purpose) (*keystore.Key, e
 		return nil, err
 	}
 	if err := k.Check(r.ctx); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", name, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return k, r.apart(name, k)
 }
@@ -68,7 +69,7 @@ func (r *keyring) signer(name, uri string, p keystore.Purpose) (*keystore.Key, e
 func (r *keyring) lost(name, uri string, p keystore.Purpose) (*keystore.Key, error) {
 	k, err := r.store.Signer(uri, p)
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", name, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,7 +119,7 @@ func (r *keyring) apart(name string, k *keystore.Key) error {
 }
 
 func oneKey(a, b string) error {
-	return configError{fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", a, b)}
+	return cli.ConfigError{Err: fmt.Errorf("%s and %s are one key: each purpose has a key of its own (docs/keys.md)", a, b)}
 }
 
 func (r *keyring) close() (err error) {
@@ -257,7 +258,7 @@ func (c *config) expected(k keyPlace) (crypto.PublicKey, error) {
 	}
 	last, err := cardauth.ParseCVCertificate(certificates[len(certificates)-1])
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", k.name, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", k.name, err)}
 	}
 	return publicKey(last.PublicKey())
 }

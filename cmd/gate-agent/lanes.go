@@ -181,7 +181,7 @@ func meet(pattern, name string) bool {
 func (l laneConfig) openReader() (*pcsc.Lane, error) {
 	lane, err := pcsc.Open(pcsc.Options{Readers: l.Reader.Slots})
 	if err != nil {
-		return nil, configError{fmt.Errorf("%sreader.slots: %w", l.key, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%sreader.slots: %w", l.key, err)}
 	}
 	return lane, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/lease"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/sync/command"
 	"github.com/gate-agent/gate-agent/sync/fetch"
 	"github.com/gate-agent/gate-agent/terminal/journal"
@@ -25,18 +26,18 @@ func (c *config) leaseNow(ctx context.Context, source *fetch.Source) (err error)
 		return err
 	}
 	if _, err := c.openDeliveryKey(); errors.Is(err, fs.ErrNotExist) {
-		return configError{fmt.Errorf("%w: there is no delivery key yet: run gate-agent key delivery", errNoScopeKey)}
+		return cli.ConfigError{Err: fmt.Errorf("%w: there is no delivery key yet: run gate-agent key delivery", errNoScopeKey)}
 	} else if err != nil {
 		return err
 	}
 	if err := c.makeState(); err != nil {
-		return configError{fmt.Errorf("state: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("state: %w", err)}
 	}
 	// What a running agent has in memory it would write over what is written here: the
 	// journal's lock says that none runs. And the journal knows the time.
 	record, err := c.openJournal(time.Now)
 	if errors.Is(err, journal.ErrInUse) {
-		return configError{fmt.Errorf("%w: the running agent fetches it from list.source; its log says what keeps it from that", errNoScopeKey)}
+		return cli.ConfigError{Err: fmt.Errorf("%w: the running agent fetches it from list.source; its log says what keeps it from that", errNoScopeKey)}
 	}
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (c *config) leaseNow(ctx context.Context, source *fetch.Source) (err error)
 	defer func() { err = errors.Join(err, list.Close()) }()
 	k := leaseKeeper{c: c, log: slog.New(slog.DiscardHandler), list: list, at: func() time.Time { return at }}
 	if err := k.take(answer.Body); err != nil {
-		return refusedError{fmt.Errorf("%w: %w", errLeaseRefused, err)}
+		return cli.RefusedError{Err: fmt.Errorf("%w: %w", errLeaseRefused, err)}
 	}
 	return nil
 }

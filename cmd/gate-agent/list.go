@@ -38,11 +38,11 @@ func listInfoCommand() *cobra.Command {
 		defer func() { err = errors.Join(err, store.Close()) }()
 		view, err := store.Current()
 		if err != nil {
-			return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+			return cli.RefusedError{Err: fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 		}
 		defer view.Release()
 		if err := store.Verify(cmd.Context()); err != nil {
-			return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+			return cli.RefusedError{Err: fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 		}
 		return printManifest(cmd.OutOrStdout(), view.Manifest(), asJSON)
 	})
@@ -85,7 +85,7 @@ from its next tap on.`,
 // out of force, such as a full disk, is no fault of the list.
 func importError(err error) error {
 	if _, ok := errors.AsType[*whitelist.RefusedError](err); ok {
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	return err
 }

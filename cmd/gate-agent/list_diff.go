@@ -58,7 +58,7 @@ changed and went. 名簿の差分を表示します。`,
 		defer func() { err = errors.Join(err, store.Close()) }()
 		now, err := manifestOf(store)
 		if err != nil {
-			return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+			return cli.RefusedError{Err: fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 		}
 		d := listDiff{InForce: lists.NewInForce(now)}
 		if fromSource {
@@ -103,7 +103,7 @@ func (c *config) diffWhole(ctx context.Context, store *listdb.Store, now whiteli
 	}
 	file, err := whitelist.NewReader(r, trust)
 	if err != nil {
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	return d.compare(ctx, store, now, file.Manifest(), rowsOf(file.Next))
 }
@@ -158,14 +158,14 @@ func (d *listDiff) compare(ctx context.Context, store *listdb.Store, now, other 
 		d.RowsNote = "rows are under another scope key: none can be compared"
 		for _, err := range counted {
 			if err != nil {
-				return refusedError{err}
+				return cli.RefusedError{Err: err}
 			}
 		}
 		return nil
 	}
 	count, err := countRows(store.Rows(ctx), counted)
 	if err != nil {
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	d.Rows = &count
 	if now.Epoch != other.Epoch {

@@ -13,6 +13,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/terminal/journal"
@@ -26,7 +27,7 @@ func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
 	if c.ScopeKey.Lease {
 		_, key, err := c.storedLease(latestOf(time.Now(), c.memory.State().Seen))
 		if err != nil {
-			return cardid.ScopeKey{}, configError{fmt.Errorf("%w: %w: gate-agent run and sync now fetch it from list.source", errNoScopeKey, err)}
+			return cardid.ScopeKey{}, cli.ConfigError{Err: fmt.Errorf("%w: %w: gate-agent run and sync now fetch it from list.source", errNoScopeKey, err)}
 		}
 		return key, nil
 	}
@@ -37,14 +38,14 @@ func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	blob, err := readFile(c.path(c.ScopeKey.File))
 	if err != nil {
-		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file: %w", err)}
+		return cardid.ScopeKey{}, cli.ConfigError{Err: fmt.Errorf("scope_key.file: %w", err)}
 	}
 	secret, err := wrapper.Unwrap(blob, cardid.WrapLabel(c.Scope))
 	if err != nil {
-		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w (is it wrapped for scope %q and this wrapper?)", c.ScopeKey.File, err, c.Scope)}
+		return cardid.ScopeKey{}, cli.ConfigError{Err: fmt.Errorf("scope_key.file %s: %w (is it wrapped for scope %q and this wrapper?)", c.ScopeKey.File, err, c.Scope)}
 	}
 	if key, err = cardid.NewScopeKey(secret); err != nil {
-		return cardid.ScopeKey{}, configError{fmt.Errorf("scope_key.file %s: %w", c.ScopeKey.File, err)}
+		return cardid.ScopeKey{}, cli.ConfigError{Err: fmt.Errorf("scope_key.file %s: %w", c.ScopeKey.File, err)}
 	}
 	return key, nil
 }
@@ -52,13 +53,13 @@ func (c *config) openScopeKey() (key cardid.ScopeKey, err error) {
 func (c *config) openAnchors() (anchor.Set, error) {
 	pins, err := c.pins()
 	if err != nil {
-		return anchor.Set{}, configError{err}
+		return anchor.Set{}, cli.ConfigError{Err: err}
 	}
 	var files [][]byte
 	for _, name := range c.Anchors.Files {
 		b, err := readFile(c.path(name))
 		if err != nil {
-			return anchor.Set{}, configError{fmt.Errorf("anchors.files: %w", err)}
+			return anchor.Set{}, cli.ConfigError{Err: fmt.Errorf("anchors.files: %w", err)}
 		}
 		files = append(files, b)
 	}
@@ -67,7 +68,7 @@ func (c *config) openAnchors() (anchor.Set, error) {
 	}
 	set, err := anchor.Load(c.Mode, pins, files...)
 	if err != nil {
-		return anchor.Set{}, configError{fmt.Errorf("anchors: %w", err)}
+		return anchor.Set{}, cli.ConfigError{Err: fmt.Errorf("anchors: %w", err)}
 	}
 	return set, nil
 }
@@ -82,11 +83,11 @@ func (c *config) openSurfaceKeys() ([]cardauth.CVAuthority, error) {
 	default:
 		b, err := readFile(c.path(name))
 		if err != nil {
-			return nil, configError{fmt.Errorf("anchors.surface_keys: %w", err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("anchors.surface_keys: %w", err)}
 		}
 		authorities, err := anchor.LoadSurface(c.Mode, b)
 		if err != nil {
-			return nil, configError{fmt.Errorf("anchors.surface_keys: %s: %w", name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("anchors.surface_keys: %s: %w", name, err)}
 		}
 		return authorities, nil
 	}
@@ -119,11 +120,11 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 	case !c.TapUse.FirstUse:
 		return nil
 	case !d.CanFirstUse():
-		return configError{errors.New("tap_use.first_use: the card profile has no [first_use]")}
+		return cli.ConfigError{Err: errors.New("tap_use.first_use: the card profile has no [first_use]")}
 	case len(anchors.Certificates()) == 0:
-		return configError{errors.New("tap_use.first_use: anchors.files names no certificate that could vouch for a card")}
+		return cli.ConfigError{Err: errors.New("tap_use.first_use: anchors.files names no certificate that could vouch for a card")}
 	case len(surface) == 0:
-		return configError{errors.New("tap_use.first_use: anchors.surface_keys names no key")}
+		return cli.ConfigError{Err: errors.New("tap_use.first_use: anchors.surface_keys names no key")}
 	}
 	return nil
 }
@@ -131,7 +132,7 @@ func (c *config) checkFirstUse(d *jpki.Dialogue, anchors anchor.Set, surface []c
 // openLists puts the list store into use, unless its key is leased: then the lease does.
 func (c *config) openLists(list *listSwitch) error {
 	if err := c.makeState(); err != nil {
-		return configError{fmt.Errorf("state: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("state: %w", err)}
 	}
 	if c.ScopeKey.Lease {
 		return list.drop(errNoLease)
@@ -156,7 +157,7 @@ func (c *config) openList(key cardid.ScopeKey) (*listdb.Store, error) {
 		Dir: c.scopeFolder(c.Scope), Scope: c.Scope, Hierarchy: c.Mode.String(), Trust: trust, ScopeKey: key,
 	})
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return store, nil
 }
@@ -180,7 +181,7 @@ func (c *config) openProfile() (jpki.Profile, error) {
 	}
 	profile, err := readProfile(c.path(c.Card.Profile))
 	if err != nil {
-		return profile, configError{fmt.Errorf("card.profile: %w", err)}
+		return profile, cli.ConfigError{Err: fmt.Errorf("card.profile: %w", err)}
 	}
 	return profile, nil
 }
@@ -220,7 +221,7 @@ func newDialogue(profile jpki.Profile, keys *terminalKeys) (*jpki.Dialogue, erro
 // openIdentity opens the key with which this terminal signs what it reports.
 func (c *config) openIdentity() (crypto.Signer, error) {
 	if c.Identity.Key == "" {
-		return nil, configError{errors.New("identity.key is missing: name the key with which this terminal signs (docs/registration.md, docs/journal.md)")}
+		return nil, cli.ConfigError{Err: errors.New("identity.key is missing: name the key with which this terminal signs (docs/registration.md, docs/journal.md)")}
 	}
 	return c.keys.signer("identity.key", c.Identity.Key, keystore.Identity)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/words"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -21,7 +22,7 @@ func registerError(err error) error {
 		cardauth.ErrNotGenuine, cardauth.ErrUntrusted, cardauth.ErrExpired, cardauth.ErrHeadMalformed, cardauth.ErrHeadIncomplete,
 	} {
 		if errors.Is(err, refused) {
-			return refusedError{fmt.Errorf("registering the card: %w", err)}
+			return cli.RefusedError{Err: fmt.Errorf("registering the card: %w", err)}
 		}
 	}
 	return fmt.Errorf("registering the card: %w", err)

@@ -59,11 +59,11 @@ or the file is no whole trace.`,
 		}
 		f, err := trace.ParseFile(bytes.NewReader(text))
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		report, err := replay(cmd.Context(), f, p)
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		if asJSON {
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
@@ -71,7 +71,7 @@ or the file is no whole trace.`,
 			report.print(cmd.OutOrStdout())
 		}
 		if err == nil && !report.Same {
-			err = refusedError{fmt.Errorf("%s: this is not the session that was recorded", a[0])}
+			err = cli.RefusedError{Err: fmt.Errorf("%s: this is not the session that was recorded", a[0])}
 		}
 		return err
 	}

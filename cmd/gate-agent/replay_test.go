@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -90,18 +89,6 @@ func TestReplayWantsTheProfileOfTheTrace(t *testing.T) {
 	own.Name = "hall-7"
 	if r, err := replay(t.Context(), f, own); err != nil || !r.Same {
 		t.Errorf("with its own profile: %+v, %v", r, err)
-	}
-}
-
-func TestEveryMemberOfAReplayReportIsDocumented(t *testing.T) {
-	text := page(t, "cli.md")
-	for _, typ := range []reflect.Type{reflect.TypeFor[replayReport](), reflect.TypeFor[replayOutcome](), reflect.TypeFor[replayDifference]()} {
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			if name != "" && !strings.Contains(text, "`"+name+"`") {
-				t.Errorf("docs/cli.md lacks the member %s of card replay --json", name)
-			}
-		}
 	}
 }
 

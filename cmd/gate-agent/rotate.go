@@ -67,7 +67,7 @@ key is in force already: then finish, or go back, first.
 			return cli.UsageError("--key is the key that external_auth names: there is nothing to rotate")
 		}
 		if _, err := next.next.medium.Prove(); err != nil {
-			return configError{fmt.Errorf("--key: %w", err)}
+			return cli.ConfigError{Err: fmt.Errorf("--key: %w", err)}
 		}
 		if err := c.writeRotation(r); err != nil {
 			return err
@@ -122,7 +122,7 @@ func (c *config) rotationKeys() (*terminalKeys, error) {
 	}
 	keys, err := c.openTerminalKeys(profile)
 	if err == nil && keys == nil {
-		err = configError{errors.New(`methods does not name "external-auth": there is no key to rotate`)}
+		err = cli.ConfigError{Err: errors.New(`methods does not name "external-auth": there is no key to rotate`)}
 	}
 	return keys, err
 }
@@ -207,7 +207,7 @@ configuration. The key that is not needed any more is destroyed by key destroy.`
 				return err
 			}
 			if _, err := keys.now.Load().configured.medium.Prove(); err != nil {
-				return configError{fmt.Errorf("external_auth.key: %w", err)}
+				return cli.ConfigError{Err: fmt.Errorf("external_auth.key: %w", err)}
 			}
 		}
 		if err := c.writeRotation(nil); err != nil {

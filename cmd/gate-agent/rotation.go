@@ -18,6 +18,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/internal/stricttoml"
 	"github.com/gate-agent/gate-agent/internal/wholefile"
@@ -68,11 +69,11 @@ func (c *config) readRotation() (*rotation, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, configError{fmt.Errorf("rotation of the external-authentication key: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("rotation of the external-authentication key: %w", err)}
 	}
 	r, err := parseRotation(text)
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w: schedule it anew with gate-agent key rotate schedule, or remove the file to stay with external_auth.key", c.rotationPath(), err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w: schedule it anew with gate-agent key rotate schedule, or remove the file to stay with external_auth.key", c.rotationPath(), err)}
 	}
 	return r, nil
 }
@@ -132,7 +133,7 @@ func (r *keyring) newTerminalKey(name, uri string, profile jpki.Profile, certifi
 	chain := make([]cardauth.CVCertificate, len(certificates))
 	for i, b := range certificates {
 		if chain[i], err = cardauth.ParseCVCertificate(b); err != nil {
-			return k, configError{fmt.Errorf("%s: certificate %d: %w", name, i+1, err)}
+			return k, cli.ConfigError{Err: fmt.Errorf("%s: certificate %d: %w", name, i+1, err)}
 		}
 	}
 	if k.medium, err = r.lost(name, uri, keystore.ExternalAuth); err != nil {
@@ -168,9 +169,9 @@ func (r *keyring) found(name string, k terminalKey) error {
 func (k terminalKey) told(name string, err error) error {
 	switch {
 	case errors.Is(err, keystore.ErrWrongKey):
-		return configError{fmt.Errorf("%s: the last certificate certifies another key: %w", name, err)}
+		return cli.ConfigError{Err: fmt.Errorf("%s: the last certificate certifies another key: %w", name, err)}
 	case err != nil:
-		return configError{fmt.Errorf("%s: %w", name, err)}
+		return cli.ConfigError{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return nil
 }
@@ -244,10 +245,10 @@ func (c *config) terminalCertificates() (certificates []cvObject, err error) {
 	for _, name := range c.ExternalAuth.Certificates {
 		b, err := readFile(c.path(name))
 		if err != nil {
-			return nil, configError{fmt.Errorf("external_auth.certificates: %w", err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("external_auth.certificates: %w", err)}
 		}
 		if _, err := cardauth.ParseCVCertificate(b); err != nil {
-			return nil, configError{fmt.Errorf("external_auth.certificates: %s: %w", name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("external_auth.certificates: %s: %w", name, err)}
 		}
 		certificates = append(certificates, b)
 	}

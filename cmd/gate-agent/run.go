@@ -162,7 +162,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		}
 		lane, err := terminal.NewLane(c.lane(l, proof), parts)
 		if err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
 		made = append(made, station{l, lane, reader, log})
 	}
@@ -179,7 +179,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	said, err := c.custody()
 	if err != nil {
-		return configError{err}
+		return cli.ConfigError{Err: err}
 	}
 	log.Info("starting", "version", version(), "mode", c.Mode.String(), "scope", c.Scope, "terminal", c.Terminal, "lanes", len(lanes), "methods", c.Methods)
 	if c.TapUse.FirstUse {
@@ -219,6 +219,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		wg.Go(func() { watchReaders(beside, l.log, l.reader, l.Reader.Slots) })
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
+	wg.Go(func() { c.renewCertificates(beside, log) })
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
 	wg.Go(func() { c.deleteOld(beside, log, record, now, everything) })

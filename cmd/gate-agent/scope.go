@@ -12,6 +12,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/cardid"
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/filename"
 	"github.com/gate-agent/gate-agent/sync/command"
 )
@@ -102,7 +103,7 @@ func (c *config) roleTrust(role sign1.Role, scope, key string, files []string) (
 	}
 	pinned, err := sign1.NewKeys(keys...)
 	if err != nil {
-		return roles.Trust{}, configError{fmt.Errorf("%s: %w", key, err)}
+		return roles.Trust{}, cli.ConfigError{Err: fmt.Errorf("%s: %w", key, err)}
 	}
 	return roles.Trust{Pinned: pinned}, nil
 }
@@ -131,7 +132,7 @@ func (c *config) describeScopeKey() (key cardid.ScopeKey, text string, err error
 	case errors.Is(err, errNoLease), errors.Is(err, errLeaseEnded):
 		return key, fmt.Sprintf("leased, and not here: %v", err), nil
 	case err != nil:
-		return key, "", refusedError{fmt.Errorf("lease: %w", err)}
+		return key, "", cli.RefusedError{Err: fmt.Errorf("lease: %w", err)}
 	}
 	text = fmt.Sprintf("leased until %s", l.NotAfter.Local().Format("2006-01-02 15:04"))
 	if leaseShort(l.Terms, at) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/terminal/api"
 	"github.com/gate-agent/gate-agent/terminal/staff"
 )
@@ -21,7 +22,7 @@ func (c *config) openRoster() (*staff.Roster, error) {
 	}
 	roster, err := staff.Load(c.path(c.Staff.File), nil)
 	if err != nil {
-		return nil, configError{fmt.Errorf("staff.file: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("staff.file: %w", err)}
 	}
 	return roster, nil
 }
@@ -34,7 +35,7 @@ const lookForReaders = 2 * time.Second
 func (c *config) serveAPI(ctx context.Context, log *slog.Logger, lanes []station, parts api.Parts) (serve func(), err error) {
 	socket, err := api.Listen(c.socketPath())
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	parts.Terminal, parts.Version, parts.Now = c.Terminal, version(), time.Now
 	for _, l := range lanes {

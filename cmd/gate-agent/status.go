@@ -30,7 +30,7 @@ list, clock, reader, who is on duty. It needs no passcode. ゲートの状態を
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) error {
 		s, err := c.client().Status(cmd.Context())
 		if w := c.memory.State().Wiped; errors.Is(err, api.ErrNotRunning) && w.Number > 0 {
-			err = refusedError{fmt.Errorf("this terminal is wiped, by command %d: see gate-agent command status / この端末は消去されています", w.Number)}
+			err = cli.RefusedError{Err: fmt.Errorf("this terminal is wiped, by command %d: see gate-agent command status / この端末は消去されています", w.Number)}
 		}
 		if err != nil {
 			return err

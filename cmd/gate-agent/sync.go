@@ -88,7 +88,7 @@ running agent alone. 名簿を今すぐ更新します。`,
 }
 
 func errNoSource() error {
-	return configError{errors.New("list.source is missing: lists come by gate-agent list import")}
+	return cli.ConfigError{Err: errors.New("list.source is missing: lists come by gate-agent list import")}
 }
 
 func text(err error) string {

@@ -39,7 +39,7 @@ and which list is in force. It asks nobody. 名簿の更新状況を表示しま
 	cmd.RunE = withConfig(func(cmd *cobra.Command, c *config, _ []string) (err error) {
 		s := syncState{Source: c.sourceOf(), EveryS: int64(c.List.Every.Seconds())}
 		s.List, err = c.listInForce()
-		if _, refused := errors.AsType[refusedError](err); refused || errors.Is(err, errNoScopeKey) {
+		if _, refused := errors.AsType[cli.RefusedError](err); refused || errors.Is(err, errNoScopeKey) {
 			s.ListProblem = err.Error()
 		} else if err != nil {
 			return err
@@ -77,7 +77,7 @@ func inForce(store *listdb.Store) (*lists.InForce, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, refusedError{err}
+		return nil, cli.RefusedError{Err: err}
 	}
 	return lists.NewInForce(m), nil
 }

@@ -99,7 +99,7 @@ The file names a credential of a person: treat it as personal data.
 			line("trace", out)
 		}
 		if said.reason != terminal.OK {
-			return refusedError{fmt.Errorf("the card did not do it: %s", said.reason)}
+			return cli.RefusedError{Err: fmt.Errorf("the card did not do it: %s", said.reason)}
 		}
 		return nil
 	}
@@ -179,14 +179,14 @@ func (t *tracer) configure(c *config) (err error) {
 	}
 	if t.dialogue == string(jpki.ExternalAuth) {
 		if !c.withMethodA() {
-			return configError{fmt.Errorf("methods does not name %q", jpki.ExternalAuth)}
+			return cli.ConfigError{Err: fmt.Errorf("methods does not name %q", jpki.ExternalAuth)}
 		}
 		if t.keys, err = c.openTerminalKeys(t.profile); err != nil {
 			return err
 		}
 	}
 	if t.Dialogue, err = newDialogue(t.profile, t.keys); err != nil {
-		return configError{err}
+		return cli.ConfigError{Err: err}
 	}
 	if t.dialogue == dialogueRead {
 		return nil
@@ -226,7 +226,7 @@ func (t *tracer) openList(c *config) (err error) {
 	case errors.Is(err, listdb.ErrNoList) && t.dialogue == string(jpki.TapUse):
 		return nil
 	case err != nil:
-		return refusedError{fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
+		return cli.RefusedError{Err: fmt.Errorf("the list in %s: %w", c.path(c.State), err)}
 	}
 	t.view, t.list.cardID = view, view.CardID
 	return nil

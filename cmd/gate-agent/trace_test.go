@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
@@ -239,7 +240,7 @@ func TestTraceSaysWhatWasChecked(t *testing.T) {
 			t.Errorf("%s says %q, want %q", c.dialogue, said.detail, c.want)
 		}
 	}
-	if _, err := newTracer(empty, a); err == nil || exitCode(err) != exitRefused {
+	if _, err := newTracer(empty, a); err == nil || cli.ExitCode(err, nil) != cli.ExitRefused {
 		t.Errorf("method A without a list: %v", err)
 	}
 }

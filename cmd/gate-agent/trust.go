@@ -10,6 +10,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/diskroom"
 	"github.com/gate-agent/gate-agent/internal/filename"
 	"github.com/gate-agent/gate-agent/sync/fetch"
@@ -19,6 +20,8 @@ import (
 
 func (c *config) checkTrust() error {
 	switch keys, root := len(c.List.Keys), len(c.Root.Keys); {
+	case keys == 0 && root == 0 && c.Hub.Connect:
+		return errors.New("list.keys is missing: run gate-agent enrol, which brings it, or name the public key files that may sign lists, or in root.keys those of the root that delegates it")
 	case keys == 0 && root == 0:
 		return errors.New("list.keys is missing: name the public key files that may sign lists, or in root.keys those of the root that delegates it")
 	case keys > 0 && root > 0:
@@ -45,7 +48,7 @@ func (c *config) trust() (roles.Trust, error) {
 	}
 	root, err := roles.NewRoot(c.Root.Threshold, public...)
 	if err != nil {
-		return roles.Trust{}, configError{fmt.Errorf("root.keys: %w", err)}
+		return roles.Trust{}, cli.ConfigError{Err: fmt.Errorf("root.keys: %w", err)}
 	}
 	return roles.Trust{Root: root}, nil
 }
@@ -62,7 +65,7 @@ func (c *config) listKeys() (sign1.Keys, error) {
 	}
 	set, err := sign1.NewKeys(keys...)
 	if err != nil {
-		return sign1.Keys{}, configError{fmt.Errorf("list.keys: %w", err)}
+		return sign1.Keys{}, cli.ConfigError{Err: fmt.Errorf("list.keys: %w", err)}
 	}
 	return set, nil
 }
@@ -71,11 +74,11 @@ func (c *config) publicKeys(key string, files []string) (public []crypto.PublicK
 	for _, name := range files {
 		text, err := readFile(c.path(name))
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %w", key, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", key, err)}
 		}
 		p, err := sign1.ParsePublicKey(text)
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %s: %w", key, name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %s: %w", key, name, err)}
 		}
 		public = append(public, p)
 	}
@@ -85,9 +88,9 @@ func (c *config) publicKeys(key string, files []string) (public []crypto.PublicK
 // describeTrust says whose lists count.
 func (c *config) describeTrust() string {
 	if n := len(c.Root.Keys); n > 0 {
-		return fmt.Sprintf("signed by whom %d of %d root keys delegate it to", c.Root.Threshold, n)
+		return fmt.Sprintf("signed by whom %d of %d root keys delegate it to%s", c.Root.Threshold, n, c.trusting)
 	}
-	return fmt.Sprintf("signed by one of the keys in list.keys (%d)", len(c.List.Keys))
+	return fmt.Sprintf("signed by one of the keys in list.keys (%d)%s", len(c.List.Keys), c.trusting)
 }
 
 // sourceOf is where lists come from by themselves, with a whole path; "" is nowhere.
@@ -117,11 +120,15 @@ func (c *config) openSourceFor(scope string) (*fetch.Source, error) {
 	}
 	spare, err := diskroom.Spare(c.path(c.State))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing is downloaded before the folder is made
-		return nil, configError{fmt.Errorf("state: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("state: %w", err)}
 	}
-	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, UserAgent: "gate-agent/" + version(), Spare: spare})
+	show, err := c.credentialFor(scope)
 	if err != nil {
-		return nil, configError{fmt.Errorf("list.%w", err)}
+		return nil, err
+	}
+	source, err := fetch.New(c.sourceFor(scope), fetch.Options{Roots: roots, Certificate: show, UserAgent: "gate-agent/" + version(), Spare: spare})
+	if err != nil {
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.%w", err)}
 	}
 	return source, nil
 }
@@ -133,11 +140,11 @@ func (c *config) sourceRoots() (*x509.CertPool, error) {
 	}
 	text, err := readFile(c.path(c.List.CA))
 	if err != nil {
-		return nil, configError{fmt.Errorf("list.ca: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.ca: %w", err)}
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, configError{fmt.Errorf("list.ca: %s: no certificate in PEM", c.List.CA)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("list.ca: %s: no certificate in PEM", c.List.CA)}
 	}
 	return roots, nil
 }

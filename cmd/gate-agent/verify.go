@@ -48,7 +48,7 @@ a checkpoint that was kept elsewhere, or compare the printed head with one that 
 		var kept []byte
 		if elsewhere != "" {
 			if n == 0 {
-				return configError{errors.New("--checkpoint needs a key: name the terminal's public key with --key, or set checkpoint.key")}
+				return cli.ConfigError{Err: errors.New("--checkpoint needs a key: name the terminal's public key with --key, or set checkpoint.key")}
 			}
 			if kept, err = readFile(elsewhere); err != nil {
 				return cli.UsageError("--checkpoint: " + err.Error())
@@ -138,9 +138,9 @@ func checkpointError(err error) error {
 	case errors.Is(err, journal.ErrPruned):
 		return fmt.Errorf("%w: the journal is whole, and the checkpoint is too old to say more", err)
 	case errors.Is(err, sign1.ErrUnknownKey):
-		return refusedError{fmt.Errorf("%w: was checkpoint.key replaced? Name the public keys of before and of now with --key", err)}
+		return cli.RefusedError{Err: fmt.Errorf("%w: was checkpoint.key replaced? Name the public keys of before and of now with --key", err)}
 	case errors.Is(err, journal.ErrOtherJournal), errors.Is(err, sign1.ErrMalformed), errors.Is(err, sign1.ErrRole), errors.Is(err, sign1.ErrSignature):
-		return refusedError{err}
+		return cli.RefusedError{Err: err}
 	}
 	return journalError(err)
 }

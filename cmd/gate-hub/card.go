@@ -36,11 +36,11 @@ func readCard(path string) (registry.Credential, error) {
 	}
 	var certificate asn1.RawValue // what a card gives may have filler behind it
 	if _, err := asn1.Unmarshal(b, &certificate); err != nil {
-		return registry.Credential{}, refusedError{fmt.Errorf("%s: no certificate, DER or PEM", path)}
+		return registry.Credential{}, cli.RefusedError{Err: fmt.Errorf("%s: no certificate, DER or PEM", path)}
 	}
 	c, err := registry.NewCredential(certificate.FullBytes)
 	if err != nil {
-		return c, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return c, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, nil
 }

@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
-	"github.com/gate-agent/gate-agent/internal/wholefile"
 )
 
 // certificates is the certificate that the server shows, which is another one
@@ -62,10 +59,14 @@ func (c *certificates) follow(ctx context.Context, log *slog.Logger) {
 
 func (c *certificates) refresh(at time.Time) (changed bool, err error) {
 	certificate, key := c.site.path(c.site.Serve.Certificate), c.site.path(c.site.Serve.Key)
+	var root []byte // that the server shows, for terminals that know no more than its digest
 	if c.site.Serve.Certificate == "" {
-		folder := filepath.Join(c.site.folder, tlsFolder)
-		certificate, key = filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key")
-		if err := c.renew(folder, certificate, key, at); err != nil {
+		own, err := authority.Open(filepath.Join(c.site.folder, tlsFolder))
+		if err != nil {
+			return false, fmt.Errorf("%w (or name serve.certificate and serve.key)", err)
+		}
+		root = own.Root()
+		if certificate, key, err = own.Server(c.site.Serve.Hosts, at); err != nil {
 			return false, err
 		}
 	}
@@ -84,45 +85,10 @@ func (c *certificates) refresh(at time.Time) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("certificate and key of the server: %w", err)
 	}
+	if root != nil {
+		pair.Certificate = append(pair.Certificate, root)
+	}
 	c.current.Store(&pair)
 	c.text = string(text)
 	return true, nil
-}
-
-// renew replaces the hub's own certificate when that is due. The key comes first:
-// cut short in between, the pair does not fit, and is due again.
-func (c *certificates) renew(folder, certificate, key string, at time.Time) error {
-	a, err := readAuthority(folder)
-	if err != nil {
-		return err
-	}
-	old, err := smallfile.Read(certificate, maxFile, 0)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	private, err := smallfile.Read(key, maxFile, 0o077)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if _, err := tls.X509KeyPair(old, private); err == nil && !a.Due(old, c.site.Serve.Hosts, at) {
-		return nil
-	}
-	fresh, private, err := a.Issue(c.site.Serve.Hosts, at)
-	if err != nil {
-		return err
-	}
-	if err := wholefile.Replace(key, private); err != nil {
-		return err
-	}
-	return wholefile.Replace(certificate, fresh)
-}
-
-func readAuthority(folder string) (a hub.Authority, err error) {
-	if a.Certificate, err = smallfile.Read(filepath.Join(folder, "ca.pem"), maxFile, 0); err != nil {
-		return a, fmt.Errorf("the hub's authority: %w (or name serve.certificate and serve.key)", err)
-	}
-	if a.Key, err = smallfile.Read(filepath.Join(folder, "ca.key"), maxFile, 0o077); err != nil {
-		return a, fmt.Errorf("the hub's authority: %w", err)
-	}
-	return a, nil
 }

@@ -121,7 +121,7 @@ func readCommand(path string) (c command.Command, b []byte, err error) {
 		c, err = command.Decode(b)
 	}
 	if err != nil {
-		return c, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return c, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, b, nil
 }
@@ -208,7 +208,7 @@ that have not expired.`,
 			return err
 		}
 		if is.Scope != scope {
-			return refusedError{fmt.Errorf("%s is for scope %q: give --scope", a[0], is.Scope)}
+			return cli.RefusedError{Err: fmt.Errorf("%s is for scope %q: give --scope", a[0], is.Scope)}
 		}
 		c, err := s.loadScope(scope)
 		if err != nil {
@@ -240,7 +240,7 @@ func (c *scopeConfig) commandTrust() (t roles.Trust, delegation []byte, err erro
 	}
 	if len(signers.Delegation) > 0 {
 		if signers.Root.IsZero() {
-			return t, nil, configError{errors.New("root.keys are missing in scope.toml: without them nobody can tell whether terminals take a command")}
+			return t, nil, cli.ConfigError{Err: errors.New("root.keys are missing in scope.toml: without them nobody can tell whether terminals take a command")}
 		}
 		return roles.Trust{Root: signers.Root}, signers.Delegation, nil
 	}
@@ -253,7 +253,7 @@ func (c *scopeConfig) commandTrust() (t roles.Trust, delegation []byte, err erro
 		keys[i] = sign1.Key{Public: k, Role: sign1.RoleCommand, Scope: c.Scope}
 	}
 	if t.Pinned, err = sign1.NewKeys(keys...); err != nil {
-		err = configError{fmt.Errorf("command_public: %w", err)}
+		err = cli.ConfigError{Err: fmt.Errorf("command_public: %w", err)}
 	}
 	return t, nil, err
 }

@@ -47,15 +47,22 @@ type config struct {
 
 type serveConfig struct {
 	Listen         string   `toml:"listen"`
-	Hosts          []string `toml:"hosts"`           // names and addresses by which terminals reach it
-	Certificate    string   `toml:"certificate"`     // PEM, with the chain; "" is the hub's own authority
-	Key            string   `toml:"key"`             // PEM
-	PlainHTTP      string   `toml:"plain_http"`      // address behind a proxy; "" is none
-	MaxConnections int      `toml:"max_connections"` //
-	Poll           duration `toml:"poll"`            // how often the registry is asked for changes
-	Keep           duration `toml:"keep"`            // how long a file stays that no list names any more
-	KeepExpired    duration `toml:"keep_expired"`    // how long a card stays whose certificate has ended; 0 is until somebody deletes it
+	Hosts          []string `toml:"hosts"`               // names and addresses by which terminals reach it
+	Certificate    string   `toml:"certificate"`         // PEM, with the chain; "" is the hub's own authority
+	Key            string   `toml:"key"`                 // PEM
+	Clients        string   `toml:"client_certificates"` // optional or required, of terminals
+	PlainHTTP      string   `toml:"plain_http"`          // address behind a proxy; "" is none
+	MaxConnections int      `toml:"max_connections"`     //
+	Poll           duration `toml:"poll"`                // how often the registry is asked for changes
+	Keep           duration `toml:"keep"`                // how long a file stays that no list names any more
+	KeepExpired    duration `toml:"keep_expired"`        // how long a card stays whose certificate has ended; 0 is until somebody deletes it
 }
+
+// Whether terminals have to show a certificate to fetch files.
+const (
+	clientsOptional = "optional"
+	clientsRequired = "required"
+)
 
 // A scopeConfig is the scope.toml of a scope: its keys. What the scope is stands
 // in the registry. Paths are relative to its folder.
@@ -98,7 +105,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 
 func defaults() *config {
 	c := &config{Files: "files"}
-	c.Serve.Listen, c.Serve.MaxConnections = ":8443", hub.DefaultConnections
+	c.Serve.Listen, c.Serve.MaxConnections, c.Serve.Clients = ":8443", hub.DefaultConnections, clientsOptional
 	c.Serve.Poll.Duration, c.Serve.Keep.Duration, c.Serve.KeepExpired.Duration = 5*time.Second, time.Hour, keepExpired
 	return c
 }
@@ -116,7 +123,7 @@ func loadConfig(path string) (*config, error) {
 		err = fmt.Errorf("%w: make a hub with gate-hub init", err)
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
@@ -124,10 +131,10 @@ func loadConfig(path string) (*config, error) {
 	c := defaults()
 	c.folder = filepath.Dir(path)
 	if err := stricttoml.Decode(text, c); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if err := c.check(); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, nil
 }
@@ -146,6 +153,10 @@ func (c *config) check() error {
 		return errors.New("serve.certificate and serve.key go together")
 	case c.Serve.Certificate == "" && len(c.Serve.Hosts) == 0:
 		return errors.New("serve.hosts is empty: name the hosts by which terminals reach the hub, for its certificate")
+	case c.Serve.Clients != clientsOptional && c.Serve.Clients != clientsRequired:
+		return fmt.Errorf("serve.client_certificates is %q, want %q or %q", c.Serve.Clients, clientsOptional, clientsRequired)
+	case c.Serve.Clients == clientsRequired && c.Serve.PlainHTTP != "":
+		return errors.New("serve.client_certificates is required, and serve.plain_http cannot see any: the proxy has to")
 	case c.Serve.MaxConnections < 1:
 		return errors.New("serve.max_connections is less than 1")
 	case c.Serve.Poll.Duration < time.Second || c.Serve.Poll.Duration > time.Hour:
@@ -212,14 +223,14 @@ func (c *config) loadScope(scope string) (*scopeConfig, error) {
 	path := filepath.Join(s.folder, scopeName)
 	text, err := smallfile.Read(path, maxConfig, 0o022)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refusedError{fmt.Errorf("this hub has no keys of scope %q: see gate-hub scope show, or add it with gate-hub scope add", scope)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("this hub has no keys of scope %q: see gate-hub scope show, or add it with gate-hub scope add", scope)}
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	s.text = string(text)
 	if err := stricttoml.Decode(text, s); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	switch {
 	case s.Scope != scope:
@@ -232,7 +243,7 @@ func (c *config) loadScope(scope string) (*scopeConfig, error) {
 		err = errors.New("root.keys without a delegation to verify")
 	}
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return s, nil
 }
@@ -245,7 +256,7 @@ func (c *config) scopes() ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	var names []string
 	var failed error
@@ -260,7 +271,7 @@ func (c *config) scopes() ([]string, error) {
 			err = stricttoml.Decode(text, &s)
 		}
 		if err != nil {
-			failed = errors.Join(failed, configError{fmt.Errorf("%s: %w", path, err)})
+			failed = errors.Join(failed, cli.ConfigError{Err: fmt.Errorf("%s: %w", path, err)})
 			continue
 		}
 		names = append(names, s.Scope)
@@ -279,7 +290,7 @@ func (c *config) scope(name string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(names) == 0:
-		return "", configError{errors.New("this hub has no scope: add one with gate-hub scope add")}
+		return "", cli.ConfigError{Err: errors.New("this hub has no scope: add one with gate-hub scope add")}
 	case len(names) > 1:
 		return "", cli.UsageError(fmt.Sprintf("this hub has several scopes: give --scope, one of %q", names))
 	}

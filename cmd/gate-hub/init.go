@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
-	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/filename"
@@ -100,7 +100,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	case err != nil:
 		return nil, err
 	case len(entries) > 0:
-		return nil, refusedError{fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s is not empty: init overwrites nothing; name a new folder", dir)}
 	}
 	s := &site{config: c, keys: new(keystore.Store)}
 	defer func() {
@@ -112,7 +112,7 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 		}
 	}()
 	if s.registry, err = registry.Open(ctx, c.registryName()); err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	for _, name := range []string{keysFolder, tlsFolder, scopesFolder} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -216,6 +216,9 @@ hosts = [%s]
 # A certificate of another authority, and its key. "" is the hub's own.
 certificate = %s
 key = %s
+# Terminals that have enrolled show a certificate, and then get the files of their own
+# scope alone. "required" gives nobody else any.
+client_certificates = %s
 # Plain HTTP, only for a proxy on this machine that speaks HTTPS: "127.0.0.1:8080".
 plain_http = ""
 max_connections = %d
@@ -227,25 +230,17 @@ keep = "%v"
 # gate-hub holder clean.
 keep_expired = "%v"
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
-		quote(c.Serve.Certificate), quote(c.Serve.Key), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
+		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
 }
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.
 func (c *config) makeAuthority(at time.Time) error {
-	a, err := hub.NewAuthority(c.Name, at)
+	a, err := authority.Create(filepath.Join(c.folder, tlsFolder), c.Name, at)
 	if err != nil {
 		return err
 	}
-	certificate, key, err := a.Issue(c.Serve.Hosts, at)
-	if err != nil {
-		return err
-	}
-	for name, content := range map[string][]byte{"ca.key": a.Key, "ca.pem": a.Certificate, "server.key": key, "server.pem": certificate} {
-		if err := wholefile.New(filepath.Join(c.folder, tlsFolder, name), content); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, _, err = a.Server(c.Serve.Hosts, at)
+	return err
 }
 
 // next says what to do next, in both languages: here people look.
@@ -264,11 +259,12 @@ Next / 次にすること:
        gate-hub serve --config %[1]s
   2. Bring in tickets / チケットを取り込む
        gate-hub ticket import tickets.csv --config %[1]s
-  3. Add each terminal, and compare its delivery key / 端末を登録し、受信鍵の照合値を比べる
-       gate-agent key delivery --config /etc/gate-agent/config.toml > gate-1.delivery.pem    (there / 端末で)
-       gate-hub terminal add gate-1 --identity gate-1.pub.pem --delivery gate-1.delivery.pem --config %[1]s
-  4. Give each terminal the public keys above, %[7]s and the source (docs/hub.md)
-     各端末に、上の公開鍵と認証局の証明書と取得元を設定する
+  3. Enrol each terminal with a token of its own / 端末ごとの登録トークンで登録する
+       gate-hub terminal token gate-1 --out gate-1.token --config %[1]s
+       gate-agent enrol --token-file gate-1.token --config /etc/gate-agent/config.toml    (there / 端末で)
+  4. A terminal that does not enrol: gate-hub terminal add, and give it the public keys
+     above, %[7]s and the source (docs/hub.md)
+     登録トークンを使わない端末には、上の公開鍵と認証局の証明書と取得元を設定する
   5. Name the authorities of cards in %[9]s, and bring in what they have revoked: until then
      gates warn that nobody knows / カードの認証局を設定し、失効情報を取り込む
        gate-hub revocation import --crl jpki.crl --config %[1]s
@@ -284,5 +280,5 @@ func (c *config) authorityWords() string {
 	if c.Serve.Certificate != "" {
 		return "the certificate of your authority"
 	}
-	return filepath.Join(c.folder, tlsFolder, "ca.pem")
+	return filepath.Join(c.folder, tlsFolder, authority.RootFile)
 }

@@ -52,7 +52,7 @@ journal of a terminal whose state is OUT.`,
 		defer func() { err = errors.Join(err, folder.Close()) }()
 		about, err := rescue.Open(file, secret, folder)
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		return answer(cmd.OutOrStdout(), *asJSON, about,
 			[2]string{"terminal", fmt.Sprintf("%s, scope %s", about.Terminal, about.Scope)},

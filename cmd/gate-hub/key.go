@@ -182,7 +182,7 @@ func openSigner(cmd *cobra.Command, s *keystore.Store, uri string, p keystore.Pu
 	}
 	k, err := s.OpenSigner(cmd.Context(), uri, p)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return k, nil
 }

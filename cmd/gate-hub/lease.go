@@ -43,7 +43,7 @@ gets none any more: the one that it has ends by itself.`,
 			return err
 		}
 		if c.LeaseKey == "" {
-			return configError{errors.New("lease_key is missing in scope.toml: name the key that signs leases (docs/terminal-commands.md)")}
+			return cli.ConfigError{Err: errors.New("lease_key is missing in scope.toml: name the key that signs leases (docs/terminal-commands.md)")}
 		}
 		issued, err := s.renewLeases(cmd.Context(), c, all)
 		if err != nil {
@@ -76,7 +76,7 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 	l.Check = key.Check()
 	signer, err := s.keys.OpenSigner(ctx, c.LeaseKey, keystore.Purpose(sign1.RoleLease))
 	if err != nil {
-		return nil, configError{fmt.Errorf("lease_key: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("lease_key: %w", err)}
 	}
 	defer func() { err = errors.Join(err, signer.Close()) }()
 	l.Signer = signer
@@ -90,11 +90,11 @@ func (s *site) renewLeases(ctx context.Context, c *scopeConfig, all bool) (issue
 // openFolder opens what terminals of a scope see.
 func (s *site) openFolder(scope string) (*publish.Folder, error) {
 	if err := makeFolder(s.path(s.Files), 0o755); err != nil {
-		return nil, configError{fmt.Errorf("files: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("files: %w", err)}
 	}
 	f, err := publish.OpenFolder(s.path(s.Files), scope)
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return f, nil
 }

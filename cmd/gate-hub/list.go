@@ -134,7 +134,7 @@ key signed it that may.`,
 			return place(cmd, p)
 		}
 		if p.key == nil {
-			return refusedError{fmt.Errorf("lists of %q are signed elsewhere (list_key is empty): gate-hub list export, sign, then publish --signed", p.Scope)}
+			return cli.RefusedError{Err: fmt.Errorf("lists of %q are signed elsewhere (list_key is empty): gate-hub list export, sign, then publish --signed", p.Scope)}
 		}
 		p.Progress = progress(cmd.ErrOrStderr())
 		d, err := p.Publish(cmd.Context(), p.key, time.Now(), full)
@@ -230,13 +230,13 @@ func readManifest(path string) (m whitelist.Manifest, payload []byte, err error)
 	}
 	_, rest, err := roles.Cut(b)
 	if err != nil {
-		return m, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return m, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if payload, err = sign1.UnverifiedPayload(rest); err != nil {
 		payload = rest // not signed yet
 	}
 	if m, err = whitelist.PeekManifest(payload); err != nil {
-		return m, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return m, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return m, payload, nil
 }
@@ -390,7 +390,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 		return err
 	}
 	if strings.TrimSpace(line) != "yes" {
-		return refusedError{errors.New("not confirmed: nothing was done (answer yes, or give --yes)")}
+		return cli.RefusedError{Err: errors.New("not confirmed: nothing was done (answer yes, or give --yes)")}
 	}
 	return nil
 }

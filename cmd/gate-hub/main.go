@@ -4,8 +4,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	_ "time/tzdata" // the time zones of venues, on a machine that has none
 
 	"github.com/spf13/cobra"
@@ -20,52 +18,26 @@ import (
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
-// Exit codes, beside those of package cli. docs/cli.md lists them; they are a
-// promise.
-const (
-	exitConfig  = 3 // the configuration is missing or wrong, or names what does not work
-	exitRefused = 4 // the data was refused: a file, a signature, a key that may not sign, what the registry does not have
-)
+func main() { cli.MainWithKeys(rootCommand(), refuses) }
 
-// The errors that choose them.
-type (
-	configError  struct{ error }
-	refusedError struct{ error }
-)
-
-func (e configError) Unwrap() error  { return e.error }
-func (e refusedError) Unwrap() error { return e.error }
-
-func main() {
-	if err := cli.NoCoreDumps(); err != nil {
-		fmt.Fprintln(os.Stderr, "gate-hub:", err)
-		os.Exit(cli.ExitFailure)
-	}
-	cli.Main(rootCommand(), exitCode)
-}
-
-func exitCode(err error) int {
-	if _, ok := errors.AsType[configError](err); ok {
-		return exitConfig
-	}
-	if _, ok := errors.AsType[refusedError](err); ok {
-		return exitRefused
-	}
+// refuses says whether an error of a library is a refusal of data: of a file, of a
+// signature, of a key that may not sign, of what the registry does not have.
+func refuses(err error) bool {
 	if _, ok := errors.AsType[*registry.FileError](err); ok {
-		return exitRefused
+		return true
 	}
 	for _, refused := range []error{
-		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder,
+		registry.ErrNotFound, registry.ErrExists, registry.ErrInvalid, registry.ErrCardKeyInUse, registry.ErrTaken, registry.ErrReplayed, registry.ErrOlder, registry.ErrTokenEnded,
 		registry.ErrCRL, registry.ErrUntrustedCRL, registry.ErrCRLTime,
 		publish.ErrSigner, publish.ErrNotNewest, publish.ErrUnpublished, whitelist.ErrMalformed, whitelist.ErrTooLarge,
 		roles.ErrMalformed, roles.ErrThreshold, roles.ErrExpired, sign1.ErrMalformed, sign1.ErrSignature, sign1.ErrUnknownKey, sign1.ErrRole,
 		command.ErrMalformed, command.ErrNotOurs, command.ErrNumber, command.ErrExpired, command.ErrSigners, lease.ErrMalformed,
 	} {
 		if errors.Is(err, refused) {
-			return exitRefused
+			return true
 		}
 	}
-	return cli.ExitFailure
+	return false
 }
 
 func rootCommand() *cobra.Command {

@@ -75,7 +75,7 @@ no other; the command then ends with 4. The same record again changes nothing.`,
 			}
 		}
 		if refused > 0 {
-			return refusedError{fmt.Errorf("%d of %d records were not imported", refused, len(a))}
+			return cli.RefusedError{Err: fmt.Errorf("%d of %d records were not imported", refused, len(a))}
 		}
 		return nil
 	})

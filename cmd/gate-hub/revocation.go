@@ -96,7 +96,7 @@ func (s *site) authorities(cmd *cobra.Command, scope string) ([]*x509.Certificat
 	}
 	all := set.Certificates()
 	if len(all) == 0 {
-		return nil, configError{fmt.Errorf("%s names no authority: put the certificate of the cards' authority into anchors.files", c.folder+"/"+scopeName)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("%s names no authority: put the certificate of the cards' authority into anchors.files", c.folder+"/"+scopeName)}
 	}
 	return all, nil
 }

@@ -76,11 +76,11 @@ new file:
 		}
 		d, err := readDraft(text, filepath.Dir(a[0]), time.Now())
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		payload, err := d.Encode()
 		if err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		if err := wholefile.New(a[1], payload); err != nil {
 			return err
@@ -163,7 +163,7 @@ func readDelegation(path string) (d roles.Delegation, b []byte, err error) {
 		d, err = roles.Decode(b)
 	}
 	if err != nil {
-		return d, nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return d, nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return d, b, nil
 }
@@ -230,7 +230,7 @@ next keeper, or to the hub when enough have signed.
 			if twice, err := hasSigned(k.Public(), b); err != nil {
 				return err
 			} else if twice {
-				return refusedError{errors.New("this key has signed it already: it takes another root key")}
+				return cli.RefusedError{Err: errors.New("this key has signed it already: it takes another root key")}
 			}
 			all = [][]byte{b, signed}
 		}
@@ -286,7 +286,7 @@ says whether it holds now and who signed it.`,
 		}
 		d, err := root.Verify(b)
 		if err != nil {
-			return refusedError{err}
+			return cli.RefusedError{Err: err}
 		}
 		var signedBy []string
 		for _, k := range keys {
@@ -306,7 +306,7 @@ says whether it holds now and who signed it.`,
 			return err
 		}
 		if time.Now().After(d.NotAfter) {
-			return refusedError{fmt.Errorf("%w: it ended on %s", roles.ErrExpired, d.NotAfter.Format(time.RFC3339))}
+			return cli.RefusedError{Err: fmt.Errorf("%w: it ended on %s", roles.ErrExpired, d.NotAfter.Format(time.RFC3339))}
 		}
 		return nil
 	}

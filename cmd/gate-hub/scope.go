@@ -67,7 +67,7 @@ is named in the scope.toml there afterwards (docs/hub.md).`,
 				return err
 			}
 			if err := readSettings(text, &in); err != nil {
-				return refusedError{fmt.Errorf("%s: %w", file, err)}
+				return cli.RefusedError{Err: fmt.Errorf("%s: %w", file, err)}
 			}
 		}
 		is := registry.Scope{Name: a[0], Hierarchy: hierarchy, Epoch: epoch}
@@ -90,9 +90,9 @@ func (s *site) addScope(ctx context.Context, by registry.By, is registry.Scope) 
 	have := err == nil
 	switch _, err := s.registry.Scope(ctx, is.Name); {
 	case err == nil && have:
-		return refusedError{fmt.Errorf("this hub has a scope %q already: see gate-hub scope show", is.Name)}
+		return cli.RefusedError{Err: fmt.Errorf("this hub has a scope %q already: see gate-hub scope show", is.Name)}
 	case err == nil:
-		return refusedError{fmt.Errorf("the registry has a scope %q already, whose keys are in another hub: restore %s from its copy", is.Name, folder)}
+		return cli.RefusedError{Err: fmt.Errorf("the registry has a scope %q already, whose keys are in another hub: restore %s from its copy", is.Name, folder)}
 	case !errors.Is(err, registry.ErrNotFound):
 		return err
 	case have:
@@ -102,7 +102,7 @@ func (s *site) addScope(ctx context.Context, by registry.By, is registry.Scope) 
 		return s.registry.AddScope(ctx, by, is)
 	}
 	if err := os.Mkdir(folder, 0o700); errors.Is(err, fs.ErrExist) {
-		return refusedError{fmt.Errorf("%s is there and has no %s, from an attempt that was cut short: remove it", folder, scopeName)}
+		return cli.RefusedError{Err: fmt.Errorf("%s is there and has no %s, from an attempt that was cut short: remove it", folder, scopeName)}
 	} else if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *site) makeRoleKey(ctx context.Context, folder string, role sign1.Role) 
 func (s *site) makeScopeKey(ctx context.Context, scope, path string) (err error) {
 	wrapper, err := s.keys.OpenWrapper(ctx, s.Wrapper)
 	if err != nil {
-		return configError{fmt.Errorf("wrapper: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("wrapper: %w", err)}
 	}
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	secret := make([]byte, cardid.ScopeKeySize)
@@ -261,7 +261,7 @@ func scopeSetCommand() *cobra.Command {
 		}
 		in := usualSettings()
 		if err := readSettings(text, &in); err != nil {
-			return refusedError{fmt.Errorf("%s: %w", a[0], err)}
+			return cli.RefusedError{Err: fmt.Errorf("%s: %w", a[0], err)}
 		}
 		is, err := s.registry.Scope(cmd.Context(), scope)
 		if err != nil {

@@ -5,19 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +21,7 @@ import (
 
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/internal/cli/clitest"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/nfc/vcard/perso"
 	"github.com/gate-agent/gate-agent/whitelist"
@@ -86,7 +82,7 @@ func TestCommandLine(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitsWith, "json": isJSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins,
+			"code": clitest.Code, "json": clitest.JSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -102,24 +98,6 @@ func freePort() (string, error) {
 	return port, errors.Join(err, l.Close())
 }
 
-func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: code N PROGRAM ARG...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
 func addEnded(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: ended HUB CARD HOLDER")
@@ -133,19 +111,6 @@ func addEnded(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = r.AddCredential(context.Background(), registry.By{Actor: "test", At: time.Now()}, "arena", holder, c)
 	ts.Check(errors.Join(err, r.Close()))
-}
-
-func isJSON(ts *testscript.TestScript, neg bool, args []string) {
-	dec := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
-	for n := 0; ; n++ {
-		var object map[string]any
-		switch err := dec.Decode(&object); {
-		case err == io.EOF && n > 0:
-			return
-		case err != nil:
-			ts.Fatalf("object %d: %v", n+1, err)
-		}
-	}
 }
 
 func edit(ts *testscript.TestScript, neg bool, args []string) {

@@ -68,21 +68,30 @@ func newLogger() *slog.Logger {
 func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	root, err := os.OpenRoot(s.path(s.Files))
 	if err != nil {
-		return configError{fmt.Errorf("files: %w", err)}
+		return cli.ConfigError{Err: fmt.Errorf("files: %w", err)}
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 
 	state := &health{scopes: make(map[string]string)}
-	server := hub.NewServer(hub.NewHandler(root, state.err))
+	handler := http.Handler(hub.NewHandler(root, state.err))
+	server := hub.NewServer(handler)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	addr := s.Serve.PlainHTTP
 	var certificates *certificates
 	if addr == "" {
 		addr = s.Serve.Listen
 		if certificates, err = s.openCertificates(time.Now()); err != nil {
-			return configError{err}
+			return cli.ConfigError{Err: err}
 		}
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.get}
+		own, err := s.authority()
+		if err != nil {
+			return err
+		}
+		server.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: certificates.get,
+			ClientAuth: tls.RequestClientCert, ClientCAs: own.Pool(), // whose, package hub/enrol says
+		}
+		server.Handler = s.known(handler, own, log)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {

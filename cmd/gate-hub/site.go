@@ -24,6 +24,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/hub/registry"
+	"github.com/gate-agent/gate-agent/internal/cli"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
 	"github.com/gate-agent/gate-agent/registration"
 )
@@ -47,7 +48,7 @@ func openSite(cmd *cobra.Command) (*site, error) {
 	}
 	r, err := registry.Open(cmd.Context(), c.registryName())
 	if err != nil {
-		return nil, configError{err}
+		return nil, cli.ConfigError{Err: err}
 	}
 	return &site{c, r, new(keystore.Store)}, nil
 }
@@ -111,17 +112,17 @@ func (s *site) scopeKey(ctx context.Context, c *scopeConfig) (key cardid.ScopeKe
 func (s *site) scopeSecret(ctx context.Context, c *scopeConfig) (secret []byte, err error) {
 	wrapper, err := s.keys.OpenWrapper(ctx, s.Wrapper)
 	if err != nil {
-		return nil, configError{fmt.Errorf("wrapper: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("wrapper: %w", err)}
 	}
 	defer func() { err = errors.Join(err, wrapper.Close()) }()
 	path := within(c.folder, c.ScopeKey)
 	blob, err := smallfile.Read(path, maxFile, 0o077)
 	if err != nil {
-		return nil, configError{fmt.Errorf("scope_key: %w", err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("scope_key: %w", err)}
 	}
 	secret, err = wrapper.Unwrap(blob, cardid.WrapLabel(c.Scope))
 	if err != nil {
-		return nil, configError{fmt.Errorf("scope_key %s: %w", path, err)}
+		return nil, cli.ConfigError{Err: fmt.Errorf("scope_key %s: %w", path, err)}
 	}
 	return secret, nil
 }
@@ -135,10 +136,10 @@ func (c *scopeConfig) signers() (s publish.Signers, err error) {
 		return s, nil
 	}
 	if s.Delegation, err = smallfile.Read(within(c.folder, c.Delegation), roles.MaxSize, 0); err != nil {
-		return s, configError{fmt.Errorf("delegation: %w", err)}
+		return s, cli.ConfigError{Err: fmt.Errorf("delegation: %w", err)}
 	}
 	if len(s.Delegation) == 0 { // not the same as none: terminals that trust a root take no list without it
-		return s, configError{fmt.Errorf("delegation: %s is empty", within(c.folder, c.Delegation))}
+		return s, cli.ConfigError{Err: fmt.Errorf("delegation: %s is empty", within(c.folder, c.Delegation))}
 	}
 	if len(c.Root.Keys) > 0 {
 		keys, err := c.publicKeys("root.keys", c.Root.Keys)
@@ -146,7 +147,7 @@ func (c *scopeConfig) signers() (s publish.Signers, err error) {
 			s.Root, err = roles.NewRoot(c.Root.Threshold, keys...)
 		}
 		if err != nil {
-			return s, configError{err}
+			return s, cli.ConfigError{Err: err}
 		}
 	}
 	return s, nil
@@ -156,7 +157,7 @@ func (c *scopeConfig) publicKeys(name string, files []string) (keys []crypto.Pub
 	for _, f := range files {
 		k, err := readPublicKey(within(c.folder, f))
 		if err != nil {
-			return nil, configError{fmt.Errorf("%s: %w", name, err)}
+			return nil, cli.ConfigError{Err: fmt.Errorf("%s: %w", name, err)}
 		}
 		keys = append(keys, k)
 	}
@@ -211,7 +212,7 @@ func (s *site) openPublisher(ctx context.Context, scope string, sealing bool) (*
 	}
 	if sealing && c.ListKey != "" {
 		if p.key, err = s.keys.OpenSigner(ctx, c.ListKey, keystore.List); err != nil {
-			return nil, errors.Join(configError{fmt.Errorf("list_key: %w", err)}, p.Folder.Close())
+			return nil, errors.Join(cli.ConfigError{Err: fmt.Errorf("list_key: %w", err)}, p.Folder.Close())
 		}
 	}
 	return p, nil
@@ -239,7 +240,7 @@ func (c *scopeConfig) anchors(hierarchy string) (set anchor.Set, err error) {
 	for _, text := range c.Anchors.Pins {
 		b, err := hex.DecodeString(text)
 		if err != nil || len(b) != len(anchor.Pin{}) {
-			return set, configError{fmt.Errorf("anchors.pins has %q: want the SHA-256 of a certificate, 64 hexadecimal digits", text)}
+			return set, cli.ConfigError{Err: fmt.Errorf("anchors.pins has %q: want the SHA-256 of a certificate, 64 hexadecimal digits", text)}
 		}
 		pins = append(pins, anchor.Pin(b))
 	}
@@ -247,12 +248,12 @@ func (c *scopeConfig) anchors(hierarchy string) (set anchor.Set, err error) {
 	for _, name := range c.Anchors.Files {
 		b, err := smallfile.Read(within(c.folder, name), maxFile, 0)
 		if err != nil {
-			return set, configError{fmt.Errorf("anchors.files: %w", err)}
+			return set, cli.ConfigError{Err: fmt.Errorf("anchors.files: %w", err)}
 		}
 		files = append(files, b)
 	}
 	if set, err = anchor.Load(h, pins, files...); err != nil {
-		return set, configError{fmt.Errorf("anchors of %s: %w", filepath.Join(c.folder, scopeName), err)}
+		return set, cli.ConfigError{Err: fmt.Errorf("anchors of %s: %w", filepath.Join(c.folder, scopeName), err)}
 	}
 	return set, nil
 }
@@ -289,7 +290,7 @@ func (s *site) registrationTrust(ctx context.Context, scope string, maxAge time.
 			t.SurfaceAuthorities, err = anchor.LoadSurface(set.Hierarchy(), text)
 		}
 		if err != nil {
-			return t, configError{fmt.Errorf("anchors.surface_keys: %w", err)}
+			return t, cli.ConfigError{Err: fmt.Errorf("anchors.surface_keys: %w", err)}
 		}
 	}
 	return t, nil

@@ -16,6 +16,7 @@ import (
 
 func terminalCommand() *cobra.Command {
 	return cli.Group(&cobra.Command{Use: "terminal", Short: "The terminals of a scope"},
+		terminalTokenCommand(), terminalApproveCommand(), terminalSwapCommand(),
 		terminalAddCommand(), terminalKeysCommand(), terminalListCommand(), terminalShowCommand(), terminalRetireCommand())
 }
 
@@ -105,10 +106,10 @@ func readDelivery(path string) ([]byte, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	if k, ok := public.(*ecdh.PublicKey); !ok || k.Curve() != ecdh.X25519() {
-		return nil, refusedError{fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: not a delivery key, which is one of X25519: gate-agent key delivery prints it", path)}
 	}
 	return spki, nil
 }
@@ -134,10 +135,10 @@ func readSPKI(path string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, refusedError{fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: no PEM block \"PUBLIC KEY\" found", path)}
 	}
 	if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-		return nil, refusedError{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.RefusedError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return block.Bytes, nil
 }
@@ -156,7 +157,7 @@ func terminalRetireCommand() *cobra.Command {
 	var by doer
 	cmd := &cobra.Command{
 		Use:     "retire NAME --config FILE [--scope NAME] --reason WHY",
-		Short:   "End for good that a terminal registers cards and gets keys",
+		Short:   "End for good that a terminal connects, registers cards and gets keys",
 		Example: "  gate-hub terminal retire gate-1 --reason 'stolen' --config /var/lib/gate-hub",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}

@@ -71,7 +71,7 @@ func fileProblems(cmd *cobra.Command, path string, err error) error {
 	if wrong.Total == 1 {
 		total = "1 problem"
 	}
-	return refusedError{fmt.Errorf("%s: %s, nothing was imported", path, total)}
+	return cli.RefusedError{Err: fmt.Errorf("%s: %s, nothing was imported", path, total)}
 }
 
 // A ticketReport is what ticket show prints. docs/cli.md lists its members.

@@ -8,7 +8,7 @@ import (
 	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
-func main() { cli.Main(rootCommand(), func(error) int { return cli.ExitFailure }) }
+func main() { cli.Main(rootCommand(), nil) }
 
 func rootCommand() *cobra.Command {
 	return cli.Root(&cobra.Command{

@@ -79,8 +79,9 @@ func (f *Folder) Close() error { return f.root.Close() }
 // Path is where the folder lies.
 func (f *Folder) Path() string { return f.dir }
 
-// lock keeps other publishers out, in this process and in others.
-func (f *Folder) lock(ctx context.Context) (unlock func() error, err error) {
+// Lock keeps others out who change what is published: publishers, and whoever else
+// takes it, in this process and in others.
+func (f *Folder) Lock(ctx context.Context) (unlock func() error, err error) {
 	d, err := f.root.Open(".")
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", f.dir, err)

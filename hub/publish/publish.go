@@ -84,7 +84,7 @@ func (d Draft) changes() uint64 { return d.Added + d.Changed + d.Gone }
 // Publish publishes the list as of an instant. It asks the key first whether it
 // may: one that may not makes no draft.
 func (p *Publisher) Publish(ctx context.Context, signer crypto.Signer, at time.Time, full bool) (d Draft, err error) {
-	unlock, err := p.Folder.lock(ctx)
+	unlock, err := p.Folder.Lock(ctx)
 	if err != nil {
 		return Draft{}, err
 	}
@@ -98,7 +98,7 @@ func (p *Publisher) PublishDue(ctx context.Context, signer crypto.Signer, at tim
 	if why, err = p.Due(ctx, at); err != nil || why == "" {
 		return Draft{}, why, err
 	}
-	unlock, err := p.Folder.lock(ctx)
+	unlock, err := p.Folder.Lock(ctx)
 	if err != nil {
 		return Draft{}, why, err
 	}
@@ -151,7 +151,7 @@ func (p *Publisher) mayPublish(ctx context.Context, public crypto.PublicKey, at 
 // of all. It writes files, and commits to the registry the manifest that names
 // them: the next draft has a higher number, whether this one is ever signed or not.
 func (p *Publisher) Draft(ctx context.Context, at time.Time, full bool) (d Draft, err error) {
-	unlock, err := p.Folder.lock(ctx)
+	unlock, err := p.Folder.Lock(ctx)
 	if err != nil {
 		return Draft{}, err
 	}
@@ -206,7 +206,7 @@ func (p *Publisher) payload(ctx context.Context) ([]byte, error) {
 // a key that may do so at an instant. A delegation in front of it is left away:
 // the publisher's own comes there.
 func (p *Publisher) Place(ctx context.Context, signed []byte, at time.Time) (m whitelist.Manifest, err error) {
-	unlock, err := p.Folder.lock(ctx)
+	unlock, err := p.Folder.Lock(ctx)
 	if err != nil {
 		return m, err
 	}

@@ -1,16 +1,11 @@
 package publish
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 )
-
-// Lock keeps others out who change what is published: publishers, and whoever else
-// takes it, in this process and in others.
-func (f *Folder) Lock(ctx context.Context) (unlock func() error, err error) { return f.lock(ctx) }
 
 // Get reads a small file that Put wrote. The error is fs.ErrNotExist when there is none.
 func (f *Folder) Get(name string, most int64) ([]byte, error) {

@@ -46,6 +46,12 @@ var (
 	ErrReplayed = errors.New("another record of the same nonce was imported")
 	// ErrOlder: revocations as of an earlier instant than those applied.
 	ErrOlder = errors.New("older than what was applied")
+	// ErrToken: no token has this secret, for this terminal.
+	ErrToken = errors.New("no such token for this terminal")
+	// ErrTokenEnded: the token's time is over.
+	ErrTokenEnded = errors.New("the token has expired")
+	// ErrTokenUsed: other keys came with this token before.
+	ErrTokenUsed = errors.New("the token was used, by other keys")
 	// ErrNewerSchema: a newer program wrote the registry.
 	ErrNewerSchema = errors.New("a newer program wrote the registry")
 )

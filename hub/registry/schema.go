@@ -144,4 +144,19 @@ CREATE TABLE history (
 CREATE INDEX history_entitlement ON history (scope, entitlement, seq) WHERE entitlement IS NOT NULL;
 CREATE INDEX history_credential ON history (credential, seq) WHERE credential IS NOT NULL;
 CREATE INDEX history_holder ON history (holder, seq) WHERE holder IS NOT NULL;
+`, `
+CREATE TABLE enrolments (
+	terminal INTEGER PRIMARY KEY,
+	scope    INTEGER NOT NULL REFERENCES scopes,
+	name     TEXT NOT NULL,
+	digest   BLOB NOT NULL,
+	expires  INTEGER NOT NULL,
+	approve  INTEGER NOT NULL,
+	replaces INTEGER NOT NULL,
+	identity BLOB,
+	delivery BLOB,
+	approved INTEGER NOT NULL,
+	used     INTEGER NOT NULL,
+	UNIQUE (scope, name)
+) {table};
 `}

@@ -60,18 +60,22 @@ func (r *Registry) AddTerminal(ctx context.Context, by By, scope string, termina
 		if err := t.absent(ctx, `SELECT 1 FROM terminals WHERE scope = ?1 AND name = ?2`, s.id, terminal.Name); err != nil {
 			return fmt.Errorf("%w: terminal %q", err, terminal.Name)
 		}
-		if err := t.identityIsFree(ctx, terminal.Identity); err != nil {
-			return err
-		}
 		id, err := t.next(ctx, "thing")
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, `INSERT INTO terminals VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)`, id, s.id, terminal.Name, terminal.Identity, terminal.Delivery, terminal.State); err != nil {
-			return err
-		}
-		return t.record(ctx, by, event{verb: "add_terminal", scope: s.id, terminal: id})
+		return t.addTerminal(ctx, by, s.id, id, terminal)
 	})
+}
+
+func (t *tx) addTerminal(ctx context.Context, by By, scope, id int64, terminal Terminal) error {
+	if err := t.identityIsFree(ctx, terminal.Identity); err != nil {
+		return err
+	}
+	if _, err := t.exec(ctx, `INSERT INTO terminals VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)`, id, scope, terminal.Name, terminal.Identity, terminal.Delivery, terminal.State); err != nil {
+		return err
+	}
+	return t.record(ctx, by, event{verb: "add_terminal", scope: scope, terminal: id})
 }
 
 func (t *tx) identityIsFree(ctx context.Context, spki []byte) error {
@@ -84,18 +88,22 @@ func (t *tx) identityIsFree(ctx context.Context, spki []byte) error {
 // SetTerminalKeys replaces the keys of a terminal, for a reason.
 func (r *Registry) SetTerminalKeys(ctx context.Context, by By, scope, name string, identity, delivery []byte) error {
 	return r.changeTerminal(ctx, by, "replacing a terminal's keys", "set_terminal_keys", scope, name, func(t *tx, id int64, old Terminal) error {
-		now := Terminal{Name: name, Identity: identity, Delivery: delivery}
-		if err := now.check(); err != nil {
+		return t.setTerminalKeys(ctx, id, old, identity, delivery)
+	})
+}
+
+func (t *tx) setTerminalKeys(ctx context.Context, id int64, old Terminal, identity, delivery []byte) error {
+	now := Terminal{Name: old.Name, Identity: identity, Delivery: delivery}
+	if err := now.check(); err != nil {
+		return err
+	}
+	if string(identity) != string(old.Identity) {
+		if err := t.identityIsFree(ctx, identity); err != nil {
 			return err
 		}
-		if string(identity) != string(old.Identity) {
-			if err := t.identityIsFree(ctx, identity); err != nil {
-				return err
-			}
-		}
-		_, err := t.exec(ctx, `UPDATE terminals SET identity = ?2, delivery = ?3 WHERE id = ?1`, id, identity, delivery)
-		return err
-	})
+	}
+	_, err := t.exec(ctx, `UPDATE terminals SET identity = ?2, delivery = ?3 WHERE id = ?1`, id, identity, delivery)
+	return err
 }
 
 // RetireTerminal ends that a terminal registers cards and gets keys, for good.
@@ -120,13 +128,17 @@ func (r *Registry) changeTerminal(ctx context.Context, by By, doing, verb, scope
 			return err
 		}
 		if old.Retired {
-			return fmt.Errorf("%w: terminal %q is retired: add it under another name", ErrInvalid, name)
+			return retired(name)
 		}
 		if err := change(t, id, old); err != nil {
 			return err
 		}
 		return t.record(ctx, by, event{verb: verb, scope: s.id, terminal: id})
 	})
+}
+
+func retired(name string) error {
+	return fmt.Errorf("%w: terminal %q is retired: add it under another name", ErrInvalid, name)
 }
 
 // SetTerminalState keeps bytes for whoever sends commands and leases. It is no
@@ -171,6 +183,23 @@ func (r *Registry) Terminal(ctx context.Context, scope, name string) (Terminal, 
 		}
 	}
 	return Terminal{}, fmt.Errorf("reading terminal: %w", err)
+}
+
+// TerminalWith returns the terminal in force that has an identity key
+// (SubjectPublicKeyInfo in DER), and its scope. Whoever shows another one, such as that
+// of a terminal which was retired or has other keys by now, is not found.
+func (r *Registry) TerminalWith(ctx context.Context, identity []byte) (scope string, t Terminal, err error) {
+	id, all, err := terminals(ctx, r, `identity = ?1 AND retired = 0`, identity)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%w: no terminal has this identity key", ErrNotFound)
+	}
+	if err == nil {
+		err = r.queryRow(ctx, `SELECT s.name FROM scopes s JOIN terminals t ON t.scope = s.id WHERE t.id = ?1`, id[0]).Scan(&scope)
+	}
+	if err != nil {
+		return "", Terminal{}, fmt.Errorf("reading terminal: %w", err)
+	}
+	return scope, all[0], nil
 }
 
 // TerminalKeys are the keys of every terminal in force that may register cards

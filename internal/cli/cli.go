@@ -1,6 +1,7 @@
 // Package cli is what the programs' command lines share: signals end a
-// program in order, a command line that makes no sense is told from a command
-// that failed, and a misspelt command is an error.
+// program in order, the exit code tells a command line that makes no sense, a
+// configuration and data that was refused from a command that failed, and a misspelt
+// command is an error.
 package cli
 
 import (
@@ -21,28 +22,69 @@ type UsageError string
 
 func (e UsageError) Error() string { return string(e) }
 
-// Exit codes that every program has.
+// A ConfigError is a configuration that is missing or wrong, or names what does not
+// work.
+type ConfigError struct{ Err error }
+
+func (e ConfigError) Error() string { return e.Err.Error() }
+func (e ConfigError) Unwrap() error { return e.Err }
+
+// A RefusedError is data that was refused: what is not trusted, is not whole, proves
+// nothing, or comes from somebody who may not.
+type RefusedError struct{ Err error }
+
+func (e RefusedError) Error() string { return e.Err.Error() }
+func (e RefusedError) Unwrap() error { return e.Err }
+
+// Exit codes of every program. docs/cli.md lists them; they are a promise.
 const (
 	ExitOK      = 0
 	ExitFailure = 1 // the command could not do its work
-	ExitUsage   = 2 // the command line makes no sense
+	ExitUsage   = 2 // a UsageError
+	ExitConfig  = 3 // a ConfigError
+	ExitRefused = 4 // a RefusedError
 )
 
+// ExitCode is what a program exits with. refuses tells which further errors are
+// refusals; nil is for none.
+func ExitCode(err error, refuses func(error) bool) int {
+	if err == nil {
+		return ExitOK
+	}
+	if _, ok := errors.AsType[UsageError](err); ok {
+		return ExitUsage
+	}
+	if _, ok := errors.AsType[ConfigError](err); ok {
+		return ExitConfig
+	}
+	if _, ok := errors.AsType[RefusedError](err); ok || refuses != nil && refuses(err) {
+		return ExitRefused
+	}
+	return ExitFailure
+}
+
 // Main runs root until it returns, or SIGINT or SIGTERM ends its context, and
-// exits the program. code names the exit code of a failure that is no
-// UsageError.
-func Main(root *cobra.Command, code func(error) int) {
+// exits the program, as ExitCode has it.
+func Main(root *cobra.Command, refuses func(error) bool) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root.ExecuteContext(ctx)
 	stop()
-	if err == nil {
-		os.Exit(ExitOK)
+	exit(root, err, refuses)
+}
+
+// MainWithKeys is Main of a program that holds keys: its memory reaches no disk.
+func MainWithKeys(root *cobra.Command, refuses func(error) bool) {
+	if err := noCoreDumps(); err != nil {
+		exit(root, err, nil)
 	}
-	say(fmt.Sprintf("%s: %v\n", root.Name(), err))
-	if _, ok := errors.AsType[UsageError](err); ok {
-		os.Exit(ExitUsage)
+	Main(root, refuses)
+}
+
+func exit(root *cobra.Command, err error, refuses func(error) bool) {
+	if err != nil {
+		say(fmt.Sprintf("%s: %v\n", root.Name(), err))
 	}
-	os.Exit(code(err))
+	os.Exit(ExitCode(err, refuses))
 }
 
 // say tells standard error why a program ends. Whoever reads there may hang,

@@ -2,20 +2,17 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/internal/cli/clitest"
 	"github.com/gate-agent/gate-agent/internal/pcscd"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
@@ -39,7 +36,7 @@ func TestCommandLine(t *testing.T) {
 			return furnish(w, env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitsWith, "json": isJSON, "pcscd": startPCSCD,
+			"code": clitest.Code, "json": clitest.JSON, "pcscd": startPCSCD,
 		},
 		Condition: func(name string) (bool, error) {
 			ci := os.Getenv("CI") == "true"
@@ -93,40 +90,6 @@ func furnish(w town, dir string) error {
 	}
 	uri := fmt.Sprintf("sealed:path=%s/other.key;key-source=%s/key-source", terminal, terminal)
 	return new(keystore.Store).Import(context.Background(), uri, keystore.ExternalAuth, other.Private.Signer)
-}
-
-func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: code N PROGRAM ARG...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-func isJSON(ts *testscript.TestScript, neg bool, args []string) {
-	dec := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
-	n := 0
-	for ; ; n++ {
-		var object map[string]any
-		err := dec.Decode(&object)
-		if err == io.EOF {
-			break
-		}
-		ts.Check(err)
-	}
-	if n == 0 {
-		ts.Fatalf("nothing on standard output")
-	}
 }
 
 func startPCSCD(ts *testscript.TestScript, neg bool, args []string) {

@@ -3,116 +3,17 @@ package jpki_test
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/cardauth"
 	"github.com/gate-agent/gate-agent/crypto/cardkey"
 	"github.com/gate-agent/gate-agent/nfc"
 	"github.com/gate-agent/gate-agent/nfc/jpki"
-	"github.com/gate-agent/gate-agent/nfc/nfctest"
 	"github.com/gate-agent/gate-agent/nfc/vcard"
 )
-
-var registerChallenge = cardauth.Challenge{Scope: "arena", Terminal: "desk-1", Purpose: cardauth.PurposeRegistration, Ticket: "T-1"}
-
-// A desk registers cards with the checks of a terminal that trusts the test
-// hierarchy. Its holder answers in the order of answers, and then with the last.
-type desk struct {
-	answers   []jpki.Answer
-	questions []jpki.Question
-
-	authKey, cardKey cardkey.Key
-}
-
-// holder has the PIN and the birth date of everybody in testdata/cards.
-func holder(t testing.TB) *desk { return &desk{answers: []jpki.Answer{typed(t, "1234", born)}} }
-
-func typed(t testing.TB, pin, birthDate string) jpki.Answer {
-	t.Helper()
-	b, err := cardauth.ParseBirthDate(birthDate)
-	if err != nil && birthDate != "" {
-		t.Fatal(err)
-	}
-	return jpki.Answer{PIN: []byte(pin), BirthDate: b}
-}
-
-func (d *desk) registrar(t testing.TB) jpki.Registrar {
-	a := authority(t, "authority.json")
-	anchors := []*x509.Certificate{a.CACertificate(), a.SIMCACertificate(), a.NextCACertificate()}
-	id, public := a.SurfaceCA()
-	surface := []cardauth.CVAuthority{{ID: cardauth.CVKeyID(id), Key: newKey(t, public)}}
-	var signer cardauth.CVCertificate
-	var birthDate cardauth.BirthDate
-	return jpki.Registrar{
-		CheckCertificate: func(der, _ []byte) error {
-			head, err := cardauth.ParseHead(der)
-			if err != nil {
-				return err
-			}
-			d.authKey, err = cardauth.VerifyCertificate(head, der, anchors, at)
-			return err
-		},
-		CheckSigner: func(cvc []byte) (err error) {
-			signer, err = cardauth.VerifyCVCertificate(cvc, surface)
-			return err
-		},
-		Ask: func(_ context.Context, q jpki.Question) (jpki.Answer, error) {
-			a := d.answers[min(len(d.questions), len(d.answers)-1)]
-			d.questions = append(d.questions, q)
-			birthDate = a.BirthDate
-			return jpki.Answer{PIN: bytes.Clone(a.PIN), BirthDate: a.BirthDate}, nil
-		},
-		CheckAlone: func() error { return nil },
-		CheckProof: func(s jpki.Signed) error {
-			if err := registerChallenge.VerifiedBy(d.authKey, s.Scheme, s.Signature); err != nil {
-				return fmt.Errorf("%w: %w", cardauth.ErrNotGenuine, err)
-			}
-			return nil
-		},
-		CheckRecord: func(record []byte) (err error) {
-			d.cardKey, err = cardauth.VerifyAgeRecord(record, signer, birthDate)
-			return err
-		},
-	}
-}
-
-func (d *desk) register(t testing.TB, medium nfc.Transmitter) (jpki.Registered, nfc.Stats, error) {
-	t.Helper()
-	return d.registerWith(t, jpki.DefaultProfile(), medium)
-}
-
-func (d *desk) registerWith(t testing.TB, profile jpki.Profile, medium nfc.Transmitter) (jpki.Registered, nfc.Stats, error) {
-	t.Helper()
-	dialogue, err := jpki.NewDialogue(profile, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ch := nfc.NewChannel(medium)
-	got, err := dialogue.Register(t.Context(), "slot", ch, registerChallenge, d.registrar(t))
-	return got, ch.Stats(), err
-}
-
-// presented are the values of VERIFY commands, in their order.
-func presented(t testing.TB, r *recorder) (values []string) {
-	t.Helper()
-	for _, capdu := range r.commands {
-		cmd, err := nfc.ParseCommand(capdu)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cmd.INS == 0x20 && len(cmd.Data) > 0 {
-			values = append(values, fmt.Sprintf("%02X %s", cmd.P2, cmd.Data))
-		}
-	}
-	return values
-}
 
 func TestRegisterProvesBothKeysInOneSession(t *testing.T) {
 	for _, c := range []struct {
@@ -186,21 +87,6 @@ func TestCostsOfARegistration(t *testing.T) {
 			}
 		}
 	})
-}
-
-// withTries is an image with other tries of a PIN.
-func withTries(t testing.TB, name string, pin vcard.FileID, limit, left int) *vcard.Image {
-	t.Helper()
-	img := image(t, name)
-	for i := range img.Applications {
-		pins := img.Applications[i].PINs
-		for j := range pins {
-			if pins[j].ID == pin {
-				pins[j].Limit, pins[j].Left = limit, left
-			}
-		}
-	}
-	return img
 }
 
 func TestNoSecretIsSentTwiceOrWithTheLastTry(t *testing.T) {
@@ -299,22 +185,6 @@ func TestNoSecretIsSentTwiceOrWithTheLastTry(t *testing.T) {
 	}
 }
 
-// triesLeft asks a card, 0 where there is no limit.
-func triesLeft(t *testing.T, m nfctest.Medium, df []byte, p2 byte) int {
-	t.Helper()
-	ch := nfc.NewChannel(m)
-	if _, err := ch.Do(t.Context(), nfc.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: df}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := ch.Do(t.Context(), nfc.Command{INS: 0x20, P2: p2})
-	status, ok := errors.AsType[*nfc.StatusError](err)
-	if !ok {
-		t.Fatalf("empty VERIFY: %v", err)
-	}
-	left, _ := status.TriesLeft()
-	return left
-}
-
 // Each cheat is found as early as it can be, and learns no secret that it need
 // not have.
 func TestCheatsAreRegisteredNowhere(t *testing.T) {
@@ -380,23 +250,6 @@ func TestCheatsAreRegisteredNowhere(t *testing.T) {
 	}
 }
 
-func TestCardPulledAtEveryCommandOfARegistration(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
-		for _, name := range []string{"good.json", "android.json"} {
-			_, whole, err := holder(t).register(t, newCard(t, image(t, name), vcard.Options{}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for at := 1; at <= whole.Commands; at++ {
-				_, stats, err := holder(t).register(t, nfctest.Pulled(newCard(t, image(t, name), vcard.Options{}), at))
-				if !errors.Is(err, nfc.ErrRemoved) || stats.Commands != at {
-					t.Errorf("%s, command %d: %v after %d", name, at, err, stats.Commands)
-				}
-			}
-		}
-	})
-}
-
 // Whatever a card answers from some command on, each secret goes out once at
 // most, nothing is proved, and the error says something of the card.
 func TestStatusWordsDuringARegistration(t *testing.T) {
@@ -426,125 +279,6 @@ func TestStatusWordsDuringARegistration(t *testing.T) {
 					t.Errorf("%04X from command %d on: a signature of the card key", sw, at)
 				}
 			}
-		}
-	})
-}
-
-// An exchange puts another card into the field, powered, before command n, and
-// the reader does not tell.
-type exchange struct {
-	nfctest.Medium
-	other *vcard.Card
-	n     int
-}
-
-func (e *exchange) Transmit(ctx context.Context, capdu []byte) ([]byte, error) {
-	if e.n--; e.n == 0 {
-		e.Medium = e.other
-	}
-	return e.Medium.Transmit(ctx, capdu)
-}
-
-// A reader tells of an exchanged card as of one that left. Of one that does not,
-// the card itself is noticed while its holder types: the one that comes has no
-// application selected, and no PIN is sent to it.
-func TestCardExchangedWhileItsHolderTypes(t *testing.T) {
-	other := newCard(t, image(t, "sim.json"), vcard.Options{})
-	d := holder(t)
-	r := &recorder{}
-	swap := &exchange{Medium: good(t), other: other}
-	r.Transmitter = swap
-	registrar := d.registrar(t)
-	ask := registrar.Ask
-	registrar.Ask = func(ctx context.Context, q jpki.Question) (jpki.Answer, error) {
-		swap.n = 1
-		return ask(ctx, q)
-	}
-	dialogue, err := jpki.NewDialogue(jpki.DefaultProfile(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = dialogue.Register(t.Context(), "slot", nfc.NewChannel(r), registerChallenge, registrar)
-	if !errors.Is(err, nfc.ErrRemoved) || presented(t, r) != nil {
-		t.Errorf("error %v, presented %q", err, presented(t, r))
-	}
-	if left := triesLeft(t, other, vcard.AIDJPKI(), 0x98); left != 3 {
-		t.Errorf("the other card has %d tries left", left)
-	}
-}
-
-// What remains the terminal's word: between the two proofs a reader that tells
-// of no exchange, or a device that passes commands on to two cards, could bring
-// an accomplice's card key. A reader that tells ends the session.
-func TestAccomplicesCardBetweenTheProofs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // no card is looked at meanwhile: counts are exact
-		_, whole, err := holder(t).register(t, good(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		accomplice := image(t, "expired.json") // born on the same day
-		between := whole.Commands - 3          // SELECT card-surface AP
-		d := holder(t)
-		if _, _, err := d.register(t, &exchange{Medium: good(t), other: newCard(t, accomplice, vcard.Options{}), n: between}); err != nil {
-			t.Fatal(err)
-		}
-		if !d.cardKey.Equal(cardKey(t, accomplice)) || !d.authKey.Equal(authenticationKey(t, image(t, "good.json"))) {
-			t.Error("this is where a test would say that nobody need take the terminal's word")
-		}
-
-		field := nfctest.NewField("slot")
-		field.Insert("slot", good(t))
-		card, err := field.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := 0
-		r := &recorder{Transmitter: transmit(func(ctx context.Context, capdu []byte) ([]byte, error) {
-			if n++; n == between {
-				field.Insert("slot", newCard(t, accomplice, vcard.Options{}))
-			}
-			return card.Transmit(ctx, capdu)
-		})}
-		if _, _, err := holder(t).register(t, r); !errors.Is(err, nfc.ErrRemoved) || len(r.commands) != between {
-			t.Errorf("error %v after %d commands", err, len(r.commands))
-		}
-	})
-}
-
-// The question ends when the card leaves, not when its holder has typed.
-func TestQuestionEndsWhenTheCardLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		field := nfctest.NewField("slot")
-		field.Insert("slot", good(t))
-		card, err := field.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var left time.Time
-		var told error
-		registrar := holder(t).registrar(t)
-		registrar.Ask = func(ctx context.Context, _ jpki.Question) (jpki.Answer, error) {
-			time.Sleep(time.Minute)
-			field.Remove("slot")
-			left = time.Now()
-			<-ctx.Done()
-			told = context.Cause(ctx)
-			return typed(t, "1234", born), nil // finished at that moment
-		}
-		dialogue, err := jpki.NewDialogue(jpki.DefaultProfile(), nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &recorder{Transmitter: card}
-		_, err = dialogue.Register(t.Context(), "slot", nfc.NewChannel(r), registerChallenge, registrar)
-		if !errors.Is(err, nfc.ErrRemoved) || !errors.Is(told, nfc.ErrRemoved) {
-			t.Errorf("error %v, the question ended with %v", err, told)
-		}
-		if d := time.Since(left); d > time.Second {
-			t.Errorf("told after %v", d)
-		}
-		if p := presented(t, r); p != nil {
-			t.Errorf("presented %q", p)
 		}
 	})
 }
@@ -590,19 +324,6 @@ func TestRegisterNextGeneration(t *testing.T) {
 	if got.CardSurface || got.Authentication.Scheme != cardkey.ECDSAP384SHA384 || !d.authKey.Equal(authenticationKey(t, img)) {
 		t.Errorf("card surface %v, scheme %s", got.CardSurface, got.Authentication.Scheme)
 	}
-}
-
-func nextGeneration(t testing.TB) jpki.Profile {
-	t.Helper()
-	text, err := os.ReadFile("../../testdata/profiles/next-generation.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	profile, err := jpki.ParseProfile(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return profile
 }
 
 // A kind of card whose profile has no first use has no key of its own to show.

@@ -19,10 +19,6 @@ import (
 // MemoryFile is the name of a memory in the state folder.
 const MemoryFile = "commands.state"
 
-// ErrMemory: the file is damaged. What was carried out is not known, and may be
-// played again.
-var ErrMemory = errors.New("memory of commands unreadable")
-
 // A State is what commands have made of a terminal, and what it must not forget,
 // also when it is wiped. Times are whole seconds; the zero time is none.
 type State struct {
@@ -100,7 +96,8 @@ type Memory struct {
 }
 
 // OpenMemory opens the memory in a state folder. Where there is no file, or no folder
-// yet, it is empty. The error is ErrMemory when the file is damaged.
+// yet, it is empty. A damaged one is an error: what was carried out is not known, and
+// might be played again.
 func OpenMemory(dir string) (*Memory, error) {
 	m := &Memory{path: filepath.Join(dir, MemoryFile)}
 	b, err := smallfile.Read(m.path, maxMemory, 0)
@@ -108,10 +105,10 @@ func OpenMemory(dir string) (*Memory, error) {
 		return m, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMemory, err)
+		return nil, fmt.Errorf("memory of commands unreadable: %w", err)
 	}
 	if m.state, err = parseState(b); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrMemory, m.path, err)
+		return nil, fmt.Errorf("memory of commands unreadable: %s: %w", m.path, err)
 	}
 	return m, nil
 }

@@ -91,6 +91,7 @@ func explain(err error) error {
 		return err
 	}
 	hint := ""
+	status, isStatus := errors.AsType[*StatusError](err)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	switch {
@@ -104,6 +105,8 @@ func explain(err error) error {
 		hint = "does the server speak https on this port?"
 	case isDNS && dns.IsNotFound:
 		hint = "is the host of the source right, and does this network know it?"
+	case isStatus && status.Code == http.StatusForbidden:
+		hint = "is this terminal enrolled with that hub, for this scope, and not retired or replaced?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		hint = "is the server running, and on this port?"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):

@@ -34,6 +34,7 @@ package fetch
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -54,8 +55,10 @@ var ErrUnchanged = errors.New("unchanged")
 
 // Options of a source; the zero value is right for a terminal.
 type Options struct {
-	Roots     *x509.CertPool // who vouches for web servers; nil is the system's
-	UserAgent string         // what web servers are told; "" is "gate-agent"
+	Roots       *x509.CertPool                                              // who vouches for web servers; nil is the system's
+	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error) // shown to a server that asks for one; nil is none
+
+	UserAgent string // what web servers are told; "" is "gate-agent"
 
 	// Spare is how many bytes a download leaves free on its disk, for what
 	// cannot wait, such as a journal.

@@ -55,7 +55,7 @@ func newWeb(source string, opt Options) (*web, error) {
 		DialContext: dial,
 		Protocols:   protocols,
 		TLSClientConfig: &tls.Config{
-			RootCAs: opt.Roots, MinVersion: tls.VersionTLS12,
+			RootCAs: opt.Roots, MinVersion: tls.VersionTLS12, GetClientCertificate: opt.Certificate,
 			ClientSessionCache: tls.NewLRUClientSessionCache(4),
 		},
 		TLSHandshakeTimeout:    connectTime,

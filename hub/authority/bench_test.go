@@ -1,32 +1,21 @@
-package hub
+package authority
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"testing"
-	"time"
 )
 
 // What a terminal that comes anew costs before it has asked anything: both sides
 // of a TLS handshake with a certificate of the hub's own authority. The server's
 // share is less than half: it verifies no certificate.
 func BenchmarkHandshakeBothSides(b *testing.B) {
-	now := time.Now()
-	a, err := NewAuthority("arena", now)
+	a := create(b, "arena")
+	pair, err := tls.LoadX509KeyPair(serve(b, a, []string{"127.0.0.1"}))
 	if err != nil {
 		b.Fatal(err)
 	}
-	certificate, key, err := a.Issue([]string{"127.0.0.1"}, now)
-	if err != nil {
-		b.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(a.Certificate)
+	roots := a.roots()
 	for b.Loop() {
 		near, far := net.Pipe()
 		server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: true})
