@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,24 @@ func (a Ack) Sign(signer crypto.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("signing an acknowledgement: %w", err)
 	}
 	return payload, nil
+}
+
+// Keys are the public keys (SubjectPublicKeyInfo) that acknowledge for a scope, as
+// a terminal is told them when it enrols.
+func Keys(scope string, public [][]byte) (sign1.Keys, error) {
+	all := make([]sign1.Key, len(public))
+	for i, spki := range public {
+		k, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return sign1.Keys{}, fmt.Errorf("key %d for acknowledgements: %w", i+1, err)
+		}
+		all[i] = sign1.Key{Public: k, Role: sign1.RoleAck, Scope: scope}
+	}
+	keys, err := sign1.NewKeys(all...)
+	if err != nil {
+		return sign1.Keys{}, fmt.Errorf("keys for acknowledgements: %w", err)
+	}
+	return keys, nil
 }
 
 // VerifyAck reads an acknowledgement that a key for sign1.RoleAck and the scope in
