@@ -17,10 +17,10 @@ import (
 
 // openUpdater opens what brings lists from the source. The store has made the
 // state folder.
-func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress)) (*lists.Updater, error) {
+func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func() time.Time, tell func(lists.Progress), wake <-chan struct{}) (*lists.Updater, error) {
 	u, err := lists.Open(lists.Config{
 		Source: source, From: c.sourceOf(), Store: store, State: c.path(c.State),
-		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell,
+		Terminal: c.Terminal, Every: c.List.Every.Duration, Now: now, Tell: tell, Wake: wake,
 	})
 	if err != nil {
 		return nil, cli.ConfigError{Err: err}
@@ -28,12 +28,12 @@ func (c *config) openUpdater(source *fetch.Source, store lists.Store, now func()
 	return u, nil
 }
 
-// followLists brings lists until ctx ends; source may be nil.
-func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time) (follow func(), err error) {
+// followLists brings lists until ctx ends, and at once when wake says so; source may be nil.
+func (c *config) followLists(ctx context.Context, log *slog.Logger, source *fetch.Source, store lists.Store, now func() time.Time, wake <-chan struct{}) (follow func(), err error) {
 	if source == nil {
 		return func() {}, nil
 	}
-	u, err := c.openUpdater(source, store, now, nil)
+	u, err := c.openUpdater(source, store, now, nil, wake)
 	if err != nil {
 		return nil, err
 	}

@@ -80,9 +80,6 @@ func (c *config) deleteOld(ctx context.Context, log *slog.Logger, record *journa
 	}
 }
 
-// everything may be deleted where no hub is to have it first.
-func everything() uint64 { return journal.Everything }
-
 // over is what nobody needs to know any more. A token stays, so that its number is
 // not given again, and so does whoever is inside a shelter.
 func (c *config) over(now time.Time) journal.Over {

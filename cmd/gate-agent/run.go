@@ -141,6 +141,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		parts.OnDuty = shift.OnDuty
 	}
 	quiet := newLull()
+	live := new(hubLink)
 	var made []station
 	var owners slotOwners
 	for i, l := range c.lanes() {
@@ -158,6 +159,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		parts.Observe = func(d terminal.Decision) {
 			quiet.end()
 			events.add(d)
+			live.add(d)
 			logDecision(log, d)
 		}
 		lane, err := terminal.NewLane(c.lane(l, proof), parts)
@@ -199,11 +201,15 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	follow, err := c.followLists(beside, log, source, store, now)
+	follow, err := c.followLists(beside, log, source, store, now, live.pokes())
 	if err != nil {
 		return err
 	}
-	serve, err := c.serveAPI(beside, log, lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
+	about := c.asked(lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
+	if err := live.open(beside, c, log, record, &about); err != nil {
+		return err
+	}
+	serve, err := c.serveAPI(beside, log, about)
 	if err != nil {
 		return err
 	}
@@ -220,9 +226,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
 	wg.Go(func() { c.renewCertificates(beside, log) })
+	wg.Go(func() { live.run(beside) })
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
-	wg.Go(func() { c.deleteOld(beside, log, record, now, everything) })
+	wg.Go(func() { c.deleteOld(beside, log, record, now, live.mayDelete) })
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})

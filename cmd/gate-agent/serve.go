@@ -30,13 +30,8 @@ func (c *config) openRoster() (*staff.Roster, error) {
 // lookForReaders bounds how long a status waits for pcscd.
 const lookForReaders = 2 * time.Second
 
-// serveAPI answers staff at the socket until ctx ends. That it fails is told,
-// and does not shut the gate.
-func (c *config) serveAPI(ctx context.Context, log *slog.Logger, lanes []station, parts api.Parts) (serve func(), err error) {
-	socket, err := api.Listen(c.socketPath())
-	if err != nil {
-		return nil, cli.ConfigError{Err: err}
-	}
+// asked fills in what is asked about, by staff and by the hub.
+func (c *config) asked(lanes []station, parts api.Parts) api.Parts {
 	parts.Terminal, parts.Version, parts.Now = c.Terminal, version(), time.Now
 	for _, l := range lanes {
 		parts.Lanes = append(parts.Lanes, api.Lane{
@@ -48,6 +43,16 @@ func (c *config) serveAPI(ctx context.Context, log *slog.Logger, lanes []station
 				return now.text, now.ready
 			},
 		})
+	}
+	return parts
+}
+
+// serveAPI answers staff at the socket until ctx ends. That it fails is told,
+// and does not shut the gate.
+func (c *config) serveAPI(ctx context.Context, log *slog.Logger, parts api.Parts) (serve func(), err error) {
+	socket, err := api.Listen(c.socketPath())
+	if err != nil {
+		return nil, cli.ConfigError{Err: err}
 	}
 	server := api.New(parts)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)

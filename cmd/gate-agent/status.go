@@ -85,6 +85,9 @@ func describeStatus(s api.Status) [][2]string {
 	if s.Operator != nil {
 		lines = append(lines, describeOperator(*s.Operator)...)
 	}
+	if h := s.Hub; h != nil {
+		lines = append(lines, [2]string{"hub", describeConnection(*h)})
+	}
 	clock := localTime(s.Clock.Now)
 	if !s.Clock.Trusted {
 		clock += ": NOT TRUSTED, it is behind what has surely passed. Set it / 時計が遅れています"
@@ -101,6 +104,24 @@ func describeStatus(s api.Status) [][2]string {
 		[2]string{"clock", clock}, [2]string{"on duty", onDuty},
 		[2]string{"journal", record},
 		[2]string{"agent", fmt.Sprintf("%s, running for %v", s.Version, age(s.UptimeS))})
+}
+
+func describeConnection(h api.HubStatus) string {
+	if h.Connected {
+		text := fmt.Sprintf("connected to %s since %s / 接続中", h.Server, localTime(*h.Since))
+		if h.Problem != "" {
+			text += ": " + h.Problem
+		}
+		return text
+	}
+	text := "NOT CONNECTED / 未接続"
+	if h.Since != nil {
+		text += ", since " + localTime(*h.Since)
+	}
+	if h.Problem != "" {
+		text += ": " + h.Problem
+	}
+	return text + ". Taps go on / 入場は続けられます"
 }
 
 func describeOperator(o api.Operator) [][2]string {

@@ -59,7 +59,7 @@ running agent alone. 名簿を今すぐ更新します。`,
 			return err
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
-		u, err := c.openUpdater(source, store, time.Now, tellProgress(cmd.ErrOrStderr()))
+		u, err := c.openUpdater(source, store, time.Now, tellProgress(cmd.ErrOrStderr()), nil)
 		if err != nil {
 			return err
 		}

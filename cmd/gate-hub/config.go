@@ -45,6 +45,7 @@ type config struct {
 	AckPublic []string `toml:"ack_public"` // public keys by which terminals know acknowledgements
 
 	Serve serveConfig `toml:"serve"`
+	NATS  natsConfig  `toml:"nats"`
 
 	folder string // of the file
 }
@@ -111,6 +112,7 @@ func defaults() *config {
 	c := &config{Files: "files"}
 	c.Serve.Listen, c.Serve.MaxConnections, c.Serve.Clients = ":8443", hub.DefaultConnections, clientsOptional
 	c.Serve.Poll.Duration, c.Serve.Keep.Duration, c.Serve.KeepExpired.Duration = 5*time.Second, time.Hour, keepExpired
+	c.NATS.Store = "nats"
 	return c
 }
 
@@ -169,6 +171,9 @@ func (c *config) check() error {
 		return fmt.Errorf("serve.keep is %v, want at least 1m", c.Serve.Keep)
 	case c.Serve.KeepExpired.Duration < 0:
 		return fmt.Errorf("serve.keep_expired is %v: a certificate that has not ended stays", c.Serve.KeepExpired)
+	}
+	if err := c.NATS.check(); err != nil {
+		return err
 	}
 	for _, h := range c.Serve.Hosts {
 		if !isHost(h) {

@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/bus"
 	"github.com/gate-agent/gate-agent/hub/ingest"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
@@ -67,10 +70,15 @@ type intake struct {
 
 func (i *intake) Close() error { return errors.Join(i.Store.Close(), i.key.Close()) }
 
-// openIntake opens the store of events, and the key that acknowledges them.
+// openIntake opens the store of events, and the key that acknowledges them; nil where
+// none come in.
 func (s *site) openIntake(ctx context.Context, log *slog.Logger) (*intake, error) {
+	if s.bus == nil {
+		return nil, nil
+	}
 	if s.AckKey == "" {
-		return nil, cli.ConfigError{Err: errors.New("ack_key is missing: the key URI of what acknowledges events (gate-hub key generate --purpose ack)")}
+		log.Warn("no events are taken in: ack_key of hub.toml names no key to acknowledge them with (gate-hub key generate --purpose ack)")
+		return nil, nil
 	}
 	key, err := s.keys.OpenSigner(ctx, s.AckKey, keystore.Purpose(sign1.RoleAck))
 	if err != nil {
@@ -88,6 +96,55 @@ func (s *site) openIntake(ctx context.Context, log *slog.Logger) (*intake, error
 		log.Log(ctx, level, "events not taken", "scope", scope, "terminal", terminal, "code", string(r.Code), "why", r.Message, "error", err)
 	}
 	return &intake{&ingest.Handler{Store: store, Signer: key, Refused: refused}, key}, nil
+}
+
+// keepBeats is how often heartbeats are kept, which come every 15 s.
+const keepBeats = 5 * time.Second
+
+// takeIn takes in what terminals record and how they are, until ctx ends.
+func (s *site) takeIn(ctx context.Context, log *slog.Logger, in *intake) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := s.bus.Answer(ctx, func(ctx context.Context, from bus.Terminal, batch []byte) []byte {
+			return in.Handle(ctx, from.Scope, from.Name, batch)
+		}); err != nil {
+			log.Error("no events are taken in", "error", err)
+		}
+	})
+	tick := time.NewTicker(keepBeats)
+	defer tick.Stop()
+	for kept := time.Now(); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		var beats []ingest.Beat
+		since := kept
+		for _, b := range s.bus.Beats() {
+			if !b.Received.After(since) {
+				continue
+			}
+			kept = later(kept, b.Received)
+			if text, err := json.Marshal(b.Health); err == nil { // it was read from JSON
+				beats = append(beats, ingest.Beat{Scope: b.Scope, Terminal: b.Terminal, At: b.Received, Health: text})
+			}
+		}
+		if len(beats) == 0 {
+			continue
+		}
+		if err := in.Store.Heartbeats(ctx, beats...); err != nil && ctx.Err() == nil {
+			log.Error("heartbeats not kept", "error", err)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // withEvents gives a command the events of the scope that it is about.

@@ -46,6 +46,7 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 	f.StringArrayVar(&o.hosts, "host", nil, "name or address by which terminals reach the hub; may be given again (default this machine's name, localhost and 127.0.0.1)")
 	f.StringVar(&o.db, "db", "", "registry in PostgreSQL, postgres://USER@HOST/DATABASE (default SQLite in DIR)")
 	f.StringVar(&o.listen, "listen", ":8443", "address to serve at")
+	f.StringVar(&o.nats, "nats-listen", ":4222", "address at which terminals connect live; empty for none")
 	f.StringVar(&o.certificate, "tls-cert", "", "certificate of another authority, PEM with its chain (default one of the hub's own)")
 	f.StringVar(&o.key, "tls-key", "", "its key, PEM")
 	o.by.flags(cmd)
@@ -75,10 +76,10 @@ With --db the registry is a database of PostgreSQL; put its password into a file
 }
 
 type initOptions struct {
-	name, scope, hierarchy, db, listen string
-	hosts                              []string
-	certificate, key                   string
-	by                                 doer
+	name, scope, hierarchy, db, listen, nats string
+	hosts                                    []string
+	certificate, key                         string
+	by                                       doer
 }
 
 func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error) {
@@ -173,7 +174,7 @@ func empty(dir string) error {
 func (o *initOptions) config(dir string) (_ *config, err error) {
 	c := defaults()
 	c.folder, c.Name, c.Registry = dir, o.name, o.db
-	c.Serve.Listen, c.Serve.Hosts = o.listen, o.hosts
+	c.Serve.Listen, c.Serve.Hosts, c.NATS.Listen = o.listen, o.hosts, o.nats
 	if c.Registry == "" {
 		c.Registry = "sqlite:registry.db"
 	}
@@ -237,8 +238,18 @@ keep = "%v"
 # How long cards stay whose certificates have ended; "0s" is until somebody runs
 # gate-hub holder clean.
 keep_expired = "%v"
+
+# Terminals connect live (docs/link.md): to a server in this hub, or to another one.
+[nats]
+listen = %s
+store = %s
+# Leaf nodes of venues connect here: ":7422".
+leaves = %s
+# Another nats-server, tls://HOST:PORT, in the place of the hub's own: then listen = "".
+url = %s
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Events), quote(c.AckKey), quotes(c.AckPublic), quote(c.Serve.Listen), quotes(c.Serve.Hosts),
-		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired)
+		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired,
+		quote(c.NATS.Listen), quote(c.NATS.Store), quote(c.NATS.Leaves), quote(c.NATS.URL))
 }
 
 // quotes are texts as an array of TOML has them.

@@ -93,9 +93,26 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 		}
 		server.Handler = s.known(handler, own, log)
 	}
+	if err := s.checkBus(); err != nil {
+		return err
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
+	}
+	if s.bus, err = s.openBus(ctx, log); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if s.bus != nil {
+		defer func() { err = errors.Join(err, s.bus.Close()) }()
+		log.Info("terminals are connected live", "nats", s.bus.Address(), "url", s.NATS.URL)
+	}
+	in, err := s.openIntake(ctx, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if in != nil {
+		defer func() { err = errors.Join(err, in.Close()) }()
 	}
 	log.Info("starting", "version", cli.Version(), "hub", s.Name, "address", l.Addr().String(), "https", server.TLSConfig != nil, "files", s.path(s.Files))
 
@@ -104,6 +121,12 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.publishAll(ctx, log, state) })
+	if s.bus != nil {
+		wg.Go(func() { s.followBus(ctx, log) })
+	}
+	if in != nil {
+		wg.Go(func() { s.takeIn(ctx, log, in) })
+	}
 	if certificates != nil {
 		wg.Go(func() { certificates.follow(ctx, log) })
 	}
@@ -268,6 +291,7 @@ func (a *attempt) publish(ctx context.Context, s *site, log *slog.Logger) error 
 	m := d.Manifest
 	log.Info("published", "why", why, "epoch", m.Epoch, "seq", m.Seq, "rows", m.Rows, "added", d.Added, "changed", d.Changed, "gone", d.Gone,
 		"bytes", d.Written, "not_after", m.NotAfter)
+	s.poke(m.Scope, log)
 	end, err := warnEnd(p, m.Scope, m.Hierarchy, m)
 	if end != "" {
 		a.tell(log, end)

@@ -22,6 +22,7 @@ import (
 	"github.com/gate-agent/gate-agent/crypto/keystore"
 	"github.com/gate-agent/gate-agent/crypto/roles"
 	"github.com/gate-agent/gate-agent/crypto/sign1"
+	"github.com/gate-agent/gate-agent/hub/bus"
 	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
@@ -37,6 +38,7 @@ type site struct {
 	*config
 	registry *registry.Registry
 	keys     *keystore.Store
+	bus      *bus.Bus // nil: none, or the hub does not serve
 }
 
 // openSite opens the hub of --config.
@@ -50,7 +52,7 @@ func openSite(cmd *cobra.Command) (*site, error) {
 	if err != nil {
 		return nil, cli.ConfigError{Err: err}
 	}
-	return &site{c, r, new(keystore.Store)}, nil
+	return &site{config: c, registry: r, keys: new(keystore.Store)}, nil
 }
 
 func (s *site) Close() error { return errors.Join(s.registry.Close(), s.keys.Close()) }

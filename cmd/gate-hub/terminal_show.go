@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/hub/bus"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/hub/terminals"
 	"github.com/gate-agent/gate-agent/internal/cli"
@@ -24,6 +26,26 @@ type terminalReport struct {
 	LeaseEnd *time.Time  `json:"lease_ends"`   // of the last one
 	Command  uint64      `json:"last_command"` // number, 0 for none
 	History  []doneEvent `json:"history,omitempty"`
+
+	Heartbeat *bus.Beat `json:"heartbeat,omitempty"` // the last one that the running hub has
+}
+
+// contact says in words when a terminal was last heard.
+func (r terminalReport) contact(now time.Time) string {
+	b := r.Heartbeat
+	if b == nil {
+		return "not heard of"
+	}
+	text := fmt.Sprintf("heard %v ago", now.Sub(b.Received).Truncate(time.Second))
+	if l := b.Health.List; l != nil {
+		text += fmt.Sprintf(", list %d", l.Seq)
+	} else {
+		text += ", NO LIST"
+	}
+	if o := time.Duration(b.OffsetMS) * time.Millisecond; o.Abs() > 2*time.Second {
+		text += fmt.Sprintf(", CLOCK %v off", o.Truncate(time.Second))
+	}
+	return text
 }
 
 func reportTerminal(t registry.Terminal) (r terminalReport, err error) {
@@ -91,14 +113,26 @@ func terminalListCommand() *cobra.Command {
 			return err
 		}
 		all, now := []terminalReport{}, time.Now()
+		beats, err := s.beats(cmd.Context(), scope)
+		running := err == nil
+		if err != nil && !errors.Is(err, errNoHub) {
+			return err
+		}
 		var lines [][2]string
 		for _, t := range found {
 			r, err := reportTerminal(t)
 			if err != nil {
 				return err
 			}
+			text := r.text(now)
+			if b, ok := beats[r.Name]; ok {
+				r.Heartbeat = &b
+			}
+			if running && !r.Retired {
+				text += ", " + r.contact(now)
+			}
 			all = append(all, r)
-			lines = append(lines, [2]string{r.Name, r.text(now)})
+			lines = append(lines, [2]string{r.Name, text})
 		}
 		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all}, lines...)
 	})
@@ -126,7 +160,17 @@ func terminalShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		beats, err := s.beats(cmd.Context(), scope)
+		if err != nil && !errors.Is(err, errNoHub) {
+			return err
+		}
+		if b, ok := beats[r.Name]; ok {
+			r.Heartbeat = &b
+		}
 		lines := [][2]string{{"terminal", r.Name}, {"identity key", r.Identity}, {"delivery key", r.Delivery}, {"lease", r.lease(time.Now())}, {"last command", fmt.Sprint(r.Command)}}
+		if r.Heartbeat != nil {
+			lines = append(lines, [2]string{"contact", r.contact(time.Now())})
+		}
 		if r.Retired {
 			lines = append(lines, [2]string{"RETIRED", "it registers no cards and gets no lease"})
 		}

@@ -38,7 +38,7 @@ type hub struct {
 func newHub(t *testing.T, args ...string) *hub {
 	t.Helper()
 	h := &hub{t: t, dir: filepath.Join(shortDir(t), "hub"), log: new(output), secrets: []string{theBirthDate}}
-	h.must(append([]string{"init", h.dir, "--name", "Town", "--scope", world.Scope, "--hierarchy", "test", "--host", "127.0.0.1", "--listen", "127.0.0.1:0"}, args...)...)
+	h.must(append([]string{"init", h.dir, "--name", "Town", "--scope", world.Scope, "--hierarchy", "test", "--host", "127.0.0.1", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}, args...)...)
 	h.edit("hub.toml", `poll = "5s"`, `poll = "1s"`)
 	town := install(t, filepath.Join(shortDir(t), "town")) // for what of it is everybody's
 	for _, name := range []string{"ca.pem", "surface-keys.json"} {
@@ -299,7 +299,7 @@ func (h *hub) serve() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.write("hub.toml", regexp.MustCompile(`(?m)^listen = .*$`).ReplaceAll(b, fmt.Appendf(nil, "listen = %q", address)))
+		h.write("hub.toml", regexp.MustCompile(`(?m)^\[serve\]\nlisten = .*$`).ReplaceAll(b, fmt.Appendf(nil, "[serve]\nlisten = %q", address)))
 		h.address = address
 		if h.listens() {
 			return

@@ -182,6 +182,25 @@ var rules = []rule{
 		why:    "fetch trusts nothing that it carries, so it has nothing to look into it with",
 	},
 	{
+		who:    []string{"./..."},
+		except: []string{"./sync/link", "./sync/claims", "./hub/bus"},
+		direct: []string{"github.com/nats-io/nats.go/..."},
+		tests:  true,
+		why:    "one package is a terminal's connection and one the hub's: who may say what, and whose message it was, is decided there; claims live in JetStream",
+	},
+	{
+		who:    []string{"./..."},
+		except: []string{"./hub/bus"},
+		direct: []string{"github.com/nats-io/nats-server/..."},
+		tests:  true,
+		why:    "the server is the hub's",
+	},
+	{
+		who:  []string{"./sync/...", "./terminal/...", "./cmd/gate-agent"},
+		deps: []string{"github.com/nats-io/nats-server/..."},
+		why:  "a terminal is a client",
+	},
+	{
 		who:    []string{"./hub/..."},
 		direct: []string{"./nfc/pcsc", "./terminal/..."},
 		deps:   []string{"./nfc/pcsc", "./terminal/..."},

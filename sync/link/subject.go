@@ -49,9 +49,12 @@ func SubjectsOf(scope, terminal string, spki []byte) Subjects {
 	own := "gate." + s + "." + Token(terminal)
 	return Subjects{
 		Events: own + ".events", Health: own + ".health", Live: own + ".live",
-		Poke: "hub." + s + ".poke", Inbox: "_INBOX_" + ID(spki), Bucket: "claims_" + s,
+		Poke: PokeOf(scope), Inbox: "_INBOX." + s + "." + ID(spki), Bucket: "claims_" + s,
 	}
 }
+
+// PokeOf is the subject at which a scope hears that there is a new list.
+func PokeOf(scope string) string { return "hub." + Token(scope) + ".poke" }
 
 // Permissions are the subjects that a terminal may publish to and hear, and no
 // others: those of its own, and the claims of its scope, of which it may write and
@@ -71,3 +74,9 @@ func (s Subjects) Permissions() (publish, subscribe []string) {
 			s.Inbox + ".>", s.Poke,
 		}
 }
+
+// Genuine says whether a message came from the terminal itself: it names an inbox of the
+// terminal's to answer to. Permissions bind what a terminal publishes, and not where
+// JetStream sends what a terminal asks it for, which may be any subject: with the answer
+// to a read, which names no inbox, or as a delivery, which names one of JetStream's.
+func (s Subjects) Genuine(reply string) bool { return strings.HasPrefix(reply, s.Inbox+".") }

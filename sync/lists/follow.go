@@ -43,14 +43,28 @@ func (u *Updater) Follow(ctx context.Context, report func(Round)) {
 			r.Next = next(r)
 		}
 		report(r)
-		wait := time.NewTimer(time.Until(r.Next))
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
+		if !u.wait(ctx, r.Next, failures == 0) {
 			return
 		}
 	}
+}
+
+// wait waits for the next round, or until somebody who knows of a new list asks for one:
+// not while a hub is in trouble. It says whether there is a next one.
+func (u *Updater) wait(ctx context.Context, next time.Time, well bool) bool {
+	wake := u.cfg.Wake
+	if !well {
+		wake = nil
+	}
+	wait := time.NewTimer(time.Until(next))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-wake:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // hurts reports whether the next round would ask a hub in trouble again.

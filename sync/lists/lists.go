@@ -69,6 +69,7 @@ type Config struct {
 	Now   func() time.Time    // by the clock that the terminal trusts most; nil is time.Now
 	Rand  func(n int64) int64 // in [0, n); nil is that of math/rand/v2
 	Tell  func(Progress)      // how far a round is; nil is nobody
+	Wake  <-chan struct{}     // Follow makes a round at once: somebody knows of a new list; nil is never
 }
 
 // A Progress says how far a round is.

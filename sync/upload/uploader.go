@@ -77,7 +77,8 @@ type Status struct {
 //
 // It begins with what it kept, and asks where that is nothing, or does not fit.
 type Uploader struct {
-	cfg Config
+	cfg  Config
+	wake chan struct{}
 
 	mu     sync.Mutex
 	status Status
@@ -97,7 +98,7 @@ func New(cfg Config) *Uploader {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	u := &Uploader{cfg: cfg}
+	u := &Uploader{cfg: cfg, wake: make(chan struct{}, 1)}
 	if a, err := readAck(cfg.Keys, cfg.File); err == nil && a.Scope == cfg.Scope && a.Terminal == cfg.Terminal {
 		u.held, u.known = a, true
 		u.status.Acknowledged, u.status.At = a.Through, a.At
@@ -149,10 +150,20 @@ func (u *Uploader) Run(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-u.wake:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
+	}
+}
+
+// Wake ends a pause of Run: the hub can be reached again.
+func (u *Uploader) Wake() {
+	select {
+	case u.wake <- struct{}{}:
+	default: // it is about to look
 	}
 }
 

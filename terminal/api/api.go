@@ -86,6 +86,9 @@ type Parts struct {
 	// Operator is what the operator has ordered from afar; nil where nobody can.
 	Operator func() Operator
 
+	// Hub is the live connection to the hub; nil where there is none.
+	Hub func() HubStatus
+
 	// Staff is nil where no roster is configured: then nothing can be changed.
 	Staff *Staff
 

@@ -180,8 +180,19 @@ type Status struct {
 	OnDuty   *Person       `json:"on_duty"` // null: nobody
 	Journal  JournalStatus `json:"journal"`
 	Operator *Operator     `json:"operator,omitempty"`
+	Hub      *HubStatus    `json:"hub,omitempty"` // where the terminal is connected live
 	Version  string        `json:"version"`
 	UptimeS  int64         `json:"uptime_s"`
+}
+
+// HubStatus is the live connection to the hub.
+type HubStatus struct {
+	Connected bool       `json:"connected"`
+	Server    string     `json:"server"`            // the last one; "" before the first connection
+	Since     *time.Time `json:"since"`             // it is so; null before the first connection
+	Problem   string     `json:"problem,omitempty"` // why it is not connected, or what the hub refused
+	Unsent    uint64     `json:"unsent"`            // events that the hub has not acknowledged
+	Upload    string     `json:"upload,omitempty"`  // why they are not taken
 }
 
 // LaneStatus is how one lane is.

@@ -16,10 +16,15 @@ var signals = map[terminal.Signal]string{
 }
 
 func (s *server) status(r *http.Request) (any, error) {
+	return s.Status(r.Context(), s.started), nil
+}
+
+// Status is how the agent and its lanes are; started has a monotonic reading.
+func (s Parts) Status(ctx context.Context, started time.Time) Status {
 	now, latest := s.Now(), s.Journal.Latest()
-	st := Status{Terminal: s.Terminal, Staff: s.Staff != nil, Version: s.Version, UptimeS: int64(time.Since(s.started).Seconds())}
+	st := Status{Terminal: s.Terminal, Staff: s.Staff != nil, Version: s.Version, UptimeS: int64(time.Since(started).Seconds())}
 	for _, l := range s.Lanes {
-		st.Lanes = append(st.Lanes, l.status(r.Context()))
+		st.Lanes = append(st.Lanes, l.status(ctx))
 	}
 	if s.Staff != nil {
 		st.OnDuty = person(s.Staff.OnDuty())
@@ -27,6 +32,10 @@ func (s *server) status(r *http.Request) (any, error) {
 	if s.Operator != nil {
 		o := s.Operator()
 		st.Operator = &o
+	}
+	if s.Hub != nil {
+		h := s.Hub()
+		st.Hub = &h
 	}
 	if view, err := s.List.Current(); err == nil {
 		st.List = listStatus(view.Manifest(), now)
@@ -36,10 +45,10 @@ func (s *server) status(r *http.Request) (any, error) {
 	st.Clock = ClockStatus{Now: shown.UTC(), Trusted: trusted, Latest: known(latest)}
 	// Whatever is broken: somebody asks because it is.
 	var err error
-	if st.Journal.Open, st.Journal.InDoubt, err = s.Journal.Unsettled(r.Context()); err != nil {
+	if st.Journal.Open, st.Journal.InDoubt, err = s.Journal.Unsettled(ctx); err != nil {
 		st.Journal.Detail = err.Error()
 	}
-	return st, nil
+	return st
 }
 
 func (l Lane) status(ctx context.Context) LaneStatus {
