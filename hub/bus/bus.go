@@ -38,8 +38,8 @@ const hubInbox = "_INBOX_hub"
 
 // How much is done at once, and how long it may take.
 const (
-	workers       = 32 // batches of events under way
-	answerTimeout = 20 * time.Second
+	workers       = 32 // batches, or heartbeats, under way
+	workTimeout   = 20 * time.Second
 	readyTimeout  = 30 * time.Second // of a server, which may have much to recover
 	lookupTimeout = 5 * time.Second
 )
@@ -258,15 +258,27 @@ func (b *Bus) sender(m *nats.Msg) (Terminal, error) {
 // Answer has answer called for each batch of events, from several goroutines, until ctx
 // ends; it waits for those under way. What it returns goes to the terminal.
 func (b *Bus) Answer(ctx context.Context, answer func(ctx context.Context, from Terminal, batch []byte) []byte) error {
+	return b.work(ctx, "events", func(ctx context.Context, from Terminal, m *nats.Msg) {
+		if err := m.Respond(answer(ctx, from, m.Data)); err != nil {
+			b.cfg.Tell(Warning, fmt.Sprintf("answering terminal %q: %v", from.Name, err))
+		}
+	})
+}
+
+// Hear has heard called for each heartbeat, beside Beats, from several goroutines, until
+// ctx ends; it waits for those under way. Nobody has read the message.
+func (b *Bus) Hear(ctx context.Context, heard func(ctx context.Context, from Terminal, message []byte, at time.Time)) error {
+	return b.work(ctx, "health", func(ctx context.Context, from Terminal, m *nats.Msg) { heard(ctx, from, m.Data, time.Now()) })
+}
+
+// work has do called for each message of a kind, by workers.
+func (b *Bus) work(ctx context.Context, kind string, do func(context.Context, Terminal, *nats.Msg)) error {
 	type job struct {
-		t Terminal
-		m *nats.Msg
+		from Terminal
+		m    *nats.Msg
 	}
 	jobs := make(chan job)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for range workers {
 		wg.Go(func() {
 			for {
@@ -274,27 +286,26 @@ func (b *Bus) Answer(ctx context.Context, answer func(ctx context.Context, from 
 				case <-ctx.Done():
 					return
 				case j := <-jobs:
-					work, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
-					reply := answer(work, j.t, j.m.Data)
-					stop()
-					if err := j.m.Respond(reply); err != nil {
-						b.cfg.Tell(Warning, fmt.Sprintf("answering terminal %q: %v", j.t.Name, err))
-					}
+					// What has begun is finished: a terminal waits for it.
+					bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+					do(bound, j.from, j.m)
+					cancel()
 				}
 			}
 		})
 	}
-	events, err := b.listen("events", func(t Terminal, m *nats.Msg) {
+	sub, err := b.listen(kind, func(from Terminal, m *nats.Msg) {
 		select {
-		case jobs <- job{t, m}:
+		case jobs <- job{from, m}:
 		case <-ctx.Done():
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("listening for events: %w", err)
+		return fmt.Errorf("listening for %s: %w", kind, err)
 	}
 	<-ctx.Done()
-	return events.Unsubscribe()
+	wg.Wait()
+	return sub.Unsubscribe()
 }
 
 // Watch calls seen for each decision of the live feed, one after the other.
