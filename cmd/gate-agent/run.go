@@ -226,7 +226,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
 	wg.Go(func() { c.renewCertificates(beside, log) })
-	wg.Go(func() { live.run(beside) }) // upload: live.conn is its Hub; claims: live.conn's JetStream and Connected
+	wg.Go(func() { live.run(beside) }) // claims: live.conn's JetStream and Connected
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
 	wg.Go(func() { c.deleteOld(beside, log, record, now, live.mayDelete) })

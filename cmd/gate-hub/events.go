@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,9 +97,6 @@ func (s *site) openIntake(ctx context.Context, log *slog.Logger) (*intake, error
 	return &intake{&ingest.Handler{Store: store, Signer: key, Refused: refused}, key}, nil
 }
 
-// keepBeats is how often heartbeats are kept, which come every 15 s.
-const keepBeats = 5 * time.Second
-
 // takeIn takes in what terminals record and how they are, until ctx ends.
 func (s *site) takeIn(ctx context.Context, log *slog.Logger, in *intake) {
 	var wg sync.WaitGroup
@@ -112,39 +108,15 @@ func (s *site) takeIn(ctx context.Context, log *slog.Logger, in *intake) {
 			log.Error("no events are taken in", "error", err)
 		}
 	})
-	tick := time.NewTicker(keepBeats)
-	defer tick.Stop()
-	for kept := time.Now(); ; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		var beats []ingest.Beat
-		since := kept
-		for _, b := range s.bus.Beats() {
-			if !b.Received.After(since) {
-				continue
+	wg.Go(func() {
+		if err := s.bus.Hear(ctx, func(ctx context.Context, from bus.Terminal, message []byte, at time.Time) {
+			if err := in.Store.Heartbeat(ctx, from.Scope, from.Name, message, at); err != nil {
+				log.Warn("heartbeat not kept", "scope", from.Scope, "terminal", from.Name, "error", err)
 			}
-			kept = later(kept, b.Received)
-			if text, err := json.Marshal(b.Health); err == nil { // it was read from JSON
-				beats = append(beats, ingest.Beat{Scope: b.Scope, Terminal: b.Terminal, At: b.Received, Health: text})
-			}
+		}); err != nil {
+			log.Error("no heartbeats are kept", "error", err)
 		}
-		if len(beats) == 0 {
-			continue
-		}
-		if err := in.Store.Heartbeats(ctx, beats...); err != nil && ctx.Err() == nil {
-			log.Error("heartbeats not kept", "error", err)
-		}
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	})
 }
 
 // withEvents gives a command the events of the scope that it is about.

@@ -45,7 +45,7 @@ func beat(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	e, err := ingest.Open(context.Background(), "sqlite:"+filepath.Join(ts.MkAbs(args[0]), "events.db"))
 	ts.Check(err)
-	err = e.Heartbeats(context.Background(), ingest.Beat{Scope: "arena", Terminal: args[1], At: time.Now(), Health: []byte(now(ts.ReadFile(args[2])))})
+	err = e.Heartbeat(context.Background(), "arena", args[1], []byte(now(ts.ReadFile(args[2]))), time.Now())
 	ts.Check(errors.Join(err, e.Close()))
 }
 

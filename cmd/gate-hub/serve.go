@@ -122,7 +122,7 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	defer wg.Wait()
 	wg.Go(func() { s.publishAll(ctx, log, state) })
 	if s.bus != nil {
-		wg.Go(func() { s.followBus(ctx, log) }) // events: s.bus.Answer, heartbeats: s.bus.Hear, claims: s.bus.JetStream
+		wg.Go(func() { s.followBus(ctx, log) }) // claims: s.bus.JetStream
 	}
 	if in != nil {
 		wg.Go(func() { s.takeIn(ctx, log, in) })

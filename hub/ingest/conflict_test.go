@@ -131,9 +131,9 @@ func TestPeopleAreCountedByGateAndMinute(t *testing.T) {
 func TestHeartbeatIsKept(t *testing.T) {
 	on(t, func(t *testing.T, h *hub) {
 		ctx := t.Context()
-		must(t, h.Store.Heartbeats(ctx, Beat{hall, "gate-1", noon, []byte(`{"version":1,"at":"2026-07-01T12:00:03Z","list":{"epoch":1,"seq":7},"clock_trusted":true,"keys_lost":[],"lanes":[{"lane":"a","reader":true}]}`)}))
+		must(t, h.Store.Heartbeat(ctx, hall, "gate-1", []byte(`{"version":1,"at":"2026-07-01T12:00:03Z","list":{"epoch":1,"seq":7},"clock_trusted":true,"keys_lost":[],"lanes":[{"lane":"a","reader":true}]}`), noon))
 		for _, bad := range []string{"", "{}", `{"version":2,"at":"2026-07-01T12:00:00Z"}`, `{"version":1}`} {
-			if err := h.Store.Heartbeats(ctx, Beat{hall, "gate-1", noon.Add(time.Hour), []byte(bad)}); err == nil {
+			if err := h.Store.Heartbeat(ctx, hall, "gate-1", []byte(bad), noon.Add(time.Hour)); err == nil {
 				t.Errorf("%s is kept", bad)
 			}
 		}

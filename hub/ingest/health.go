@@ -3,9 +3,7 @@ package ingest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -44,39 +42,20 @@ func parseHealth(b []byte) (h Health, err error) {
 	return h, nil
 }
 
-// A Beat is a heartbeat as it came, at an instant.
-type Beat struct {
-	Scope, Terminal string
-	At              time.Time
-	Health          []byte
-}
-
-// Heartbeats keep the last heartbeat of each terminal, all at once. One that cannot be
-// read is left out, and is the error.
-func (s *Store) Heartbeats(ctx context.Context, beats ...Beat) error {
-	var unread error
-	var offsets []int64
-	beats = slices.DeleteFunc(slices.Clone(beats), func(b Beat) bool {
-		h, err := parseHealth(b.Health)
-		if err != nil {
-			unread = errors.Join(unread, fmt.Errorf("terminal %q of %q: %w", b.Terminal, b.Scope, err))
-			return true
-		}
-		offsets = append(offsets, h.At.UnixMilli()-b.At.UnixMilli())
-		return false
-	})
-	err := s.durably(ctx, func(ctx context.Context, t *tx) error {
-		for i, b := range beats {
-			if _, err := t.exec(ctx, `INSERT INTO heard VALUES (?1, ?2, ?3, ?4, '', ?3, ?5)
-				ON CONFLICT (scope, terminal) DO UPDATE SET at = excluded.at, offset_ms = excluded.offset_ms, health_at = excluded.health_at, health = excluded.health`,
-				b.Scope, b.Terminal, b.At.UnixMilli(), offsets[i], b.Health); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// Heartbeat keeps the last heartbeat of a terminal, which came at an instant.
+func (s *Store) Heartbeat(ctx context.Context, scope, terminal string, message []byte, at time.Time) error {
+	h, err := parseHealth(message)
 	if err != nil {
-		err = fmt.Errorf("keeping heartbeats: %w", err)
+		return err
 	}
-	return errors.Join(err, unread)
+	offset := h.At.UnixMilli() - at.UnixMilli()
+	if err := s.durably(ctx, func(ctx context.Context, t *tx) error {
+		_, err := t.exec(ctx, `INSERT INTO heard VALUES (?1, ?2, ?3, ?4, '', ?3, ?5)
+			ON CONFLICT (scope, terminal) DO UPDATE SET at = excluded.at, offset_ms = excluded.offset_ms, health_at = excluded.health_at, health = excluded.health`,
+			scope, terminal, at.UnixMilli(), offset, message)
+		return err
+	}); err != nil {
+		return fmt.Errorf("keeping a heartbeat: %w", err)
+	}
+	return nil
 }
