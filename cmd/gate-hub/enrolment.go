@@ -98,7 +98,10 @@ func (s *site) shown(own authority.Authority) (ca []byte, pin [sha256.Size]byte,
 
 // offer is what a terminal of a scope is told when it enrols.
 func (s *site) offer(scope string, own authority.Authority) (h enrol.Hub, ca []byte, err error) {
-	h.Name, h.NATS, h.AckKeys = s.Name, s.addresses(scope), [][]byte{}
+	h.Name, h.NATS = s.Name, s.addresses(scope)
+	if h.AckKeys, err = s.ackKeys(); err != nil {
+		return h, nil, err
+	}
 	if h.HTTPS, err = s.address(); err != nil {
 		return h, nil, err
 	}
