@@ -9,6 +9,7 @@ package claimer
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -72,7 +73,7 @@ func Open(c Config) (*Claimer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStore(c.Path, c.Scope, claims.Writer{Terminal: c.Terminal, Incarnation: incarnation})
+	s, err := openStore(c.Path, c.Scope, claims.Writer{Terminal: c.Terminal, Incarnation: hex.EncodeToString(incarnation[:])})
 	if err != nil {
 		return nil, err
 	}

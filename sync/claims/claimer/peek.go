@@ -2,6 +2,7 @@ package claimer
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +32,7 @@ func OpenCopy(ctx context.Context, path, scope, name string, j *journal.Reader) 
 	if err != nil {
 		return fail(err)
 	}
-	s := &store{scope: scope, me: claims.Writer{Terminal: name, Incarnation: incarnation}}
+	s := &store{scope: scope, me: claims.Writer{Terminal: name, Incarnation: hex.EncodeToString(incarnation[:])}}
 	if s.r, err = openDB(path, "mode=ro"); err != nil {
 		return fail(err)
 	}
