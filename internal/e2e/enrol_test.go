@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/sync/enrol"
 	"github.com/gate-agent/gate-agent/terminal"
@@ -172,6 +173,7 @@ func TestTerminalWaitsForApproval(t *testing.T) {
 	if _, err := enrol.Read(s.path("state")); err == nil {
 		t.Error("it has enrolled before somebody approved")
 	}
+	says(t, h.must("terminal", "list"), "WAITS FOR APPROVAL with "+fingerprint)
 	h.must("terminal", "approve", "gate-7", "--key", fingerprint)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
@@ -192,5 +194,42 @@ func TestTerminalWaitsForApproval(t *testing.T) {
 	}
 	if err != nil || hub.Terminal != "gate-7" || hub.HTTPS != "https://"+h.address {
 		t.Errorf("hub.json: %+v, %v", hub, err)
+	}
+}
+
+// Where the hub's server has the certificate of another authority, terminals trust that
+// one for the server, and the hub's own vouches for them.
+func TestTerminalEnrolsWhereTheServerHasAnotherAuthority(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other, err := authority.Create(dir, "Town IT", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key, err := other.Server([]string{"127.0.0.1"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub(t, "--tls-cert", certificate, "--tls-key", key)
+	h.serve()
+	if _, stderr, code := h.run("terminal", "token", "gate-1"); code != 3 || !strings.Contains(stderr, "append that of the root") {
+		t.Errorf("a chain without its authority: exit code %d: %s", code, stderr)
+	}
+	leaf, err := os.ReadFile(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.ReadFile(filepath.Join(dir, authority.RootFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.write(certificate, append(leaf, root...))
+	h.stop()
+	h.serve()
+	s := bare(t)
+	s.must(t, "enrol", "--token-file", h.token(s, "token", "gate-1"))
+	says(t, s.must(t, "enrol", "--renew"), "renewed")
+	if _, stderr, _ := s.run(t, "sync", "now"); !strings.Contains(stderr, "404") { // it is reached, and has no lease yet
+		t.Errorf("sync now: %s", stderr)
 	}
 }

@@ -237,6 +237,17 @@ var rules = []rule{
 		why:    "what issues certificates has its own key alone, and answers nobody (crypto/tls pairs a key with its certificate)",
 	},
 	{
+		who:    []string{"./sync/enrol"},
+		direct: join(sqlite, []string{"./hub/...", "./sync/...", "./whitelist/...", "./crypto/..."}),
+		deps:   join(sqlite, []string{"./hub/...", "./sync/...", "./whitelist/...", "./crypto/...", "github.com/nats-io/..."}),
+		why:    "what enrols and shows certificates has the standard library's X.509 and TLS, and a key that is handed in: fetch, link and hub build on it",
+	},
+	{
+		who:    []string{"./hub/enrol"},
+		direct: join(sqlite, logging, []string{"./hub/publish", "./hub/terminals", "./whitelist/...", "./crypto/..."}),
+		why:    "what answers terminals has the authority and the registry behind it, and neither lists nor scope keys",
+	},
+	{
 		who:    []string{"./hub/publish", "./hub/registry", "./hub/terminals"},
 		direct: []string{"net", "net/http/...", "crypto/tls", "./hub"},
 		why:    "what makes lists, leases and commands answers nobody",
