@@ -146,13 +146,13 @@ func (h *arena) log(ticket string) []claims.Passage {
 // stored is what the hub holds of a terminal: the bytes of each event.
 func (h *arena) stored(name string) (all []string) {
 	h.t.Helper()
-	driver, source := "sqlite3", "file:"+h.path("events.db")+"?mode=ro"
+	driver, source, schema := "sqlite3", "file:"+h.path("events.db")+"?mode=ro", ""
 	if h.db != "" {
-		driver, source = "pgx", h.db
+		driver, source, schema = "pgx", h.db, "gate_events."
 	}
 	db := must(sql.Open(driver, source))(h.t)
 	defer db.Close()
-	rows := must(db.QueryContext(h.t.Context(), `SELECT e.bytes FROM events e JOIN journals j ON j.id = e.journal WHERE j.terminal = $1 ORDER BY e.seq`, name))(h.t)
+	rows := must(db.QueryContext(h.t.Context(), `SELECT e.bytes FROM `+schema+`events e JOIN `+schema+`journals j ON j.id = e.journal WHERE j.terminal = $1 ORDER BY e.seq`, name))(h.t)
 	defer rows.Close()
 	for rows.Next() {
 		var b []byte

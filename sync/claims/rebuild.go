@@ -32,7 +32,10 @@ func Rebuild(ctx context.Context, js jetstream.JetStream, bucket, scope string, 
 	if _, err := js.CreateStream(ctx, open); err != nil {
 		return 0, err
 	}
-	b := &Bucket{js: js, name: bucket}
+	kv, err := js.KeyValue(ctx, bucket) // it knows the way into another domain, Create does not
+	if err != nil {
+		return 0, err
+	}
 	type passage struct {
 		token string
 		Writer
@@ -54,8 +57,8 @@ func Rebuild(ctx context.Context, js jetstream.JetStream, bucket, scope string, 
 			return written, fmt.Errorf("event %d of terminal %q: %w", r.Reservation, r.Terminal, err)
 		}
 		n := last[token] + 1
-		if _, err := b.Create(ctx, token, n, value); err != nil {
-			return written, err
+		if _, err := kv.Create(ctx, Key(token, n), value); err != nil {
+			return written, fmt.Errorf("writing number %d: %w", n, err)
 		}
 		if last[token] = n; r.Kind != Settle {
 			of[p] = n
