@@ -94,26 +94,24 @@ func (h History) used(zone string) (u Use) {
 	return u
 }
 
-// ask adds what the venue knows to a history.
-func (l *Lane) ask(ctx context.Context, f *Facts, entitlement string, h History) History {
-	if l.Claims == nil || f.Mode == Muster {
-		return h
-	}
-	log, err := l.Claims.Log(ctx, entitlement)
-	if err != nil { // the gate works as it does where nobody answers
-		f.Apart = true
-		return h
-	}
-	f.Apart = f.Apart || log.Apart
-	return h.Merge(log)
-}
-
 // An asking is what one entry asks the venue.
 type asking struct {
 	*Lane
 	spent time.Duration
 	id    string // of the claim that is not done yet
 	why   error  // nobody answered
+}
+
+// add adds to a history what the venue knows. Where that cannot be read the gate does as
+// where nobody answers.
+func (a *asking) add(ctx context.Context, f *Facts, entitlement string, h History) History {
+	log, err := a.Claims.Log(ctx, entitlement)
+	if err != nil {
+		f.Apart, a.why = true, err
+		return h
+	}
+	f.Apart = f.Apart || log.Apart
+	return h.Merge(log)
 }
 
 // claim claims the entry that d admits. Where it has to be decided again it reports

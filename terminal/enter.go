@@ -25,7 +25,7 @@ func (l *Lane) enter(ctx context.Context, began time.Time, d *Decision, f *Facts
 		if f.Known, err = l.known(ctx, f); err != nil {
 			return fmt.Errorf("%w: looking for somebody: %w", errJournal, err)
 		}
-		if f.Histories, err = l.histories(ctx, f); err != nil {
+		if f.Histories, err = venue.histories(ctx, f); err != nil {
 			return fmt.Errorf("%w: counting entries: %w", errJournal, err)
 		}
 		start := time.Now()
@@ -138,19 +138,21 @@ func (l *Lane) known(ctx context.Context, f *Facts) (bool, error) {
 }
 
 // histories reads what is known of each entitlement.
-func (l *Lane) histories(ctx context.Context, f *Facts) ([]History, error) {
+func (a *asking) histories(ctx context.Context, f *Facts) ([]History, error) {
 	if f.Mode == Muster {
-		h, err := l.Journal.History(ctx, f.person())
+		h, err := a.Journal.History(ctx, f.person())
 		return []History{h}, err
 	}
 	entitlements := f.Row.Entitlements
 	histories := make([]History, len(entitlements))
 	for i, e := range entitlements {
 		var err error
-		if histories[i], err = l.Journal.History(ctx, e.ID); err != nil {
+		if histories[i], err = a.Journal.History(ctx, e.ID); err != nil {
 			return nil, err
 		}
-		histories[i] = l.ask(ctx, f, e.ID, histories[i])
+		if a.Claims != nil {
+			histories[i] = a.add(ctx, f, e.ID, histories[i])
+		}
 	}
 	return histories, nil
 }

@@ -129,7 +129,7 @@ func admit(f Facts, i int, t *trail) Ruling {
 	if reason != OK {
 		r.Used = h.used(p.zone.Name)
 	}
-	if people == 0 && f.Apart && (reason == ExitRequired || reason == AlreadyInside) {
+	if people == 0 && f.Apart && p.zone.Away < whitelist.AwayDeny && (reason == ExitRequired || reason == AlreadyInside) {
 		// They may have left by a gate that cannot be asked: staff looks.
 		c.Inside, c.Away = 0, c.Away+c.Inside
 		people, reentry, _ = enters(e, c, p.zone)

@@ -268,7 +268,7 @@ func TestTokenNumbersGoOnThoughSomeAreDeleted(t *testing.T) {
 		give(want)
 	}
 	first := func(u journal.Used) bool { return u.Entitlement == terminal.TokenEntitlement(1) }
-	if _, err := s.site.Journal.Prune(t.Context(), time.Now().Add(-time.Nanosecond), first, terminal.Staff{}); err != nil {
+	if _, err := s.site.Journal.Prune(t.Context(), time.Now().Add(-time.Nanosecond), journal.Everything, first, terminal.Staff{}); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := s.site.Journal.Count(t.Context(), whitelist.TokenPrefix); err != nil || n != 2 {

@@ -265,6 +265,11 @@ func faults() []fault {
 		{check: "configuration", name: "syntax", disk: edited("config.toml", "mode ", "mode mode ")},
 		{check: "configuration", name: "unknown key", disk: edited("config.toml", "scope ", "scoop ")},
 
+		{check: "enrolment", name: "not enrolled", site: change(func(c *config) { c.Hub.Connect = true }), want: isWarning},
+		{check: "enrolment", name: "not renewed", site: withCertificate(-25*24*time.Hour, true), want: isWarning},
+		{check: "enrolment", name: "certificate ended", site: withCertificate(-31*24*time.Hour, true)},
+		{check: "enrolment", name: "certificate of another key", site: withCertificate(-time.Hour, false)},
+
 		{check: "keys", name: "key source open to others", disk: opened("key-source", 0o644)},
 		{check: "keys", name: "missing", disk: moved("identity.key")},
 		{check: "keys", name: "of another purpose", site: change(func(c *config) { c.Identity.Key = c.ExternalAuth.Key })},

@@ -61,14 +61,14 @@ type check func(*site) finding
 
 // healthChecks say whether a terminal works, in the order in which one would look.
 func healthChecks() []string {
-	return []string{"configuration", "keys", "certificates", "staff", "state", "scope-key", "list", "source", "journal", "clock", "disk", "readers", "agent"}
+	return []string{"configuration", "keys", "certificates", "staff", "state", "scope-key", "list", "source", "enrolment", "journal", "clock", "disk", "readers", "agent"}
 }
 
 // allChecks are all of them, by name.
 func allChecks() map[string]check {
 	return map[string]check{
 		"configuration": (*site).configuration, "certificates": (*site).certificates, "staff": (*site).staff,
-		"state": (*site).state, "scope-key": (*site).scopeKey, "list": (*site).list, "source": (*site).source, "journal": (*site).journal, "clock": (*site).clock,
+		"state": (*site).state, "scope-key": (*site).scopeKey, "list": (*site).list, "source": (*site).source, "enrolment": (*site).enrolment, "journal": (*site).journal, "clock": (*site).clock,
 		"disk": (*site).disk, "readers": (*site).readers, "agent": (*site).running,
 
 		"keys": (*site).keys, "key-kind": (*site).keyKind, "keys-apart": (*site).keysApart,

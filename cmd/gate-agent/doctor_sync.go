@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gate-agent/gate-agent/sync/enrol"
 	"github.com/gate-agent/gate-agent/sync/lists"
 )
 
@@ -31,6 +32,32 @@ func (s *site) source() finding {
 		return unknown(err, "run this as the agent's user")
 	}
 	return s.judge(rounds)
+}
+
+// enrolment finds out whether a hub knows this terminal, as far as its certificate
+// says. It asks nobody.
+func (s *site) enrolment() finding {
+	said := s.c.describeHub(s.now)
+	if !s.c.Hub.Connect {
+		return fine("%s", said)
+	}
+	if s.c.enrolled == nil {
+		return warn("run gate-agent enrol with a token from gate-hub terminal token", "%s", said)
+	}
+	leaf := s.c.enrolled.Certificate
+	key, err := s.c.openIdentity()
+	if err == nil {
+		err = enrol.Fits(leaf, key.Public())
+	}
+	switch {
+	case err != nil:
+		return bad("see the check keys; of another key: gate-hub terminal swap, and gate-agent enrol with its token", "%s; %v", said, err)
+	case s.now.After(leaf.NotAfter):
+		return bad("see whether network and hub are there, then run gate-agent enrol --renew", "%s", said)
+	case s.now.After(enrol.RenewAt(leaf).Add(2 * renewSpread)):
+		return warn("see whether network and hub are there, and why the agent does not renew it, then run gate-agent enrol --renew", "%s; it was to be renewed on %s", said, localTime(enrol.RenewAt(leaf)))
+	}
+	return fine("%s", said)
 }
 
 // judge says what is worst of what the rounds have come to.

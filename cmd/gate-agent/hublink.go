@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,13 +15,15 @@ import (
 	"github.com/gate-agent/gate-agent/sync/link"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/api"
+	"github.com/gate-agent/gate-agent/terminal/journal"
 )
 
 // A hubLink is the live connection to the hub, or none. The zero value is none: lanes
 // are made before it is opened.
 type hubLink struct {
-	conn atomic.Pointer[link.Conn]
-	wake chan struct{} // a poke came; made by pokes
+	conn   atomic.Pointer[link.Conn]
+	upload atomic.Pointer[uploading]
+	wake   chan struct{} // a poke came; made by pokes
 }
 
 // pokes is where it says that the hub has a new list.
@@ -31,7 +34,7 @@ func (l *hubLink) pokes() <-chan struct{} {
 
 // open opens the connection of an enrolled terminal, without waiting for it, and has
 // whoever is asked how the agent is say how that goes.
-func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, about *api.Parts) error {
+func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record *journal.Journal, about *api.Parts) error {
 	if c.enrolled == nil || len(c.enrolled.Hub.NATS) == 0 {
 		return nil
 	}
@@ -54,8 +57,14 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, about *
 			default:
 			}
 		},
-		Health: func() link.Health { return c.health(ctx, asked, started) },
-		Tell:   tellLink(log),
+		Health: func() link.Health {
+			h := c.health(ctx, asked, started)
+			if u := l.upload.Load(); u != nil {
+				u.about(&h, nil)
+			}
+			return h
+		},
+		Tell: l.tell(log),
 	})
 	if err != nil {
 		return cli.ConfigError{Err: fmt.Errorf("hub.connect: %w", err)}
@@ -66,17 +75,30 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, about *
 		if !s.Since.IsZero() {
 			h.Since = &s.Since
 		}
+		if u := l.upload.Load(); u != nil {
+			u.about(nil, &h)
+		}
 		return h
 	}
 	l.conn.Store(conn)
+	u, err := c.openUpload(ctx, log, record, conn)
+	if err != nil {
+		return err
+	}
+	l.upload.Store(u)
 	return nil
 }
 
-// run keeps the connection until ctx ends.
+// run keeps the connection, and sends events, until ctx ends.
 func (l *hubLink) run(ctx context.Context) {
-	if conn := l.conn.Load(); conn != nil {
-		conn.Run(ctx)
+	conn, u := l.conn.Load(), l.upload.Load()
+	if conn == nil || u == nil {
+		return
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { u.Run(ctx) })
+	conn.Run(ctx)
+	wg.Wait()
 }
 
 // add sends a decision to whoever looks on, at most once. No tap waits for it.
@@ -90,13 +112,17 @@ func (l *hubLink) add(d terminal.Decision) {
 	}
 }
 
-// tellLink tells the operator when the hub comes and goes, and each reason once.
-func tellLink(log *slog.Logger) func(link.State) {
+// tell tells the operator when the hub comes and goes, and each reason once. When it
+// comes, events go at once.
+func (l *hubLink) tell(log *slog.Logger) func(link.State) {
 	said := link.State{}
 	return func(s link.State) {
 		switch {
 		case s.Connected && !said.Connected:
 			log.Info("connected to the hub", "server", s.Server)
+			if u := l.upload.Load(); u != nil {
+				u.Wake()
+			}
 		case !s.Connected && said.Connected:
 			log.Warn("not connected to the hub: taps go on", "problem", s.Problem)
 		case s.Problem != "" && s.Problem != said.Problem:
@@ -123,7 +149,6 @@ func (c *config) health(ctx context.Context, about api.Parts, started time.Time)
 		}
 		h.Lanes = append(h.Lanes, lane)
 	}
-	// Unsent and Alarm are those of the upload.
 	return h
 }
 

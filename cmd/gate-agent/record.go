@@ -55,15 +55,16 @@ func (c *config) describeRecord() string {
 
 // deleteOld deletes old events, now and every day, until ctx ends. Nobody of the
 // staff does it, and its record names nobody. Its clock is that of the lane: one
-// that somebody sets on by a year deletes nothing.
-func (c *config) deleteOld(ctx context.Context, log *slog.Logger, record *journal.Journal, clock func() time.Time) {
+// that somebody sets on by a year deletes nothing. Behind the event that most says
+// nothing goes: a hub has yet to acknowledge it.
+func (c *config) deleteOld(ctx context.Context, log *slog.Logger, record *journal.Journal, clock func() time.Time, most func() uint64) {
 	if c.Journal.Keep.Duration == 0 {
 		return
 	}
 	for {
 		next, now := prunes, clock()
 		cutoff := now.Add(-c.Journal.Keep.Duration)
-		n, err := record.Prune(ctx, cutoff, c.over(now), terminal.Staff{})
+		n, err := record.Prune(ctx, cutoff, most(), c.over(now), terminal.Staff{})
 		if n > 0 {
 			log.Info("old events deleted", "events", n, "before", cutoff)
 		}

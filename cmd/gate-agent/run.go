@@ -206,7 +206,7 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		return err
 	}
 	about := c.asked(lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
-	if err := live.open(beside, c, log, &about); err != nil {
+	if err := live.open(beside, c, log, record, &about); err != nil {
 		return err
 	}
 	serve, err := c.serveAPI(beside, log, about)
@@ -226,10 +226,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
 	wg.Go(func() { c.renewCertificates(beside, log) })
-	wg.Go(func() { live.run(beside) })
+	wg.Go(func() { live.run(beside) }) // claims: live.conn's JetStream and Connected
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
-	wg.Go(func() { c.deleteOld(beside, log, record, now) })
+	wg.Go(func() { c.deleteOld(beside, log, record, now, live.mayDelete) })
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})

@@ -16,7 +16,7 @@ import (
 )
 
 // A takeover is the journal of a broken terminal on its way to this one, with what it
-// remembered of commands:
+// remembered of commands and had heard of other gates:
 //
 //	copied into a folder of its own ─▶ chain verified ─▶ (enrolled) ─▶ given its name
 //
@@ -31,6 +31,13 @@ const (
 	takeoverFolder = "takeover"
 	journalFile    = "journal.db"
 )
+
+// takenOver are the files, the journal last: while it is missing, all can be done again.
+// A write-ahead log has what was written last. The claims are an index that is made anew
+// where it does not fit the journal.
+func takenOver() []string {
+	return []string{command.MemoryFile, "claims.db-wal", "claims.db", journalFile + "-wal", journalFile}
+}
 
 // takeOverFrom copies and verifies what lies in the state folder of a broken terminal; nil
 // where none is named.
@@ -60,9 +67,8 @@ func (c *config) takeOverFrom(ctx context.Context, from string) (_ *takeover, er
 	if err := errors.Join(t.discard(), os.MkdirAll(t.folder, 0o700)); err != nil {
 		return nil, err
 	}
-	// The WAL has what was written last. It is copied too, and not opened there: that
-	// disk may be read-only, or dying.
-	for _, name := range []string{journalFile, journalFile + "-wal", command.MemoryFile} {
+	// Nothing is opened there: that disk may be read-only, or dying.
+	for _, name := range takenOver() {
 		err := copyFile(filepath.Join(from, name), filepath.Join(t.folder, name))
 		if errors.Is(err, fs.ErrNotExist) && name != journalFile {
 			continue
@@ -116,8 +122,7 @@ func (t *takeover) keep() error {
 		return nil
 	}
 	state := t.c.path(t.c.State)
-	// The journal last: while it is missing, all can be done again.
-	for _, name := range []string{command.MemoryFile, journalFile + "-wal", journalFile} {
+	for _, name := range takenOver() {
 		err := os.Rename(filepath.Join(t.folder, name), filepath.Join(state, name))
 		if err != nil && (!errors.Is(err, fs.ErrNotExist) || name == journalFile) {
 			return fmt.Errorf("taking over: %w", err)

@@ -40,6 +40,10 @@ type config struct {
 	Files    string `toml:"files"`    // the folder that is served
 	Wrapper  string `toml:"wrapper"`  // key URI of what wraps the scope keys
 
+	Events    string   `toml:"events"`     // sqlite:PATH or a URL of PostgreSQL's; "" is beside the registry
+	AckKey    string   `toml:"ack_key"`    // key URI of what acknowledges events; "" where none are taken in
+	AckPublic []string `toml:"ack_public"` // public keys by which terminals know acknowledgements
+
 	Serve serveConfig `toml:"serve"`
 	NATS  natsConfig  `toml:"nats"`
 

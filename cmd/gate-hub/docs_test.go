@@ -18,6 +18,8 @@ func TestEveryMemberOfAnAnswerIsDocumented(t *testing.T) {
 		"status": reflect.TypeFor[statusReport](), "list publish": reflect.TypeFor[listReport](), "list diff": reflect.TypeFor[diffReport](),
 		"ticket show": reflect.TypeFor[ticketReport](), "card show": reflect.TypeFor[cardReport](), "registration import": reflect.TypeFor[recordReport](),
 		"terminal show": reflect.TypeFor[terminalReport](), "key generate": reflect.TypeFor[keyReport](), "root show": reflect.TypeFor[delegationReport](),
+		"report entries": reflect.TypeFor[entriesReport](), "report conflicts": reflect.TypeFor[conflictsReport](), "report terminals": reflect.TypeFor[terminalsReport](),
+		"report refused": reflect.TypeFor[refusedReport](), "ready": reflect.TypeFor[readyReport](),
 	} {
 		_, section, _ := strings.Cut(text, "\n### `gate-hub "+command+" --json`")
 		section, _, _ = strings.Cut(section, "\n## ")
@@ -68,7 +70,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 // What init writes is what the page describes.
 func TestFilesOfInitAreRead(t *testing.T) {
 	c := defaults()
-	c.Name, c.Registry, c.Wrapper, c.Serve.Hosts = `A "b" \c`, "sqlite:registry.db", "sealed:path=/x", []string{"h"}
+	c.Name, c.Registry, c.Wrapper, c.Serve.Hosts, c.AckPublic = `A "b" \c`, "sqlite:registry.db", "sealed:path=/x", []string{"h"}, []string{"ack.pub.pem"}
 	again := new(config)
 	if err := stricttoml.Decode(c.text(), again); err != nil {
 		t.Fatal(err)

@@ -49,12 +49,12 @@ func (s *site) known(files http.Handler, own authority.Authority, log *slog.Logg
 	})
 	return server.Handler(hub.Guard{
 		Files: files, Required: s.Serve.Clients == clientsRequired,
-		Terminal: func(r *http.Request) (scope, terminal string, shown bool, err error) {
+		Terminal: func(r *http.Request) (scope, terminal string, err error) {
 			scope, terminal, err = server.Identify(r)
-			if err != nil && !errors.Is(err, hubenrol.ErrNoCertificate) && !errors.Is(err, hubenrol.ErrUnknown) {
+			if err != nil && !errors.Is(err, hub.ErrNoCertificate) && !errors.Is(err, hub.ErrUnknownTerminal) {
 				log.Error("terminal not looked up", "error", err)
 			}
-			return scope, terminal, !errors.Is(err, hubenrol.ErrNoCertificate), err
+			return scope, terminal, err
 		},
 	})
 }
@@ -90,12 +90,18 @@ func (s *site) shown(own authority.Authority) (ca []byte, pin [sha256.Size]byte,
 	if last == nil {
 		return nil, pin, cli.ConfigError{Err: errors.New("serve.certificate: no certificate in PEM")}
 	}
+	if c, err := x509.ParseCertificate(last.Bytes); err != nil || !c.IsCA {
+		return nil, pin, cli.ConfigError{Err: errors.New("serve.certificate: it does not end with the certificate of an authority: append that of the root, which terminals trust from now on (docs/enrolment.md)")}
+	}
 	return append(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: last.Bytes})...), sha256.Sum256(last.Bytes), nil
 }
 
 // offer is what a terminal of a scope is told when it enrols.
 func (s *site) offer(scope string, own authority.Authority) (h enrol.Hub, ca []byte, err error) {
-	h.Name, h.NATS, h.AckKeys = s.Name, s.addresses(scope), [][]byte{}
+	h.Name, h.NATS = s.Name, s.addresses(scope)
+	if h.AckKeys, err = s.ackKeys(); err != nil {
+		return h, nil, err
+	}
 	if h.HTTPS, err = s.address(); err != nil {
 		return h, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gate-agent/gate-agent/crypto/keystore"
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/cli"
@@ -125,6 +126,10 @@ func (o *initOptions) init(ctx context.Context, dir string) (_ *site, err error)
 	if err := s.keys.GenerateWrapper(ctx, c.Wrapper); err != nil {
 		return nil, err
 	}
+	if c.AckKey, err = s.makeRoleKey(ctx, filepath.Join(dir, keysFolder), sign1.RoleAck); err != nil {
+		return nil, err
+	}
+	c.AckPublic = []string{filepath.Join(keysFolder, string(sign1.RoleAck)+".pub.pem")}
 	if c.Serve.Certificate == "" {
 		err = c.makeAuthority(time.Now())
 	} else {
@@ -189,10 +194,6 @@ func (o *initOptions) config(dir string) (_ *config, err error) {
 
 // text is hub.toml.
 func (c *config) text() []byte {
-	hosts := make([]string, len(c.Serve.Hosts))
-	for i, h := range c.Serve.Hosts {
-		hosts[i] = quote(h)
-	}
 	return fmt.Appendf(nil, `# A hub. docs/hub.md describes every key.
 name = %s
 
@@ -204,6 +205,13 @@ files = "files"
 
 # What wraps the scope keys: a key URI (docs/keystore.md).
 wrapper = %s
+
+# What terminals recorded and sent: sqlite:PATH, or postgres://USER@HOST/DATABASE.
+# "" is beside the registry: events.db, or the same database.
+events = %s
+# What acknowledges it: a key URI, and the public keys by which terminals know it.
+ack_key = %s
+ack_public = [%s]
 
 [serve]
 listen = %s
@@ -235,9 +243,18 @@ store = %s
 leaves = %s
 # Another nats-server, tls://HOST:PORT, in the place of the hub's own: then listen = "".
 url = %s
-`, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Serve.Listen), strings.Join(hosts, ", "),
+`, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Events), quote(c.AckKey), quotes(c.AckPublic), quote(c.Serve.Listen), quotes(c.Serve.Hosts),
 		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired,
 		quote(c.NATS.Listen), quote(c.NATS.Store), quote(c.NATS.Leaves), quote(c.NATS.URL))
+}
+
+// quotes are texts as an array of TOML has them.
+func quotes(all []string) string {
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = quote(s)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // makeAuthority makes the hub's authority for HTTPS, and its first certificate.

@@ -24,13 +24,13 @@ func keyCommand() *cobra.Command {
 // purposes are the roles that a key of a hub may have, by which it is made: a key
 // that is sealed in a file opens for no other.
 func purposes() []keystore.Purpose {
-	return []keystore.Purpose{keystore.List, keystore.Purpose(sign1.RoleLease), keystore.Purpose(sign1.RoleCommand), rootPurpose}
+	return []keystore.Purpose{keystore.List, keystore.Purpose(sign1.RoleLease), keystore.Purpose(sign1.RoleCommand), keystore.Purpose(sign1.RoleAck), rootPurpose}
 }
 
 // rootPurpose is that of a root key.
 const rootPurpose = keystore.Purpose(sign1.RoleRoot)
 
-const purposeUsage = "list, lease, command or root"
+const purposeUsage = "list, lease, command, ack or root"
 
 func keyPurpose(name string) (keystore.Purpose, error) {
 	if p := keystore.Purpose(name); slices.Contains(purposes(), p) {

@@ -86,6 +86,15 @@ func (n natsConfig) venue(scope string) (v natsVenue, ok bool) {
 	return natsVenue{}, false
 }
 
+// domains are those in which claims are kept, by scope.
+func (c *config) domains() map[string]string {
+	domains := make(map[string]string)
+	for _, v := range c.NATS.Venues {
+		domains[v.Scope] = v.Domain
+	}
+	return domains
+}
+
 // addresses are those by which terminals of a scope connect. One of a venue connects to
 // its leaf node alone: its claims are there.
 func (c *config) addresses(scope string) []string {
@@ -127,13 +136,9 @@ func (s *site) openBus(ctx context.Context, log *slog.Logger) (*bus.Bus, error) 
 		}
 		return hubClient(own, at)
 	}}
-	domains := make(map[string]string)
-	for _, v := range s.NATS.Venues {
-		domains[v.Scope] = v.Domain
-	}
 	return bus.Open(ctx, bus.Config{
 		Terminals: bus.Of(s.registry), Certificate: show.get, Authorities: own.Pool(),
-		URL: s.NATS.URL, Listen: s.NATS.Listen, Leaves: s.NATS.Leaves, Store: s.path(s.NATS.Store), Domains: domains,
+		URL: s.NATS.URL, Listen: s.NATS.Listen, Leaves: s.NATS.Leaves, Store: s.path(s.NATS.Store), Domains: s.domains(),
 		Tell: func(v bus.Severity, text string) {
 			level := map[bus.Severity]slog.Level{bus.Debug: slog.LevelDebug, bus.Warning: slog.LevelWarn, bus.Failure: slog.LevelError}[v]
 			log.Log(ctx, level, "nats", "says", text)

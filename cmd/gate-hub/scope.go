@@ -165,7 +165,7 @@ surface_keys = ""
 `, append([]any{quote(is.Name)}, uris...)...))
 }
 
-// makeRoleKey makes a key of a scope, with its public half beside it.
+// makeRoleKey makes a key of a scope, or of the hub, with its public half beside it.
 func (s *site) makeRoleKey(ctx context.Context, folder string, role sign1.Role) (uri string, err error) {
 	uri = "sealed:path=" + escapePath(filepath.Join(folder, string(role)+".key")) + ";key-source=" + escapePath(filepath.Join(s.folder, keysFolder, "seal"))
 	public, err := s.keys.Generate(ctx, uri, keystore.Purpose(role), keystore.Ed25519)

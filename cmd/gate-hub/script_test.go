@@ -84,7 +84,7 @@ func TestCommandLine(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": clitest.Code, "json": clitest.JSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins,
+			"code": clitest.Code, "json": clitest.JSON, "edit": edit, "fetch": download, "waitrows": waitRows, "ended": addEnded, "settings": writeSettings, "begins": begins, "sent": sent, "beat": beat,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

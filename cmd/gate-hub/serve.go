@@ -107,6 +107,13 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 		defer func() { err = errors.Join(err, s.bus.Close()) }()
 		log.Info("terminals are connected live", "nats", s.bus.Address(), "url", s.NATS.URL)
 	}
+	in, err := s.openIntake(ctx, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if in != nil {
+		defer func() { err = errors.Join(err, in.Close()) }()
+	}
 	log.Info("starting", "version", cli.Version(), "hub", s.Name, "address", l.Addr().String(), "https", server.TLSConfig != nil, "files", s.path(s.Files))
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -115,7 +122,10 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	defer wg.Wait()
 	wg.Go(func() { s.publishAll(ctx, log, state) })
 	if s.bus != nil {
-		wg.Go(func() { s.followBus(ctx, log) })
+		wg.Go(func() { s.followBus(ctx, log) }) // claims: s.bus.JetStream
+	}
+	if in != nil {
+		wg.Go(func() { s.takeIn(ctx, log, in) })
 	}
 	if certificates != nil {
 		wg.Go(func() { certificates.follow(ctx, log) })

@@ -134,7 +134,11 @@ func terminalListCommand() *cobra.Command {
 			all = append(all, r)
 			lines = append(lines, [2]string{r.Name, text})
 		}
-		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all}, lines...)
+		tokens, told, err := s.tokens(cmd.Context(), scope, now)
+		if err != nil {
+			return err
+		}
+		return answer(cmd.OutOrStdout(), *asJSON, map[string]any{"scope": scope, "terminals": all, "tokens": tokens}, append(lines, told...)...)
 	})
 	return cmd
 }

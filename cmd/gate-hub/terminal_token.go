@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -177,4 +178,40 @@ func (s *site) waiting(cmd *cobra.Command, scope, name string) (registry.Enrolme
 		}
 	}
 	return registry.Enrolment{}, cli.RefusedError{Err: fmt.Errorf("no keys wait for %q: has the terminal enrolled (gate-agent enrol), with a token that wants approval?", name)}
+}
+
+// A tokenReport is a token that still works, in terminal list. docs/cli.md lists its
+// members.
+type tokenReport struct {
+	Name        string    `json:"name"`
+	Expires     time.Time `json:"expires"`
+	Replaces    bool      `json:"replaces"`
+	Approve     bool      `json:"approve"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // of keys that wait
+}
+
+// tokens are those of a scope that still work.
+func (s *site) tokens(ctx context.Context, scope string, now time.Time) (all []tokenReport, lines [][2]string, err error) {
+	issued, err := s.registry.Enrolments(ctx, scope)
+	if err != nil {
+		return nil, nil, err
+	}
+	all = []tokenReport{}
+	for _, e := range issued {
+		if !e.Used.IsZero() || !e.Expires.After(now) {
+			continue
+		}
+		r := tokenReport{Name: e.Name, Expires: e.Expires, Replaces: e.Replace, Approve: e.Approve}
+		text := "token until " + instant(e.Expires)
+		if e.Replace {
+			text += ", for a spare"
+		}
+		if e.Waiting() {
+			r.Fingerprint = enrol.Fingerprint(e.Identity, e.Delivery)
+			text += ", WAITS FOR APPROVAL with " + r.Fingerprint + " / 承認待ち"
+		}
+		all = append(all, r)
+		lines = append(lines, [2]string{e.Name, text})
+	}
+	return all, lines, nil
 }

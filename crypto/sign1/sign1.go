@@ -62,6 +62,7 @@ const (
 	RoleRoot         Role = "root"         // delegations of the roles of hubs, by offline keys
 	RoleLease        Role = "lease"        // scope keys for terminals of one scope, by its hub
 	RoleCommand      Role = "command"      // commands to terminals of one scope
+	RoleAck          Role = "ack"          // what a hub holds of the journals of one scope
 )
 
 // externalAAD separates the roles from each other and from every other use of a key.

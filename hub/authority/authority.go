@@ -1,9 +1,9 @@
-// Package authority is the certificate authority of a hub, where there is no other: a
-// root certificate and its key in a folder, and the certificate of the hub's server
-// beside them.
+// Package authority is the certificate authority of a hub: a root certificate and its
+// key in a folder, and beside them the certificate of the hub's server, where that has no
+// other. It vouches for that server, and for the identity keys of terminals.
 //
-// Terminals trust the root for HTTPS and nothing else: what they fetch is signed by
-// others.
+// Terminals trust the root for the hub's servers and nothing else: what they fetch is
+// signed by others.
 package authority
 
 import (

@@ -38,8 +38,8 @@ const hubInbox = "_INBOX_hub"
 
 // How much is done at once, and how long it may take.
 const (
-	workers       = 32 // batches of events under way
-	answerTimeout = 20 * time.Second
+	workers       = 32 // batches, or heartbeats, under way
+	workTimeout   = 20 * time.Second
 	readyTimeout  = 30 * time.Second // of a server, which may have much to recover
 	lookupTimeout = 5 * time.Second
 )
@@ -107,36 +107,37 @@ type Bus struct {
 	nats   *nats.Conn
 }
 
-// Open starts the server, or connects to another one, and listens for heartbeats.
-func Open(ctx context.Context, cfg Config) (b *Bus, err error) {
+// Open starts the server, or becomes a client of another one, and listens for heartbeats.
+// Another one need not be there yet; one that is and is too old is ErrTooOld.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	if cfg.Tell == nil {
 		cfg.Tell = func(Severity, string) {}
 	}
-	b = &Bus{cfg: cfg, known: newDirectory(cfg.Terminals), beats: newBeats()}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("opening the bus: %w", err)
-			b.Close()
-			b = nil
-		}
-	}()
-	if err := b.known.refresh(ctx); err != nil {
-		return nil, err
+	b := &Bus{cfg: cfg, known: newDirectory(cfg.Terminals), beats: newBeats()}
+	if err := b.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the bus: %w", err), b.Close())
 	}
-	if cfg.URL == "" {
+	return b, nil
+}
+
+func (b *Bus) open(ctx context.Context) error {
+	if err := b.known.refresh(ctx); err != nil {
+		return err
+	}
+	if b.cfg.URL == "" {
 		if err := b.startServer(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := b.connect(); err != nil {
-		return nil, err
+		return err
 	}
-	_, err = b.listen("health", func(t Terminal, m *nats.Msg) {
+	_, err := b.listen("health", func(t Terminal, m *nats.Msg) {
 		if err := b.beats.add(t, m.Data, time.Now()); err != nil {
-			cfg.Tell(Warning, fmt.Sprintf("terminal %q of %q: %v", t.Name, t.Scope, err))
+			b.cfg.Tell(Warning, fmt.Sprintf("terminal %q of %q: %v", t.Name, t.Scope, err))
 		}
 	})
-	return b, err
+	return err
 }
 
 func (b *Bus) connect() (err error) {
@@ -161,27 +162,31 @@ func (b *Bus) connect() (err error) {
 				b.cfg.Tell(Warning, "the server is away: "+err.Error())
 			}
 		}
-		o.ReconnectedCB = func(n *nats.Conn) {
-			if err := durable(n.ConnectedServerVersion()); err != nil {
-				b.cfg.Tell(Failure, err.Error())
-			}
-		}
+		o.RetryOnFailedConnect = true
+		o.ConnectedCB, o.ReconnectedCB = b.reached, b.reached
 	}
 	if b.nats, err = o.Connect(); err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
-	if b.server == nil {
+	if b.server == nil && b.nats.IsConnected() {
 		return durable(b.nats.ConnectedServerVersion())
 	}
 	return nil
 }
 
+// reached refuses another server that is too old: what it confirmed could be lost.
+func (b *Bus) reached(n *nats.Conn) {
+	if err := durable(n.ConnectedServerVersion()); err != nil {
+		b.cfg.Tell(Failure, err.Error())
+		n.Close()
+	}
+}
+
 // ErrTooOld says that a server cannot keep claims.
 var ErrTooOld = errors.New("nats-server is too old for durable claims")
 
-// oldest is the version from which on a server is taken: 2.11. Older ones know no domains of
-// consumers that last, or neither sync_interval nor the limits of a bucket that claims
-// depend on.
+// oldest is the first minor version of 2 that is taken. 2.9, which Debian 12 has, knows no
+// sync_interval; 2.10 has it, and nobody has tried claims there.
 const oldest = 11
 
 func durable(version string) error {
@@ -252,15 +257,27 @@ func (b *Bus) sender(m *nats.Msg) (Terminal, error) {
 // Answer has answer called for each batch of events, from several goroutines, until ctx
 // ends; it waits for those under way. What it returns goes to the terminal.
 func (b *Bus) Answer(ctx context.Context, answer func(ctx context.Context, from Terminal, batch []byte) []byte) error {
+	return b.work(ctx, "events", func(ctx context.Context, from Terminal, m *nats.Msg) {
+		if err := m.Respond(answer(ctx, from, m.Data)); err != nil {
+			b.cfg.Tell(Warning, fmt.Sprintf("answering terminal %q: %v", from.Name, err))
+		}
+	})
+}
+
+// Hear has heard called for each heartbeat, beside Beats, from several goroutines, until
+// ctx ends; it waits for those under way. Nobody has read the message.
+func (b *Bus) Hear(ctx context.Context, heard func(ctx context.Context, from Terminal, message []byte, at time.Time)) error {
+	return b.work(ctx, "health", func(ctx context.Context, from Terminal, m *nats.Msg) { heard(ctx, from, m.Data, time.Now()) })
+}
+
+// work has do called for each message of a kind, by workers.
+func (b *Bus) work(ctx context.Context, kind string, do func(context.Context, Terminal, *nats.Msg)) error {
 	type job struct {
-		t Terminal
-		m *nats.Msg
+		from Terminal
+		m    *nats.Msg
 	}
 	jobs := make(chan job)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for range workers {
 		wg.Go(func() {
 			for {
@@ -268,27 +285,26 @@ func (b *Bus) Answer(ctx context.Context, answer func(ctx context.Context, from 
 				case <-ctx.Done():
 					return
 				case j := <-jobs:
-					work, stop := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
-					reply := answer(work, j.t, j.m.Data)
-					stop()
-					if err := j.m.Respond(reply); err != nil {
-						b.cfg.Tell(Warning, fmt.Sprintf("answering terminal %q: %v", j.t.Name, err))
-					}
+					// What has begun is finished: a terminal waits for it.
+					bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+					do(bound, j.from, j.m)
+					cancel()
 				}
 			}
 		})
 	}
-	events, err := b.listen("events", func(t Terminal, m *nats.Msg) {
+	sub, err := b.listen(kind, func(from Terminal, m *nats.Msg) {
 		select {
-		case jobs <- job{t, m}:
+		case jobs <- job{from, m}:
 		case <-ctx.Done():
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("listening for events: %w", err)
+		return fmt.Errorf("listening for %s: %w", kind, err)
 	}
 	<-ctx.Done()
-	return events.Unsubscribe()
+	wg.Wait()
+	return sub.Unsubscribe()
 }
 
 // Watch calls seen for each decision of the live feed, one after the other.

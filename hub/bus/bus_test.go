@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/gate-agent/gate-agent/sync/link"
 )
 
@@ -18,7 +20,7 @@ func (s *site) answering(b *Bus) {
 	wg.Go(func() {
 		if err := b.Answer(ctx, func(_ context.Context, t Terminal, batch []byte) []byte {
 			return fmt.Appendf(nil, "%s/%s: %s", t.Scope, t.Name, batch)
-		}); err != nil && !errors.Is(err, context.Canceled) {
+		}); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 			s.Log(err)
 		}
 	})

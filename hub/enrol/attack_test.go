@@ -70,6 +70,24 @@ func TestReplayedExpiredAndForeignTokensAreRefused(t *testing.T) {
 	refused(t, "an identity key of another terminal", (&terminal{r, t.TempDir(), first.keys}).enrol(r.token(registry.Enrolment{Name: "gate-4"})), enrol.BadKeys)
 }
 
+// Whoever takes over a hub's server later cannot have terminals take other lists.
+func TestRenewalChangesNoTrust(t *testing.T) {
+	r := newRig(t)
+	r.trust = enrol.Trust{Root: [][]byte{[]byte("a root")}, Threshold: 1}
+	gate := r.enrolled("gate-1")
+	r.trust = enrol.Trust{Lists: [][]byte{[]byte("a thief's key")}}
+	e, err := enrol.Read(gate.state)
+	r.must(err)
+	e, err = enrol.Renew(t.Context(), e, gate.credential(gate.keys.Identity))
+	r.must(err)
+	r.must(e.Write(gate.state))
+	e, err = enrol.Read(gate.state)
+	r.must(err)
+	if t1 := e.Hub.Trust; len(t1.Lists) > 0 || len(t1.Root) != 1 || string(t1.Root[0]) != "a root" || t1.Threshold != 1 {
+		t.Errorf("after the renewal it trusts %+v", t1)
+	}
+}
+
 // eavesdropper takes connections with a certificate, and counts what it is told.
 func eavesdropper(t *testing.T, c tls.Certificate) (address string, heard func() int) {
 	t.Helper()

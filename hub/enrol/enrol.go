@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gate-agent/gate-agent/hub"
 	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/sync/enrol"
@@ -211,7 +212,7 @@ func isDelivery(spki []byte) bool {
 
 func (s *Server) renew(r *http.Request) (a enrol.Answer, err error) {
 	scope, terminal, err := s.identify(r, true)
-	if errors.Is(err, ErrNoCertificate) || errors.Is(err, ErrUnknown) {
+	if errors.Is(err, hub.ErrNoCertificate) || errors.Is(err, hub.ErrUnknownTerminal) {
 		return a, refusal(enrol.Unknown, "no terminal in force has this key: it was retired, or replaced, or never enrolled")
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ type rig struct {
 	authority authority.Authority
 	server    *httptest.Server
 	files     string
+	trust     enrol.Trust // that is offered
 	required  atomic.Bool
 	later     atomic.Int64 // how far the hub's clock is ahead
 }
@@ -76,7 +77,7 @@ func newRig(t *testing.T) *rig {
 			}
 		},
 		Offer: func(string) (enrol.Hub, []byte, error) {
-			return enrol.Hub{Name: "Hall", HTTPS: r.server.URL, NATS: []string{}}, r.ca(), nil
+			return enrol.Hub{Name: "Hall", HTTPS: r.server.URL, NATS: []string{}, Trust: r.trust}, r.ca(), nil
 		},
 	})
 	root, err := os.OpenRoot(r.files)
@@ -84,10 +85,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(func() { root.Close() })
 	files := hub.NewHandler(root, nil)
 	r.server = httptest.NewUnstartedServer(server.Handler(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		hub.Guard{Files: files, Required: r.required.Load(), Terminal: func(q *http.Request) (scope, name string, shown bool, err error) {
-			scope, name, err = server.Identify(q)
-			return scope, name, !errors.Is(err, ErrNoCertificate), err
-		}}.ServeHTTP(w, q)
+		hub.Guard{Files: files, Required: r.required.Load(), Terminal: server.Identify}.ServeHTTP(w, q)
 	})))
 	r.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, ClientCAs: r.authority.Pool()}
 	r.server.StartTLS()

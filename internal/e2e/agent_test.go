@@ -117,7 +117,7 @@ var members = []string{
 	"method", "reason", "stages", "terminal_signatures", "verdict",
 }
 
-var stages = []string{"auth", "decide", "detect", "journal", "key", "read", "resolve", "select", "sign", "verify"}
+var stages = []string{"auth", "claim", "decide", "detect", "journal", "key", "read", "resolve", "select", "sign", "verify"}
 
 // parse reads one line of the event stream, and holds it to its form.
 func parse(t *testing.T, s site, line []byte) (e terminal.Event, ok bool) {
@@ -126,7 +126,7 @@ func parse(t *testing.T, s site, line []byte) (e terminal.Event, ok bool) {
 		t.Errorf("event %q: %v", line, err)
 		return e, false
 	}
-	for _, sometimes := range []string{"holder_check", "message", "others", "passed", "people", "reservation", "warnings", "zone"} {
+	for _, sometimes := range []string{"claim", "holder_check", "message", "others", "passed", "people", "reservation", "used", "warnings", "zone"} {
 		delete(object, sometimes)
 	}
 	if err := json.Unmarshal(object["stages"], &inside); err != nil {

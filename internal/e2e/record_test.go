@@ -339,7 +339,7 @@ func TestCheckpointOfDeletedEventsSaysNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Prune(t.Context(), time.Now(), nil, terminal.Staff{}); err != nil {
+	if _, err := j.Prune(t.Context(), time.Now(), journal.Everything, nil, terminal.Staff{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

@@ -225,6 +225,18 @@ var rules = []rule{
 		why:    "the registry knows people and tickets, and neither secrets nor lists: whoever publishes has those (a driver reaches its database)",
 	},
 	{
+		who:    []string{"./hub/ingest"},
+		direct: join(network, logging, []string{"./nfc/...", "./hub/...", "./crypto/keystore"}),
+		deps:   []string{"./nfc/...", "./hub/registry", "./crypto/keystore", "github.com/nats-io/..."},
+		why:    "what keeps events knows neither who may send nor how they came, and no ticket: both are handed in",
+	},
+	{
+		who:    []string{"./sync/upload"},
+		direct: join(network, sqlite),
+		deps:   join(sqlite, []string{"github.com/nats-io/...", "./whitelist/..."}),
+		why:    "what goes up is bytes that nobody reads on the way; journal and connection are handed in",
+	},
+	{
 		who:    []string{"./hub"},
 		direct: join(sqlite, []string{"./hub/...", "./crypto/...", "./whitelist/..."}),
 		deps:   join(sqlite, []string{"./hub/authority", "./hub/registry", "./hub/publish", "./crypto/...", "./whitelist/..."}),
@@ -235,6 +247,17 @@ var rules = []rule{
 		direct: join(sqlite, logging, []string{"net/http/...", "./hub/...", "./crypto/...", "./whitelist/..."}),
 		deps:   join(sqlite, logging, []string{"net/http/...", "./hub/...", "./crypto/...", "./whitelist/..."}),
 		why:    "what issues certificates has its own key alone, and answers nobody (crypto/tls pairs a key with its certificate)",
+	},
+	{
+		who:    []string{"./sync/enrol"},
+		direct: join(sqlite, []string{"./hub/...", "./sync/...", "./whitelist/...", "./crypto/..."}),
+		deps:   join(sqlite, []string{"./hub/...", "./sync/...", "./whitelist/...", "./crypto/...", "github.com/nats-io/..."}),
+		why:    "what enrols and shows certificates has the standard library's X.509 and TLS, and a key that is handed in: fetch, link and hub build on it",
+	},
+	{
+		who:    []string{"./hub/enrol"},
+		direct: join(sqlite, logging, []string{"./hub/publish", "./hub/terminals", "./whitelist/...", "./crypto/..."}),
+		why:    "what answers terminals has the authority and the registry behind it, and neither lists nor scope keys",
 	},
 	{
 		who:    []string{"./hub/publish", "./hub/registry", "./hub/terminals"},
@@ -267,7 +290,7 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry", "./sync/claims/claimer"},
+		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry", "./hub/ingest", "./sync/claims/claimer"},
 		direct: sqlite,
 		why:    "four packages hold durable state, each with a file or a database that is its own",
 	},

@@ -99,7 +99,7 @@ func (r Record) Encode() ([]byte, error) {
 func Parse(scope, token string, b []byte) (Record, error) {
 	r, err := parse(b)
 	if err == nil && Token(scope, r.Entitlement) != token {
-		err = fmt.Errorf("%w: it is of another entitlement than its key", ErrUnreadable)
+		return Record{}, fmt.Errorf("%w: it is of another entitlement than its key", ErrUnreadable)
 	}
 	return r, err
 }

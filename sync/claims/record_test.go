@@ -51,7 +51,7 @@ func TestARecordThatCannotBeReadIsNone(t *testing.T) {
 		"a later version": set("version", 2), "no version": set("version", nil), "unknown kind": set("kind", "transfer"),
 		"no terminal": set("terminal", ""), "no id": set("id", nil), "no instant": set("at", nil), "an instant of another sort": set("at", "noon"),
 		"incarnation": set("incarnation", "0"), "incarnation in capitals": set("incarnation", "000102030405060708090A0B0C0D0E0F"),
-		"nobody": set("people", 0), "fewer than nobody": set("people", -1), "too many": set("people", 1<<32), "more come back than come": set("reentry", 3),
+		"nobody": set("people", 0), "fewer than nobody": set("people", -1), "too many": set("people", int64(1)<<32), "more come back than come": set("reentry", 3),
 		"an entry that settles": set("of", 1), "settles nothing": set("kind", "settle"), "another's": set("entitlement", "u"),
 		"too long": set("gate", strings.Repeat("g", MaxRecord)),
 	} {

@@ -44,8 +44,8 @@ type Config struct {
 	Key     crypto.PublicKey // of the identity key
 	Servers []string         // tls://HOST:PORT
 
-	// Certificate is that of the identity key (enrol.Credential.ForTLS); Authorities are those that
-	// vouch for a hub. Both are asked for each attempt, so that what was renewed is used.
+	// Certificate is that of the identity key (enrol.Credential.ForTLS); Authorities are
+	// those that vouch for a hub. Both are asked at each attempt: what was renewed is used.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	Authorities func() (*x509.CertPool, error)
 

@@ -192,6 +192,8 @@ type HubStatus struct {
 	Server    string     `json:"server"`            // the last one; "" before the first connection
 	Since     *time.Time `json:"since"`             // it is so; null before the first connection
 	Problem   string     `json:"problem,omitempty"` // why it is not connected, or what the hub refused
+	Unsent    uint64     `json:"unsent"`            // events that the hub has not acknowledged
+	Upload    string     `json:"upload,omitempty"`  // why they are not taken
 }
 
 // LaneStatus is how one lane is.

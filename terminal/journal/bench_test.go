@@ -160,11 +160,11 @@ func BenchmarkPruneStep(b *testing.B) {
 				j := at(b, path, &now)
 				over := func(Used) bool { return !kept }
 				for range 50 {
-					_, err := j.prune(b.Context(), instant(now), over, terminal.Staff{})
+					_, err := j.prune(b.Context(), instant(now), Everything, over, terminal.Staff{})
 					check(b, err)
 				}
 				b.StartTimer()
-				n, err := j.prune(b.Context(), instant(now), over, terminal.Staff{})
+				n, err := j.prune(b.Context(), instant(now), Everything, over, terminal.Staff{})
 				if err != nil || n == 0 {
 					b.Fatal(n, err)
 				}

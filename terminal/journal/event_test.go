@@ -83,7 +83,7 @@ func TestChainVector(t *testing.T) {
 	everyKind(t, j)
 	take(0)
 	j.now = func() time.Time { return noon.Add(26 * time.Hour) }
-	_, err := j.Prune(t.Context(), noon.Add(2*time.Hour), nil, steward)
+	_, err := j.Prune(t.Context(), noon.Add(2*time.Hour), Everything, nil, steward)
 	check(t, err)
 	take(uint64(len(got.Events))) // the record of the deletion
 	got.Carried = carriedRows(t, j)

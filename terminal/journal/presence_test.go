@@ -59,7 +59,7 @@ func TestPresencesTellWhoIsInside(t *testing.T) {
 	// Retention leaves who is there, and forgets by which card.
 	check(t, j.Commit(ctx, r, 1))
 	now = noon.Add(48 * time.Hour)
-	_, err = j.Prune(ctx, noon.Add(24*time.Hour), nil, terminal.Staff{})
+	_, err = j.Prune(ctx, noon.Add(24*time.Hour), Everything, nil, terminal.Staff{})
 	check(t, err)
 	again, err := j.Presences(ctx)
 	check(t, err)

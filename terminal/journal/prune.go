@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/gate-agent/gate-agent/terminal"
@@ -28,8 +29,12 @@ type Used struct {
 	Inside      int64     // people who came and did not go
 }
 
+// Everything is for Prune where nobody else has to have an event before it goes.
+const Everything uint64 = math.MaxUint64
+
 // Prune deletes the oldest events: as many as are all older than cutoff, from
-// the first one on, up to a reservation that is open or in doubt. by is who
+// the first one on, up to a reservation that is open or in doubt, and none behind
+// event most: the last one that a hub has acknowledged, or Everything. by is who
 // wants it, the zero Staff for a rule of the venue.
 //
 // What was used of an entitlement stays known, without its events, until it is
@@ -43,7 +48,7 @@ type Used struct {
 // more: SQLite overwrites what it frees, and the WAL is empty. A program that
 // reads the journal for long can prevent the latter; the error is then ErrBusy,
 // and another Prune completes it.
-func (j *Journal) Prune(ctx context.Context, cutoff time.Time, over Over, by terminal.Staff) (deleted uint64, err error) {
+func (j *Journal) Prune(ctx context.Context, cutoff time.Time, most uint64, over Over, by terminal.Staff) (deleted uint64, err error) {
 	defer func() {
 		if err != nil {
 			err = fail(j.path, "deleting old events", err)
@@ -53,7 +58,7 @@ func (j *Journal) Prune(ctx context.Context, cutoff time.Time, over Over, by ter
 		over = func(u Used) bool { return !u.Until.IsZero() && u.Until.Before(cutoff) }
 	}
 	for {
-		n, err := j.prune(ctx, instant(cutoff), over, by)
+		n, err := j.prune(ctx, instant(cutoff), most, over, by)
 		if deleted += n; err != nil {
 			return deleted, err
 		}
@@ -72,7 +77,7 @@ func (j *Journal) Prune(ctx context.Context, cutoff time.Time, over Over, by ter
 }
 
 // prune is one step.
-func (j *Journal) prune(ctx context.Context, cutoff Instant, over Over, by terminal.Staff) (deleted uint64, err error) {
+func (j *Journal) prune(ctx context.Context, cutoff Instant, most uint64, over Over, by terminal.Staff) (deleted uint64, err error) {
 	at := instant(j.now())
 	if cutoff.After(at.Time) {
 		return 0, fmt.Errorf("the cutoff %s is after now, %s", cutoff.Format(instantFormat), at.Format(instantFormat))
@@ -86,7 +91,7 @@ func (j *Journal) prune(ctx context.Context, cutoff Instant, over Over, by termi
 	if err != nil {
 		return 0, err
 	}
-	through, err := carry(ctx, tx, old, cutoff)
+	through, err := carry(ctx, tx, old, cutoff, most)
 	if err != nil || through.seq == old.seq {
 		return 0, err
 	}
@@ -125,8 +130,8 @@ const firstOpen = `SELECT min(seq) FROM passages WHERE state IN (1, 4)`
 // carry folds the events that may go, behind the old base, into what outlives
 // them, and returns the new base. It checks their chain: what is not sound is
 // not deleted but shown.
-func carry(ctx context.Context, tx *sql.Tx, old base, cutoff Instant) (through base, err error) {
-	limit := int64(old.seq) + pruneBatch
+func carry(ctx context.Context, tx *sql.Tx, old base, cutoff Instant, most uint64) (through base, err error) {
+	limit := int64(min(old.seq+pruneBatch, most))
 	var open sql.NullInt64
 	if err := tx.QueryRowContext(ctx, firstOpen).Scan(&open); err != nil {
 		return through, err

@@ -41,7 +41,7 @@ func visit(t testing.TB, j *Journal, entitlement string, now *time.Time, until t
 
 func prune(t testing.TB, j *Journal, cutoff time.Time, want uint64) {
 	t.Helper()
-	if n, err := j.Prune(t.Context(), cutoff, nil, terminal.Staff{}); err != nil || n != want {
+	if n, err := j.Prune(t.Context(), cutoff, Everything, nil, terminal.Staff{}); err != nil || n != want {
 		t.Errorf("deleted %d, %v; want %d", n, err, want)
 	}
 }
@@ -109,7 +109,7 @@ func TestPruningKeepsWhatIsStillUsed(t *testing.T) {
 	// The caller may know more: the list no longer has it.
 	now = noon.Add(200 * day)
 	asked := map[string]Used{}
-	n, err := j.Prune(t.Context(), noon.Add(190*day), func(u Used) bool {
+	n, err := j.Prune(t.Context(), noon.Add(190*day), Everything, func(u Used) bool {
 		asked[u.Entitlement] = u
 		return u.Entitlement == "for ever"
 	}, steward)
@@ -143,7 +143,7 @@ func TestPruningStopsAtWhatIsOpen(t *testing.T) {
 	prune(t, j, now, 6) // 3, 4, 5, the record, doubt, commit
 	wantUses(t, j, "b", 1)
 	sound(t, j)
-	if _, err := j.Prune(t.Context(), now.Add(time.Hour), nil, terminal.Staff{}); err == nil {
+	if _, err := j.Prune(t.Context(), now.Add(time.Hour), Everything, nil, terminal.Staff{}); err == nil {
 		t.Error("deleted what is yet to happen")
 	}
 }
@@ -360,7 +360,7 @@ func TestPrunedDataIsGoneFromTheFiles(t *testing.T) {
 		t.Fatal("nothing to be found before")
 	}
 	now = noon.Add(2 * time.Hour)
-	n, err := j.Prune(t.Context(), now, nil, terminal.Staff{})
+	n, err := j.Prune(t.Context(), now, Everything, nil, terminal.Staff{})
 	if err != nil || n < 4000 {
 		t.Fatal(n, err)
 	}
@@ -387,7 +387,7 @@ func TestReaderDelaysTheOverwriting(t *testing.T) {
 	var n int
 	check(t, tx.QueryRow(`SELECT count(*) FROM events`).Scan(&n))
 	now = noon.Add(time.Hour)
-	if n, err := j.Prune(t.Context(), now, nil, terminal.Staff{}); !errors.Is(err, ErrBusy) || n != 2 {
+	if n, err := j.Prune(t.Context(), now, Everything, nil, terminal.Staff{}); !errors.Is(err, ErrBusy) || n != 2 {
 		t.Errorf("%d, %v; want 2 and ErrBusy", n, err)
 	}
 	check(t, tx.Rollback())
@@ -415,7 +415,7 @@ func TestPruningChangesNoUse(t *testing.T) {
 				before[fmt.Sprint("ticket-", n)] = lookUp(t, j, fmt.Sprint("ticket-", n))
 			}
 			over := rng.IntN(8)
-			_, err := j.Prune(t.Context(), now.Add(-time.Duration(rng.IntN(600))*time.Second), func(u Used) bool {
+			_, err := j.Prune(t.Context(), now.Add(-time.Duration(rng.IntN(600))*time.Second), Everything, func(u Used) bool {
 				return u.Entitlement == fmt.Sprint("ticket-", over)
 			}, terminal.Staff{})
 			check(t, err)
@@ -456,7 +456,7 @@ func pruneOverAndOver(dir string) error {
 			err = j.Commit(ctx, r, 1)
 		}
 		if err == nil {
-			_, err = j.Prune(ctx, now.Add(-2*time.Minute), nil, terminal.Staff{})
+			_, err = j.Prune(ctx, now.Add(-2*time.Minute), Everything, nil, terminal.Staff{})
 		}
 		if err != nil {
 			return err

@@ -151,7 +151,7 @@ func TestExportOfCSVHasEveryMember(t *testing.T) {
 	everyKind(t, j)
 	j.now = func() time.Time { return noon.Add(26 * time.Hour) }
 	text := export(t, j.Reader, Filter{}, CSV)
-	_, err := j.Prune(t.Context(), noon.Add(2*time.Hour), nil, steward)
+	_, err := j.Prune(t.Context(), noon.Add(2*time.Hour), Everything, nil, steward)
 	check(t, err)
 	text += strings.Join(strings.SplitAfter(export(t, j.Reader, Filter{}, CSV), "\r\n")[1:], "")
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()

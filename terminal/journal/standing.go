@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 
 	"github.com/gate-agent/gate-agent/terminal"
@@ -35,13 +34,4 @@ func (r *Reader) Standing(ctx context.Context, of terminal.Reservation) (s Stand
 		s.People = 0
 	}
 	return s, nil
-}
-
-// Incarnation is the random name of the journal, in hexadecimal.
-func (r *Reader) Incarnation(ctx context.Context) (string, error) {
-	id, err := incarnationOf(ctx, r.db)
-	if err != nil {
-		return "", fail(r.path, "looking for the incarnation", err)
-	}
-	return hex.EncodeToString(id[:]), nil
 }

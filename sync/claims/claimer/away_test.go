@@ -2,12 +2,15 @@ package claimer_test
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/gate-agent/gate-agent/nfc/jpki"
 	"github.com/gate-agent/gate-agent/sync/claims"
+	"github.com/gate-agent/gate-agent/sync/claims/claimer"
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
@@ -207,6 +210,11 @@ func TestATicketUsedElsewhereStaysUsedWithoutTheHub(t *testing.T) {
 	if d.Used.Gate != "north" || d.Used.Terminal != "north" {
 		t.Errorf("used %+v", d.Used)
 	}
+	peek := must(claimer.OpenCopy(t.Context(), filepath.Join(south.dir, "claims.db"), scope, "south", south.journal.Reader))(t)
+	if l := must(peek.Log(t.Context(), "t"))(t); len(l.Passages) != 1 || l.Passages[0].Gate != "north" {
+		t.Errorf("another program reads %+v", l)
+	}
+	check(t, peek.Close())
 	south.post.stop()
 	south.post.start(south.dir)
 	if l := must(south.Log(t.Context(), "t"))(t); !l.Apart || len(l.Passages) != 1 {
@@ -271,4 +279,23 @@ type cutter chan func()
 func (c cutter) Check(context.Context, terminal.Decision) (bool, error) {
 	(<-c)()
 	return true, nil
+}
+
+// broken is a relay that does not move.
+type broken struct{ terminal.Gate }
+
+func (broken) Open(context.Context, *terminal.Permit, uint32) error { return errors.New("no current") }
+
+func TestAGateThatDoesNotOpenUsesNothingUp(t *testing.T) {
+	h := newHub(t)
+	img, row := ticket(t, "t", nil)
+	v := venue(whitelist.AwayAdmit, "north", "south")
+	north := newGate(t, h, "north", v, []whitelist.Listed{row}, func(_ *terminal.Config, p *terminal.Parts) { p.Gate = broken{p.Gate} })
+	south := newGate(t, h, "south", v, []whitelist.Listed{row})
+	north.connected(true)
+	south.connected(true)
+	want(t, north.tap(t, img), terminal.Deny, terminal.GateFault)
+	north.told(t)
+	south.hears(t, "t", 0)
+	want(t, south.tap(t, img), terminal.Admit, terminal.OK)
 }

@@ -7,7 +7,9 @@
 package claimer
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -71,7 +73,7 @@ func Open(c Config) (*Claimer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStore(c.Path, c.Scope, claims.Writer{Terminal: c.Terminal, Incarnation: incarnation})
+	s, err := openStore(c.Path, c.Scope, claims.Writer{Terminal: c.Terminal, Incarnation: hex.EncodeToString(incarnation[:])})
 	if err != nil {
 		return nil, err
 	}
@@ -176,14 +178,14 @@ func poke(ch chan struct{}) {
 // take writes the entry, and finds out what is there when the number is taken.
 func (c *Claimer) take(ctx context.Context, b *claims.Bucket, d terminal.Decision, n uint64) error {
 	token := claims.Token(c.Scope, d.Entitlement)
-	value, err := claims.Record{
+	text, err := claims.Record{
 		Kind: claims.Entry, Entitlement: d.Entitlement, Writer: c.store.me, ID: d.ClaimID,
 		Gate: d.Gate, Zone: d.Zone, At: d.Instant, People: d.People, Reentry: d.Reentry,
 	}.Encode()
 	if err != nil {
 		return err
 	}
-	ours, err := c.write(ctx, b, token, n, value)
+	ours, err := c.write(ctx, b, token, n, text)
 	if err == nil && !ours {
 		err = terminal.ErrUsesChanged
 	}
@@ -191,21 +193,21 @@ func (c *Claimer) take(ctx context.Context, b *claims.Bucket, d terminal.Decisio
 }
 
 // write writes a number of a log and keeps what it holds then. ours says that it is
-// value: an acknowledgement may have been lost.
-func (c *Claimer) write(ctx context.Context, b *claims.Bucket, token string, n uint64, value []byte) (ours bool, err error) {
+// text: an acknowledgement may have been lost.
+func (c *Claimer) write(ctx context.Context, b *claims.Bucket, token string, n uint64, text []byte) (ours bool, err error) {
 	heard, err := c.store.revision(ctx)
 	if err != nil {
 		return false, err
 	}
-	revision, err := b.Create(ctx, token, n, value)
+	revision, err := b.Create(ctx, token, n, text)
 	switch {
 	case errors.Is(err, claims.ErrTaken):
 		there, err := b.Get(ctx, token, n)
 		if err != nil {
 			return false, err
 		}
-		ours = string(there) == string(value)
-		value = there
+		ours = bytes.Equal(there, text)
+		text = there
 	case err != nil:
 		return false, err
 	case revision <= uint64(heard):
@@ -214,7 +216,7 @@ func (c *Claimer) write(ctx context.Context, b *claims.Bucket, token string, n u
 	default:
 		ours = true
 	}
-	_, err = c.store.put(context.WithoutCancel(ctx), token, n, value, 0)
+	_, err = c.store.put(context.WithoutCancel(ctx), value{token, n, text, 0})
 	return ours, err
 }
 

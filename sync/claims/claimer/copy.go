@@ -108,7 +108,6 @@ func (s *store) init() error {
 	if err := s.w.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil {
 		return err
 	}
-	owner := fmt.Sprintf("%q %q %s", s.scope, s.me.Terminal, s.me.Incarnation)
 	if version == 0 {
 		tx, err := s.w.Begin()
 		if err != nil {
@@ -118,7 +117,7 @@ func (s *store) init() error {
 		if _, err := tx.Exec(schema); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO state VALUES (1, ?, 0, 0, 0, 0)`, owner); err != nil {
+		if _, err := tx.Exec(`INSERT INTO state VALUES (1, ?, 0, 0, 0, 0)`, s.owner()); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(fmt.Sprintf(`PRAGMA user_version = %d`, storeVersion)); err != nil {
@@ -126,8 +125,18 @@ func (s *store) init() error {
 		}
 		return tx.Commit()
 	}
+	return belongs(context.Background(), s.w, s.owner())
+}
+
+func (s *store) owner() string {
+	return fmt.Sprintf("%q %q %s", s.scope, s.me.Terminal, s.me.Incarnation)
+}
+
+// belongs checks whose a copy is.
+func belongs(ctx context.Context, db *sql.DB, owner string) error {
+	var version int
 	var whose string
-	if err := s.w.QueryRow(`SELECT owner FROM state`).Scan(&whose); err != nil {
+	if err := db.QueryRowContext(ctx, `SELECT user_version, owner FROM pragma_user_version, state`).Scan(&version, &whose); err != nil {
 		return err
 	}
 	if version != storeVersion || whose != owner {
@@ -172,48 +181,60 @@ func (s *store) attach(ctx context.Context, created time.Time) (revision uint64,
 	return 0, tx.Commit()
 }
 
-// put keeps what a number holds. The first value stays: again says that another one is
-// there now. A revision of 0 is that of a value which was not heard in its turn.
-func (s *store) put(ctx context.Context, token string, n uint64, value []byte, revision uint64) (again bool, err error) {
+// A value is what a number holds. Its revision is 0 when it was not heard in its turn.
+type value struct {
+	token    string
+	n        uint64
+	bytes    []byte
+	revision uint64
+}
+
+// put keeps values, all or none. The first of a number stays: again are those of
+// numbers that had another.
+func (s *store) put(ctx context.Context, values ...value) (again []value, err error) {
 	tx, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer tx.Rollback() // after Commit it does nothing
-	var had []byte
-	err = tx.QueryRowContext(ctx, `SELECT value FROM records WHERE token = ? AND n = ?`, token, int64(n)).Scan(&had)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		err = s.insert(ctx, tx, token, n, value)
-	case err == nil && !bytes.Equal(had, value):
-		again = true
-		_, err = tx.ExecContext(ctx, `UPDATE records SET twice = 1 WHERE token = ? AND n = ?`, token, int64(n))
-	}
-	if err != nil {
-		return false, err
+	revision := uint64(0)
+	for _, v := range values {
+		var had []byte
+		err := tx.QueryRowContext(ctx, `SELECT value FROM records WHERE token = ? AND n = ?`, v.token, int64(v.n)).Scan(&had)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			err = s.insert(ctx, tx, v)
+		case err == nil && !bytes.Equal(had, v.bytes):
+			again = append(again, v)
+			_, err = tx.ExecContext(ctx, `UPDATE records SET twice = 1 WHERE token = ? AND n = ?`, v.token, int64(v.n))
+		}
+		if err != nil {
+			return nil, err
+		}
+		revision = max(revision, v.revision)
 	}
 	if revision > 0 {
 		if _, err := tx.ExecContext(ctx, `UPDATE state SET revision = max(revision, ?)`, int64(revision)); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	return again, tx.Commit()
 }
 
-func (s *store) insert(ctx context.Context, tx *sql.Tx, token string, n uint64, value []byte) error {
+func (s *store) insert(ctx context.Context, tx *sql.Tx, v value) error {
 	var mine any
-	r, err := claims.Parse(s.scope, token, value)
+	r, err := claims.Parse(s.scope, v.token, v.bytes)
 	if err == nil && r.Writer == s.me {
 		switch {
 		case r.Kind == claims.Entry && r.Reservation == 0:
 			mine = r.ID
 		case r.Kind == claims.Settle:
-			if _, err := tx.ExecContext(ctx, `UPDATE records SET mine = NULL WHERE token = ? AND n = ? AND mine = ?`, token, int64(r.Of), r.ID); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE records SET mine = NULL WHERE token = ? AND n = ? AND mine = ?`, v.token, int64(r.Of), r.ID); err != nil {
 				return err
 			}
 		}
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO records (token, n, value, mine) VALUES (?, ?, ?, ?)`, token, int64(n), value, mine)
+	_, err = tx.ExecContext(ctx, `INSERT INTO records (token, n, value, mine) VALUES (?, ?, ?, ?)`, v.token, int64(v.n), v.bytes, mine)
 	return err
 }
 

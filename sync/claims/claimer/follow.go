@@ -125,31 +125,45 @@ func (c *Claimer) hear(ctx context.Context, w jetstream.KeyWatcher) error {
 		case <-ctx.Done():
 			return nil
 		case e, open := <-w.Updates():
-			switch {
-			case !open:
+			heard := []jetstream.KeyValueEntry{e}
+			for open && len(w.Updates()) > 0 && len(heard) < 256 { // one write for all that wait
+				e, open = <-w.Updates()
+				heard = append(heard, e)
+			}
+			if !open {
 				return errors.New("the watch ended")
-			case e == nil: // all that there was
-				continue
 			}
-			token, n, err := claims.ParseKey(e.Key())
-			if err != nil {
-				c.Report(fmt.Errorf("claims: %w", err))
-				continue
-			}
-			again, err := c.store.put(ctx, token, n, e.Value(), e.Revision())
-			if err != nil {
+			if err := c.keep(ctx, heard); err != nil {
 				return fmt.Errorf("the copy of the venue's log: %w", err)
-			}
-			if again {
-				c.Report(fmt.Errorf("claims: %s: %w: the server does not keep its promise", e.Key(), errTwice))
-			}
-			if r, err := claims.Parse(c.Scope, token, e.Value()); err != nil {
-				c.Report(fmt.Errorf("claims: %s: %w", e.Key(), err))
-			} else if r.Writer == c.store.me {
-				poke(c.kick)
 			}
 		}
 	}
+}
+
+// keep puts what was heard into the copy, and reports what should not be.
+func (c *Claimer) keep(ctx context.Context, heard []jetstream.KeyValueEntry) error {
+	var values []value
+	for _, e := range heard {
+		if e == nil { // all that there was before
+			continue
+		}
+		token, n, err := claims.ParseKey(e.Key())
+		if err == nil {
+			values = append(values, value{token, n, e.Value(), e.Revision()})
+			var r claims.Record
+			if r, err = claims.Parse(c.Scope, token, e.Value()); err == nil && r.Writer == c.store.me {
+				defer poke(c.kick)
+			}
+		}
+		if err != nil {
+			c.Report(fmt.Errorf("claims: %s: %w", e.Key(), err))
+		}
+	}
+	again, err := c.store.put(ctx, values...)
+	for _, v := range again {
+		c.Report(fmt.Errorf("claims: %s: %w: the server does not keep its promise", claims.Key(v.token, v.n), errTwice))
+	}
+	return err
 }
 
 // check asks from time to time whether the stream is still the same, and when taps have
@@ -226,7 +240,7 @@ func (c *Claimer) tellJournal(ctx context.Context, b *claims.Bucket) error {
 	if err != nil {
 		return err
 	}
-	began := through
+	began := through // what breaks off is told again from here, and written once all the same
 	for e, err := range c.Journal.List(ctx, journal.Filter{After: through}) {
 		if err == nil {
 			foreign, err = c.event(ctx, b, e.Event, foreign)
@@ -234,7 +248,12 @@ func (c *Claimer) tellJournal(ctx context.Context, b *claims.Bucket) error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("telling the venue's log of the journal: %w", err), c.tell(ctx, began, through, foreign))
 		}
-		through = e.Seq
+		if through = e.Seq; through-began >= 256 {
+			if err := c.tell(ctx, began, through, foreign); err != nil {
+				return err
+			}
+			began = through
+		}
 	}
 	return c.tell(ctx, began, through, foreign)
 }
@@ -333,13 +352,13 @@ func (c *Claimer) appendTo(ctx context.Context, b *claims.Bucket, token string, 
 		if !needed {
 			return nil
 		}
-		value, err := r.Encode()
+		text, err := r.Encode()
 		if err != nil { // nobody could read it, now or later
 			c.Report(fmt.Errorf("claims: reservation %d cannot be told: %w", r.Reservation, err))
 			return nil
 		}
 		asked, cancel := context.WithTimeout(ctx, answerTime)
-		_, err = c.write(asked, b, token, claims.Fold(log).Next, value)
+		_, err = c.write(asked, b, token, claims.Fold(log).Next, text)
 		cancel()
 		if err != nil {
 			return err

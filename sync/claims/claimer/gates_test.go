@@ -28,7 +28,7 @@ type gate struct {
 	dir       string
 	site      *world.Site
 	field     *nfctest.Field
-	link      *link
+	link      *wire
 	decisions chan terminal.Decision
 }
 
@@ -36,7 +36,7 @@ type gate struct {
 func newGate(t testing.TB, h *hub, name string, v whitelist.Venue, rows []whitelist.Listed, options ...func(*terminal.Config, *terminal.Parts)) *gate {
 	t.Helper()
 	w := must(earth())(t)
-	g := &gate{dir: t.TempDir(), field: nfctest.NewField(slot), decisions: make(chan terminal.Decision, 4), link: newLink(t, h.address())}
+	g := &gate{dir: t.TempDir(), field: nfctest.NewField(slot), decisions: make(chan terminal.Decision, 4), link: newWire(t, h.address())}
 	g.site = must(w.Open(g.dir))(t)
 	t.Cleanup(func() { check(t, g.site.Close()) })
 	g.load(t, w, v, rows)

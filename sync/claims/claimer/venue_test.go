@@ -30,12 +30,18 @@ type hub struct {
 	dir    string
 	port   int
 	server *server.Server
+	users  []*server.User // none: everybody may do everything
 	admin  jetstream.JetStream
 }
 
 func newHub(t testing.TB) *hub {
 	t.Helper()
-	h := &hub{t: t, dir: t.TempDir(), port: server.RANDOM_PORT}
+	return newHubFor(t)
+}
+
+func newHubFor(t testing.TB, users ...*server.User) *hub {
+	t.Helper()
+	h := &hub{t: t, dir: t.TempDir(), port: server.RANDOM_PORT, users: users}
 	h.start()
 	t.Cleanup(h.stop)
 	nc := h.connect(h.address())
@@ -53,7 +59,7 @@ func (h *hub) start() {
 	h.t.Helper()
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: h.port, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: h.dir, SyncAlways: true,
+		JetStream: true, StoreDir: h.dir, SyncAlways: true, Users: h.users,
 	})
 	check(h.t, err)
 	s.Start()
@@ -70,32 +76,28 @@ func (h *hub) stop() {
 
 func (h *hub) address() string { return h.server.Addr().String() }
 
-func (h *hub) connect(address string) *nats.Conn {
+func (h *hub) connect(address string, options ...nats.Option) *nats.Conn {
 	h.t.Helper()
-	nc, err := nats.Connect("nats://"+address, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
-		nats.ReconnectBufSize(-1), nats.RetryOnFailedConnect(true))
+	if len(h.users) > 0 && len(options) == 0 {
+		options = append(options, nats.UserInfo("hub", "hub"))
+	}
+	nc, err := nats.Connect("nats://"+address, append(options, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ReconnectBufSize(-1), nats.RetryOnFailedConnect(true))...)
 	check(h.t, err)
 	h.t.Cleanup(nc.Close)
 	return nc
 }
 
 // log reads an entitlement's log from the server.
-func (h *hub) log(entitlement string) (log []claims.Numbered) {
+func (h *hub) log(entitlement string) []claims.Numbered {
 	h.t.Helper()
 	b := must(claims.Open(h.t.Context(), h.admin, bucket))(h.t)
-	token := claims.Token(scope, entitlement)
-	for n := uint64(1); ; n++ {
-		value, err := b.Get(h.t.Context(), token, n)
-		if err != nil {
-			return log
-		}
-		r, err := claims.Parse(scope, token, value)
-		log = append(log, claims.Numbered{N: n, Record: r, Err: err})
-	}
+	return must(b.Log(h.t.Context(), scope, entitlement))(h.t)
 }
 
-// A link is a wire between a gate and the hub, which can be cut, or lose what is sent while both ends believe in it.
-type link struct {
+// A wire is between a gate and the hub. It can be cut, or lose what is sent while both
+// ends believe in it.
+type wire struct {
 	listener net.Listener
 	to       string
 
@@ -106,8 +108,8 @@ type link struct {
 	mute  bool // what the hub answers is lost
 }
 
-func newLink(t testing.TB, to string) *link {
-	l := &link{to: to, conns: make(map[net.Conn]struct{})}
+func newWire(t testing.TB, to string) *wire {
+	l := &wire{to: to, conns: make(map[net.Conn]struct{})}
 	l.listener = must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -128,13 +130,13 @@ func newLink(t testing.TB, to string) *link {
 }
 
 // setTo leads new connections elsewhere.
-func (l *link) setTo(to string) {
+func (l *wire) setTo(to string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.to = to
 }
 
-func (l *link) carry(near net.Conn) {
+func (l *wire) carry(near net.Conn) {
 	l.mu.Lock()
 	to := l.to
 	l.mu.Unlock()
@@ -175,20 +177,20 @@ func (l *link) carry(near net.Conn) {
 	delete(l.conns, far)
 }
 
-func (l *link) loses(answers bool) bool {
+func (l *wire) loses(answers bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return answers && l.mute || !answers && l.deaf
 }
 
 // lose loses what is sent, or what is answered, until the link is healed.
-func (l *link) lose(sent, answers bool) {
+func (l *wire) lose(sent, answers bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.deaf, l.mute = sent, answers
 }
 
-func (l *link) setCut(cut bool) {
+func (l *wire) setCut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = cut
@@ -200,7 +202,7 @@ func (l *link) setCut(cut bool) {
 }
 
 // heal makes the link work again, by new connections.
-func (l *link) heal() {
+func (l *wire) heal() {
 	l.lose(false, false)
 	l.setCut(true)
 	l.setCut(false)
@@ -217,9 +219,9 @@ type post struct {
 }
 
 // open opens a terminal in a folder, over an address.
-func (h *hub) open(name, dir, address string, j *journal.Journal) *post {
+func (h *hub) open(name, dir, address string, j *journal.Journal, options ...nats.Option) *post {
 	h.t.Helper()
-	p := &post{t: h.t, name: name, journal: j, conn: h.connect(address)}
+	p := &post{t: h.t, name: name, journal: j, conn: h.connect(address, options...)}
 	p.start(dir)
 	h.t.Cleanup(func() { p.stop() })
 	return p
