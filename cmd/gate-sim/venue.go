@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,7 +107,7 @@ func (v *venueRun) work(ctx context.Context, dir string) (err error) {
 		var closing sync.WaitGroup
 		failed := make([]error, len(v.gates))
 		for i, g := range v.gates {
-			closing.Go(func() { failed[i] = errors.Join(g.close(), g.wire.close()) })
+			closing.Go(func() { failed[i] = g.close() })
 		}
 		closing.Wait()
 		err = errors.Join(err, errors.Join(failed...))
@@ -163,21 +164,21 @@ func (v *venueRun) open(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	v.gates = make([]*venueGate, v.size)
+	failed := make([]error, v.size)
+	slots := make(chan struct{}, 4) // disks and cores have no more
+	var opening sync.WaitGroup
 	for i := range v.size {
-		var delays *mathrand.Rand
-		if v.flaky {
-			delays = mathrand.New(mathrand.NewPCG(v.seed, uint64(i+1)))
-		}
-		w, err := newWire(delays)
-		if err != nil {
-			return err
-		}
-		w.leadTo(address)
-		g, err := v.newVenueGate(ctx, entryName(i), filepath.Join(dir, entryName(i)), list, w)
-		if err != nil {
-			return errors.Join(err, w.close())
-		}
-		v.gates = append(v.gates, g)
+		opening.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			v.gates[i], failed[i] = v.newVenueGate(ctx, i, dir, list, address)
+		})
+	}
+	opening.Wait()
+	v.gates = slices.DeleteFunc(v.gates, func(g *venueGate) bool { return g == nil })
+	if err := errors.Join(failed...); err != nil {
+		return err
 	}
 	return v.settle(ctx)
 }

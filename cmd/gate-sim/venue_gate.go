@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/sync/claims/claimer"
 	"github.com/gate-agent/gate-agent/sync/link"
+	"github.com/gate-agent/gate-agent/sync/upload"
 	"github.com/gate-agent/gate-agent/terminal"
 )
 
@@ -28,57 +30,74 @@ type venueGate struct {
 	claims *recorder
 	apart  bool // cut off, and known to be
 
-	claimer *claimer.Claimer
-	running sync.WaitGroup
-	stop    context.CancelFunc
-	ended   error // of the lane
+	claimer  *claimer.Claimer
+	uploader *upload.Uploader
+	running  sync.WaitGroup
+	stop     context.CancelFunc
+	ended    error // of the lane
 }
 
-// newVenueGate starts a terminal on a list, with its state in dir.
-func (v *venueRun) newVenueGate(ctx context.Context, name, dir string, list []byte, w *wire) (g *venueGate, err error) {
-	g = &venueGate{turnstile: newTurnstile(), name: name, wire: w, stop: func() {}}
+// newVenueGate starts the i-th terminal, on a list, with its state in a folder in dir.
+func (v *venueRun) newVenueGate(ctx context.Context, i int, dir string, list []byte, hub string) (g *venueGate, err error) {
+	name := entryName(i)
+	dir = filepath.Join(dir, name)
+	g = &venueGate{turnstile: newTurnstile(), name: name, stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("starting %s: %w", name, errors.Join(err, g.close()))
+			g = nil
 		}
 	}()
+	var delays *mathrand.Rand
+	if v.flaky {
+		delays = mathrand.New(mathrand.NewPCG(v.seed, uint64(i+1)))
+	}
+	if g.wire, err = newWire(delays); err != nil {
+		return g, err
+	}
+	g.wire.leadTo(hub)
 	if g.site, err = v.world.Open(dir); err != nil {
-		return nil, err
+		return g, err
 	}
 	now := time.Now()
 	if _, err := g.site.Store.Import(ctx, bytes.NewReader(list), now, nil); err != nil {
-		return nil, err
+		return g, err
 	}
 	if err := g.site.Journal.Started(ctx, now, name, world.Scope, "gate-sim"); err != nil {
-		return nil, err
+		return g, err
 	}
 	identity, err := v.hub.register(ctx, name)
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	if g.link, err = link.Open(link.Config{
-		Scope: world.Scope, Terminal: name, Key: identity.PrivateKey.(crypto.Signer).Public(), Servers: []string{"tls://" + w.address()},
+		Scope: world.Scope, Terminal: name, Key: identity.PrivateKey.(crypto.Signer).Public(), Servers: []string{"tls://" + g.wire.address()},
 		Certificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return identity, nil },
 		Authorities: func() (*x509.CertPool, error) { return v.hub.authority.Pool(), nil },
 		Poke:        func() {}, Health: func() link.Health { return link.Health{Agent: "gate-sim"} },
 	}); err != nil {
-		return nil, err
+		return g, err
 	}
 	running, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.running.Go(func() { g.link.Run(running) })
 	js, err := g.link.JetStream()
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	g.claimer, err = claimer.Open(claimer.Config{
 		Path: filepath.Join(dir, "claims.db"), Scope: world.Scope, Terminal: name, Bucket: g.link.Subjects.Bucket,
 		JetStream: js, Journal: g.site.Journal.Reader, Report: func(error) {},
 	})
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	g.running.Go(func() { g.claimer.Run(running) })
+	g.uploader = upload.New(upload.Config{
+		Journal: g.site.Journal.Reader, Hub: g.link, Subject: g.link.Subjects.Events, Scope: world.Scope, Terminal: name,
+		Agent: "gate-sim", Keys: v.hub.ackKeys, File: filepath.Join(dir, "ack.cose"),
+	})
+	g.running.Go(func() { g.uploader.Run(running) })
 	g.claims = &recorder{Claims: g.claimer, now: v.now, ticket: func(name string) int { return v.byName[name] }}
 	if v.spoil != nil {
 		g.claims.Claims = v.spoil(g.claimer)
@@ -91,21 +110,21 @@ func (v *venueRun) newVenueGate(ctx context.Context, name, dir string, list []by
 		parts.Claims = g.claims
 	})
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	g.running.Go(func() { g.ended = g.lane.Run(running) })
 	return g, nil
 }
 
-// abreast reports whether the log has all of the gate's journal, and the gate all of
-// the log.
+// abreast reports whether the log and the hub have all of the gate's journal, and the
+// gate all of the log.
 func (g *venueGate) abreast(ctx context.Context, v *venueRun) (bool, error) {
 	s, err := g.claimer.Status(ctx)
 	if err != nil || s.Apart || s.Loose > 0 {
 		return false, err
 	}
 	last, err := g.site.Journal.CheckTail(ctx)
-	if err != nil || s.Through < last {
+	if err != nil || s.Through < last || g.uploader.Status().Acknowledged < last {
 		return false, err
 	}
 	for _, w := range v.hub.newest() {
@@ -130,6 +149,9 @@ func (g *venueGate) close() error {
 	}
 	if g.site != nil {
 		err = errors.Join(err, g.site.Close())
+	}
+	if g.wire != nil {
+		err = errors.Join(err, g.wire.close())
 	}
 	return err
 }

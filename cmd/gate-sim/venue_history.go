@@ -159,7 +159,7 @@ func (v *venueRun) history() (all []operation) {
 			if a.confirmed {
 				continue
 			}
-			written, known := v.hub.entered[a.claim]
+			written, known := v.hub.log.entered[a.claim]
 			if !known {
 				v.disagree("%s: %s let somebody in while it was apart, and the log never heard of it", t.name, a.gate.name)
 				continue
@@ -167,7 +167,7 @@ func (v *venueRun) history() (all []operation) {
 			all = append(all, operation{t.number, opLate, a.claim, a.call, written})
 		}
 	}
-	for id, free := range v.hub.freed {
+	for id, free := range v.hub.log.freed {
 		at, known := began[id]
 		if !known {
 			v.disagree("%s: the log gives back a claim that nobody made", v.tickets[free.ticket].name)
@@ -176,7 +176,7 @@ func (v *venueRun) history() (all []operation) {
 		all = append(all, operation{free.ticket, opFree, id, at, free.at})
 	}
 	for _, op := range all {
-		if _, written := v.hub.entered[op.id]; op.kind == opTook && !written {
+		if _, written := v.hub.log.entered[op.id]; op.kind == opTook && !written {
 			v.disagree("%s: a claim was confirmed, and is not in the log", v.tickets[op.ticket].name)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -15,12 +16,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/bus"
+	"github.com/gate-agent/gate-agent/hub/ingest"
 	"github.com/gate-agent/gate-agent/hub/registry"
 	"github.com/gate-agent/gate-agent/internal/world"
 	"github.com/gate-agent/gate-agent/sync/claims"
 	"github.com/gate-agent/gate-agent/sync/link"
+	"github.com/gate-agent/gate-agent/sync/upload"
 	"github.com/gate-agent/gate-agent/whitelist"
 )
 
@@ -31,18 +35,27 @@ type venueHub struct {
 	registry  *registry.Registry
 	authority authority.Authority
 	shown     *tls.Certificate
+	ackKey    ed25519.PrivateKey
+	ackKeys   sign1.Keys     // by which terminals know acknowledgements
 	ticket    map[string]int // by its token in the log
 	now       func() int64
 	bus       *bus.Bus
-	store     int // how often its disk was taken over
+	events    *ingest.Store
+	endEvents func() error // closes them, once
+	disk      int          // how often it was taken over
 	stop      func() error
 
-	mu      sync.Mutex
-	entered map[string]int64 // of a claim: when its entry was seen in the log
-	freed   map[string]freed // of a claim: when the log had it that nobody came in
-	next    map[int]uint64   // of a ticket: the first number that is free
+	mu     sync.Mutex
+	log    heardLog // of the server that runs
+	before heardLog // of the one before, until all that this one began with is heard
+	faults []string
+}
+
+// A heardLog is what was heard of the log.
+type heardLog struct {
+	entered map[string]int64 // of a claim: when its entry was first seen
+	freed   map[string]freed // of a claim: when it was first seen that nobody came in
 	last    [2]written       // the newest record, and the newest of another gate than that one's
-	faults  []string
 }
 
 type freed struct {
@@ -62,9 +75,7 @@ var venueBy = registry.By{Actor: "gate-sim", Reason: "venue"}
 // newVenueHub makes a hub with its disk in dir.
 func newVenueHub(ctx context.Context, dir string, now func() int64, tickets map[string]int) (h *venueHub, err error) {
 	h = &venueHub{
-		dir: dir, now: now, ticket: make(map[string]int), stop: func() error { return nil },
-		entered: make(map[string]int64), freed: make(map[string]freed), next: make(map[int]uint64),
-	}
+		dir: dir, now: now, ticket: make(map[string]int), stop: func() error { return nil }}
 	for name, n := range tickets {
 		h.ticket[claims.Token(world.Scope, name)] = n
 	}
@@ -88,6 +99,17 @@ func newVenueHub(ctx context.Context, dir string, now func() int64, tickets map[
 		return nil, err
 	}
 	h.shown = &pair
+	var public ed25519.PublicKey
+	if public, h.ackKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	if h.ackKeys, err = upload.Keys(world.Scope, [][]byte{spki}); err != nil {
+		return nil, err
+	}
 	by := venueBy
 	by.At = time.Now()
 	return h, h.registry.AddScope(ctx, by, registry.Scope{
@@ -115,12 +137,22 @@ func (h *venueHub) register(ctx context.Context, name string) (*tls.Certificate,
 	return &tls.Certificate{Certificate: [][]byte{leaf}, PrivateKey: key}, err
 }
 
-func (h *venueHub) natsDir() string { return filepath.Join(h.dir, fmt.Sprint("nats-", h.store)) }
+// diskDir is where the server and the store of events write.
+func (h *venueHub) diskDir() string { return filepath.Join(h.dir, fmt.Sprint("disk-", h.disk)) }
 
-// start opens the server on its disk and returns its address.
+// start opens the server and the store of events on their disk, and returns the
+// server's address.
 func (h *venueHub) start(ctx context.Context) (address string, err error) {
+	if err := os.MkdirAll(h.diskDir(), 0o700); err != nil {
+		return "", err
+	}
+	if h.events, err = ingest.Open(ctx, "sqlite:"+filepath.Join(h.diskDir(), "events.db")); err != nil {
+		return "", err
+	}
+	h.endEvents = sync.OnceValue(h.events.Close)
+	h.stop = h.endEvents
 	h.bus, err = bus.Open(ctx, bus.Config{
-		Terminals: bus.Of(h.registry), Authorities: h.authority.Pool(), Listen: "127.0.0.1:0", Store: h.natsDir(),
+		Terminals: bus.Of(h.registry), Authorities: h.authority.Pool(), Listen: "127.0.0.1:0", Store: filepath.Join(h.diskDir(), "nats"),
 		Certificate: func() (*tls.Certificate, error) { return h.shown, nil },
 	})
 	if err != nil {
@@ -128,10 +160,17 @@ func (h *venueHub) start(ctx context.Context) (address string, err error) {
 	}
 	listening, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
+	var unheard error
 	h.stop = sync.OnceValue(func() error {
 		cancel()
 		parts.Wait()
-		return h.bus.Close()
+		return errors.Join(unheard, h.bus.Close(), h.endEvents())
+	})
+	in := ingest.Handler{Store: h.events, Signer: h.ackKey}
+	parts.Go(func() {
+		unheard = h.bus.Answer(listening, func(ctx context.Context, from bus.Terminal, batch []byte) []byte {
+			return in.Handle(ctx, from.Scope, from.Name, batch)
+		})
 	})
 	js, err := h.bus.JetStream(world.Scope)
 	if err != nil {
@@ -145,6 +184,9 @@ func (h *venueHub) start(ctx context.Context) (address string, err error) {
 	if err != nil {
 		return "", err
 	}
+	h.mu.Lock()
+	h.before, h.log = h.log, heardLog{entered: make(map[string]int64), freed: make(map[string]freed)}
+	h.mu.Unlock()
 	watcher, err := b.Watch(listening, 1)
 	if err != nil {
 		return "", err
@@ -158,9 +200,13 @@ func (h *venueHub) start(ctx context.Context) (address string, err error) {
 				if !open {
 					return
 				}
-				if e != nil {
-					h.hear(e.Key(), e.Value())
+				if e == nil {
+					h.mu.Lock()
+					h.before = heardLog{}
+					h.mu.Unlock()
+					continue
 				}
+				h.hear(e.Key(), e.Value())
 			}
 		}
 	})
@@ -182,39 +228,49 @@ func (h *venueHub) hear(key string, value []byte) {
 		h.faults = append(h.faults, fmt.Sprintf("log of claims: %s: of a ticket: %t (%v)", key, known, err))
 		return
 	}
-	h.next[ticket] = max(h.next[ticket], n+1)
-	if h.last[0].gate != r.Terminal {
-		h.last[1] = h.last[0]
+	l := &h.log
+	if l.last[0].gate != r.Terminal {
+		l.last[1] = l.last[0]
 	}
-	h.last[0] = written{r.Terminal, ticket, n}
-	if r.Kind == claims.Settle && r.People == 0 && !r.Doubt {
-		if _, known := h.freed[r.ID]; !known {
-			h.freed[r.ID] = freed{ticket, at}
+	l.last[0] = written{r.Terminal, ticket, n}
+	switch _, twice := l.entered[r.ID]; {
+	case r.Kind == claims.Entry && twice:
+		h.faults = append(h.faults, fmt.Sprintf("log of claims: %s: the claim is there twice", key))
+	case r.Kind == claims.Entry:
+		l.entered[r.ID] = at
+		if first, known := h.before.entered[r.ID]; known {
+			l.entered[r.ID] = first
 		}
-	}
-	if r.Kind == claims.Entry {
-		if _, known := h.entered[r.ID]; !known {
-			h.entered[r.ID] = at
+	case r.Kind == claims.Settle && r.People == 0 && !r.Doubt:
+		if first, known := h.before.freed[r.ID]; known {
+			l.freed[r.ID] = first
+		} else if _, known := l.freed[r.ID]; !known {
+			l.freed[r.ID] = freed{ticket, at}
 		}
 	}
 }
 
-// losePower stops the hub as it stands: it goes on from a copy of its disk of that
-// moment. Nothing that it says afterwards may reach anybody.
+// losePower stops the server as it stands: the hub goes on from a copy of its disk of
+// that moment. Nothing that it says afterwards may reach anybody. The store of events
+// ends between two commits, since files of a database cannot be copied one by one
+// beside it; package ingest kills it in one.
 func (h *venueHub) losePower() error {
-	from := h.natsDir()
-	h.store++
+	if err := h.endEvents(); err != nil {
+		return err
+	}
+	from := h.diskDir()
+	h.disk++
 	// The server goes on writing: a file that is gone when its turn comes is looked
 	// for again.
 	for tries := 0; ; tries++ {
-		err := os.CopyFS(h.natsDir(), os.DirFS(from))
+		err := os.CopyFS(h.diskDir(), os.DirFS(from))
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
 			return fmt.Errorf("copying the hub's disk: %w", err)
 		}
-		if err := os.RemoveAll(h.natsDir()); err != nil {
+		if err := os.RemoveAll(h.diskDir()); err != nil {
 			return err
 		}
 	}
@@ -225,7 +281,7 @@ func (h *venueHub) losePower() error {
 func (h *venueHub) newest() [2]written {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.last
+	return h.log.last
 }
 
 func (h *venueHub) close() error { return errors.Join(h.stop(), h.registry.Close()) }

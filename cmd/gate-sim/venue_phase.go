@@ -14,7 +14,7 @@ import (
 type phase struct {
 	name  string
 	flaky bool // left out where nothing fails
-	fresh int  // of a hundred tickets, those that are tried for the first time
+	fresh int  // of a hundred tickets, how many are tried for the first time
 	again int  // of a hundred tickets that were tried before, those that are tried again
 
 	troubles bool                                   // that befall a wire while somebody taps
@@ -28,7 +28,7 @@ var phases = [...]phase{
 	{name: "connections are slow and break off", flaky: true, fresh: 30, again: 20, troubles: true},
 	{name: "some gates are apart", flaky: true, fresh: 20, again: 20, begins: (*venueRun).part},
 	{name: "the hub loses its power", flaky: true, fresh: 20, again: 20, during: (*venueRun).losePower, recovers: (*venueRun).restorePower},
-	{name: "everybody is connected again", fresh: 10, again: 100},
+	{name: "everybody is connected again", fresh: 100, again: 100},
 }
 
 // atOnce bounds how many tap in one beat: more of them than cores can serve within the
