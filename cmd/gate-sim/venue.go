@@ -67,6 +67,7 @@ type venueRun struct {
 	out, say   io.Writer
 	world      *world.World                          // nil: a new one
 	spoil      func(terminal.Claims) terminal.Claims // for tests; nil: claims are as they are
+	meddle     func(*venueRun) error                 // for tests; before everything is compared
 
 	began   time.Time
 	random  *mathrand.Rand
@@ -76,6 +77,7 @@ type venueRun struct {
 	byName  map[string]int
 
 	phase, beat int
+	down        bool // the hub has no power
 	report      venueReport
 }
 
@@ -127,6 +129,11 @@ func (v *venueRun) work(ctx context.Context, dir string) (err error) {
 		fmt.Fprintf(v.say, "%4.0f s  %s\n", time.Since(v.began).Seconds(), p.name)
 		if err := v.spend(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if v.meddle != nil {
+		if err := v.meddle(v); err != nil {
+			return err
 		}
 	}
 	return v.compare(ctx)

@@ -86,7 +86,7 @@ func (v *venueRun) judge(w *visitor) {
 	switch {
 	case d.Admitted() && used:
 		fault("the ticket was used, and the gate knew it")
-	case d.Admitted() && w.gate.apart && d.Claim != terminal.ClaimUnconfirmed:
+	case d.Admitted() && (w.gate.apart || v.down) && d.Claim != terminal.ClaimUnconfirmed:
 		fault("nobody could have confirmed it")
 	case d.Admitted() && d.Reason != terminal.OK:
 		fault("should be ok")

@@ -51,6 +51,7 @@ func (v *venueRun) spend(ctx context.Context, p *phase) error {
 		if err := v.play(ctx, visitors, strike); err != nil {
 			return err
 		}
+		v.down = v.down || strike != nil
 		if i == most && p.recovers != nil {
 			if err := p.recovers(v, ctx); err != nil {
 				return err
@@ -185,6 +186,7 @@ func (v *venueRun) restorePower(ctx context.Context) error {
 		g.wire.leadTo(address)
 		g.wire.set(wireWhole)
 	}
+	v.down = false
 	return nil
 }
 

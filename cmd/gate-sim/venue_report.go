@@ -64,6 +64,9 @@ func (v *venueRun) compare(ctx context.Context) error {
 			}
 		}
 	}
+	if len(r.claimed) == 0 {
+		v.disagree("no claim was ever answered")
+	}
 	v.twice()
 	r.linearizable = v.linearizable()
 	if err := v.conflicts(ctx); err != nil {
@@ -173,7 +176,7 @@ func (v *venueRun) close() (err error) {
 			P50           float64 `json:"claim_p50_ms"`
 			P99           float64 `json:"claim_p99_ms"`
 			Seconds       float64 `json:"seconds"`
-		}{v.size, v.sold, r.admitted, r.doubles, r.unpredicted, r.linearizable, r.sent, r.stored, r.taps, r.turned, r.unconfirmed, r.unanswered, p50, p99, r.took.Seconds()})
+		}{v.size, v.sold, r.admitted, r.doubles, r.unpredicted, r.linearizable, r.sent, r.stored, r.taps, r.turned, r.unconfirmed, r.unanswered, p50, p99, r.took.Round(100 * time.Millisecond).Seconds()})
 	} else {
 		_, err = fmt.Fprintf(v.out, `%d gates, %d tickets, %d taps in %.0f s.
 %d people came in, %d of them while nobody could be asked; %d turned back.
