@@ -244,5 +244,8 @@ func (s *site) running() finding {
 			return warn("run gate-agent status, which says why", "%s shows %s", l.Lane, l.Signal)
 		}
 	}
+	if h := status.Hub; h != nil && h.Connected && h.Upload != "" {
+		return warn("docs/upload.md says what to do; all events are kept here", "%d events do not reach the hub: %s", h.Unsent, h.Upload)
+	}
 	return fine("version %s, for %v", status.Version, age(status.UptimeS))
 }

@@ -86,7 +86,7 @@ func describeStatus(s api.Status) [][2]string {
 		lines = append(lines, describeOperator(*s.Operator)...)
 	}
 	if h := s.Hub; h != nil {
-		lines = append(lines, [2]string{"hub", describeConnection(*h)})
+		lines = append(lines, [2]string{"hub", describeConnection(*h)}, [2]string{"unsent", describeUnsent(*h)})
 	}
 	clock := localTime(s.Clock.Now)
 	if !s.Clock.Trusted {
@@ -122,6 +122,14 @@ func describeConnection(h api.HubStatus) string {
 		text += ": " + h.Problem
 	}
 	return text + ". Taps go on / 入場は続けられます"
+}
+
+func describeUnsent(h api.HubStatus) string {
+	text := fmt.Sprintf("%d events / 未送信の記録", h.Unsent)
+	if h.Upload != "" {
+		text += ". " + h.Upload
+	}
+	return text
 }
 
 func describeOperator(o api.Operator) [][2]string {

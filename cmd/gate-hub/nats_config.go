@@ -53,6 +53,7 @@ certificate; then nats-server --signal reload. Who is not in force is cut off by
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.hosts, "host", nil, "name or address by which terminals reach the server; may be given again")
+	require(cmd, "host")
 	f.StringVar(&o.listen, "listen", "0.0.0.0:4222", "address at which it listens")
 	f.StringVar(&o.leaves, "leaves", "", "address at which it takes leaf nodes of venues; empty for none")
 	f.StringVar(&o.dir, "dir", "", "the folder on the server's machine (default DIR)")
@@ -69,8 +70,6 @@ type natsOptions struct {
 
 func (o *natsOptions) check() error {
 	switch {
-	case len(o.hosts) == 0:
-		return cli.UsageError("--host is missing: a name or address by which the server is reached, for its certificate")
 	case (o.venue == "") != (o.remote == ""):
 		return cli.UsageError("--venue and --remote go together")
 	case o.venue != "" && o.leaves != "":

@@ -74,6 +74,7 @@ terminal's disk, so that nothing that it had not yet sent is lost.
 		Args:    cli.Args(cobra.ExactArgs(1)),
 	}
 	o.flags(cmd)
+	require(cmd, "reason")
 	withScope(cmd, func(cmd *cobra.Command, s *site, scope string, a []string) error {
 		return o.issue(cmd, s, scope, a[0], true)
 	})

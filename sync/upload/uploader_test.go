@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,13 @@ import (
 	"github.com/gate-agent/gate-agent/terminal"
 	"github.com/gate-agent/gate-agent/terminal/journal"
 )
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "25"); err != nil { // two databases each: -rapid.checks asks for more
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 const scope, gate = "hall", "gate-1"
 
@@ -262,9 +270,9 @@ func TestRestoredJournalStopsAndBothSidesSaySo(t *testing.T) {
 	must(t, err)
 
 	for what, restore := range map[string]func(){
-		"with its acknowledgement":    func() { must(t, os.WriteFile(b.cfg.File, oldAck, 0o600)) },
-		"without it":                  func() { must(t, os.Remove(b.cfg.File)) },
-		"with the acknowledgement of": func() {},
+		"with its acknowledgement": func() { must(t, os.WriteFile(b.cfg.File, oldAck, 0o600)) },
+		"without it":               func() { must(t, os.Remove(b.cfg.File)) },
+		"with a later one":         func() {},
 	} {
 		newest, err := os.ReadFile(b.cfg.File)
 		must(t, err)
