@@ -180,7 +180,7 @@ func (v *venueRun) close() (err error) {
 	} else {
 		_, err = fmt.Fprintf(v.out, `%d gates, %d tickets, %d taps in %.0f s.
 %d people came in, %d of them while nobody could be asked; %d turned back.
-%d entered by a ticket that was used already, by the hub's report; %d of these and of those that it leaves out are not as they must be.
+The hub reports %d double entries; %d differ from the simulator's books.
 %d events in the journals, %d at the hub.
 Claims: p50 %.1f ms, p99 %.1f ms; %d had no answer.
 `, v.size, v.sold, r.taps, r.took.Seconds(), r.admitted, r.unconfirmed, r.turned, r.doubles, r.unpredicted, r.sent, r.stored, p50, p99, r.unanswered)
