@@ -247,5 +247,8 @@ func (s *site) running() finding {
 	if h := status.Hub; h != nil && h.Connected && h.Upload != "" {
 		return warn("docs/upload.md says what to do; all events are kept here", "%d events do not reach the hub: %s", h.Unsent, h.Upload)
 	}
+	if h := status.Hub; h != nil && h.Claims != nil && (h.Claims.Unread > 0 || h.Connected && h.Claims.Apart) {
+		return warn("see the log of the agent, and docs/claims.md", "claims: %s", describeClaims(*h.Claims))
+	}
 	return fine("version %s, for %v", status.Version, age(status.UptimeS))
 }

@@ -18,23 +18,20 @@ import (
 	"github.com/gate-agent/gate-agent/terminal/journal"
 )
 
-// A hubLink is the live connection to the hub, or none. The zero value is none: lanes
-// are made before it is opened.
+// A hubLink is the live connection to the hub, or none: then all but wake is nil.
 type hubLink struct {
 	conn   atomic.Pointer[link.Conn]
 	upload atomic.Pointer[uploading]
-	wake   chan struct{} // a poke came; made by pokes
+	claims *claiming     // nil in a shelter
+	wake   chan struct{} // a poke came
+	health func() link.Health
 }
 
-// pokes is where it says that the hub has a new list.
-func (l *hubLink) pokes() <-chan struct{} {
-	l.wake = make(chan struct{}, 1)
-	return l.wake
-}
+func newHubLink() *hubLink { return &hubLink{wake: make(chan struct{}, 1)} }
 
-// open opens the connection of an enrolled terminal, without waiting for it, and has
-// whoever is asked how the agent is say how that goes.
-func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record *journal.Journal, about *api.Parts) error {
+// open opens the connection of an enrolled terminal, without waiting for it, and what goes
+// over it.
+func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record *journal.Journal) error {
 	if c.enrolled == nil || len(c.enrolled.Hub.NATS) == 0 {
 		return nil
 	}
@@ -42,7 +39,6 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record 
 	if err != nil {
 		return err
 	}
-	started, asked := time.Now(), *about
 	hub := c.enrolled.Hub
 	conn, err := link.Open(link.Config{
 		Scope: hub.Scope, Terminal: hub.Terminal, Servers: hub.NATS,
@@ -57,17 +53,46 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record 
 			default:
 			}
 		},
-		Health: func() link.Health {
-			h := c.health(ctx, asked, started)
-			if u := l.upload.Load(); u != nil {
-				u.about(&h, nil)
-			}
-			return h
-		},
-		Tell: l.tell(log),
+		Health: func() link.Health { return l.health() }, // by run, which comes behind shows
+		Tell:   l.tell(log),
 	})
 	if err != nil {
 		return cli.ConfigError{Err: fmt.Errorf("hub.connect: %w", err)}
+	}
+	l.conn.Store(conn)
+	u, err := c.openUpload(ctx, log, record, conn)
+	if err != nil {
+		return err
+	}
+	l.upload.Store(u)
+	l.claims, err = c.openClaims(log, record, conn)
+	return err
+}
+
+// close closes what was heard of the venue. Run and all lanes have ended.
+func (l *hubLink) close() error {
+	if l.claims == nil {
+		return nil
+	}
+	return l.claims.Close()
+}
+
+// shows has heartbeats say how the agent is, and whoever asks the agent how the link is.
+func (l *hubLink) shows(ctx context.Context, c *config, about *api.Parts) {
+	conn, started, asked := l.conn.Load(), time.Now(), *about
+	if conn == nil {
+		return
+	}
+	l.health = func() link.Health {
+		h := c.health(ctx, asked, started)
+		if u := l.upload.Load(); u != nil {
+			u.about(&h, nil)
+		}
+		if l.claims != nil {
+			is := l.claims.status(ctx)
+			h.Claims = &link.HealthClaims{Apart: is.Apart, Untold: is.Untold, Unread: is.Unread}
+		}
+		return h
 	}
 	about.Hub = func() api.HubStatus {
 		s := conn.State()
@@ -78,18 +103,15 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record 
 		if u := l.upload.Load(); u != nil {
 			u.about(nil, &h)
 		}
+		if l.claims != nil {
+			is := l.claims.status(ctx)
+			h.Claims = &is
+		}
 		return h
 	}
-	l.conn.Store(conn)
-	u, err := c.openUpload(ctx, log, record, conn)
-	if err != nil {
-		return err
-	}
-	l.upload.Store(u)
-	return nil
 }
 
-// run keeps the connection, and sends events, until ctx ends.
+// run keeps the connection, sends events and tells the venue's log, until ctx ends.
 func (l *hubLink) run(ctx context.Context) {
 	conn, u := l.conn.Load(), l.upload.Load()
 	if conn == nil || u == nil {
@@ -97,6 +119,9 @@ func (l *hubLink) run(ctx context.Context) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { u.Run(ctx) })
+	if l.claims != nil {
+		wg.Go(func() { l.claims.Run(ctx) })
+	}
 	conn.Run(ctx)
 	wg.Wait()
 }

@@ -125,6 +125,11 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	if err != nil {
 		return err
 	}
+	live := newHubLink()
+	if err := live.open(ctx, c, log, record); err != nil {
+		return err
+	}
+	defer closing(live.close)
 	doors, shut, err := openGates(c.lanes(), log, keys)
 	if err != nil {
 		return err
@@ -134,6 +139,9 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		Dialogue: proof.dialogue, List: store, Journal: record,
 		Rand: rand.Reader, Now: time.Now, Elapsed: uptime(), After: time.After,
 	}
+	if live.claims != nil {
+		parts.Claims = live.claims
+	}
 	shift := staff.NewShift(record, now)
 	var members *api.Staff
 	if roster != nil {
@@ -141,7 +149,6 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 		parts.OnDuty = shift.OnDuty
 	}
 	quiet := newLull()
-	live := new(hubLink)
 	var made []station
 	var owners slotOwners
 	for i, l := range c.lanes() {
@@ -201,14 +208,12 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	follow, err := c.followLists(beside, log, source, store, operator.keeper, now, live.pokes())
+	follow, err := c.followLists(beside, log, source, store, operator.keeper, now, live.wake)
 	if err != nil {
 		return err
 	}
 	about := c.asked(lanes, api.Parts{Journal: record, List: store, Staff: members, Operator: operator.status, Checkpoint: c.checkpoints(record, checkpointKey, now)})
-	if err := live.open(beside, c, log, record, &about); err != nil {
-		return err
-	}
+	live.shows(beside, c, &about)
 	serve, err := c.serveAPI(beside, log, about)
 	if err != nil {
 		return err
@@ -226,10 +231,10 @@ func run(ctx context.Context, c *config, log *slog.Logger, events *eventLog, key
 	}
 	wg.Go(func() { c.keys.watch(beside, log) })
 	wg.Go(func() { c.renewCertificates(beside, log) })
-	wg.Go(func() { live.run(beside) }) // claims: live.conn's JetStream and Connected
+	wg.Go(func() { live.run(beside) })
 	wg.Go(func() { c.followRotation(beside, log, proof.keys, now) })
 	wg.Go(func() { watchList(beside, log, store, record, now) })
-	wg.Go(func() { c.deleteOld(beside, log, record, now, live.mayDelete) })
+	wg.Go(func() { c.deleteOld(beside, log, record, now, func() uint64 { return live.mayDelete(beside) }) })
 	wg.Go(func() {
 		signEvery(beside, log, c.Journal.Checkpoint.Duration, c.checkpoints(record, checkpointKey, now))
 	})

@@ -87,6 +87,9 @@ func describeStatus(s api.Status) [][2]string {
 	}
 	if h := s.Hub; h != nil {
 		lines = append(lines, [2]string{"hub", describeConnection(*h)}, [2]string{"unsent", describeUnsent(*h)})
+		if h.Claims != nil {
+			lines = append(lines, [2]string{"claims", describeClaims(*h.Claims)})
+		}
 	}
 	clock := localTime(s.Clock.Now)
 	if !s.Clock.Trusted {

@@ -43,13 +43,21 @@ func (c *config) openUpload(ctx context.Context, log *slog.Logger, record *journ
 // acknowledged is the last event that retention may delete.
 func (u *uploading) acknowledged() uint64 { return u.Acknowledged(u.id) }
 
-// mayDelete says which events retention may delete: where a hub takes them in, those
-// that it holds.
-func (l *hubLink) mayDelete() uint64 {
+// mayDelete says up to which event retention may delete: where a hub takes them in, those
+// that it holds, and that the log of the venue was told of.
+func (l *hubLink) mayDelete(ctx context.Context) uint64 {
+	most := journal.Everything
 	if u := l.upload.Load(); u != nil {
-		return u.acknowledged()
+		most = u.acknowledged()
 	}
-	return journal.Everything
+	if l.claims != nil {
+		told, err := l.claims.Through(ctx)
+		if err != nil {
+			return 0
+		}
+		most = min(most, told)
+	}
+	return most
 }
 
 // tellUpload tells the operator when events stay here, and when they go again. That

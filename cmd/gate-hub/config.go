@@ -112,7 +112,7 @@ func defaults() *config {
 	c := &config{Files: "files"}
 	c.Serve.Listen, c.Serve.MaxConnections, c.Serve.Clients = ":8443", hub.DefaultConnections, clientsOptional
 	c.Serve.Poll.Duration, c.Serve.Keep.Duration, c.Serve.KeepExpired.Duration = 5*time.Second, time.Hour, keepExpired
-	c.NATS.Store = "nats"
+	c.NATS.Store, c.NATS.Replicas = "nats", 1
 	return c
 }
 

@@ -241,11 +241,13 @@ listen = %s
 store = %s
 # Leaf nodes of venues connect here: ":7422".
 leaves = %s
+# Copies of the claims, in a cluster of servers.
+replicas = %d
 # Another nats-server, tls://HOST:PORT, in the place of the hub's own: then listen = "".
 url = %s
 `, quote(c.Name), quote(c.Registry), quote(c.Wrapper), quote(c.Events), quote(c.AckKey), quotes(c.AckPublic), quote(c.Serve.Listen), quotes(c.Serve.Hosts),
 		quote(c.Serve.Certificate), quote(c.Serve.Key), quote(c.Serve.Clients), c.Serve.MaxConnections, c.Serve.Poll, c.Serve.Keep, c.Serve.KeepExpired,
-		quote(c.NATS.Listen), quote(c.NATS.Store), quote(c.NATS.Leaves), quote(c.NATS.URL))
+		quote(c.NATS.Listen), quote(c.NATS.Store), quote(c.NATS.Leaves), c.NATS.Replicas, quote(c.NATS.URL))
 }
 
 // quotes are texts as an array of TOML has them.

@@ -54,5 +54,5 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 configuration, 4 data refused.`,
 	root.PersistentFlags().String("config", "", "hub.toml, or the folder that it is in")
 	return cli.Root(root, initCommand(), serveCommand(), statusCommand(), scopeCommand(),
 		ticketCommand(), holderCommand(), registrationCommand(), cardCommand(), revocationCommand(), terminalCommand(),
-		listCommand(), leaseCommand(), commandCommand(), journalCommand(), reportCommand(), readyCommand(), keyCommand(), natsCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
+		listCommand(), leaseCommand(), commandCommand(), journalCommand(), claimsCommand(), reportCommand(), readyCommand(), keyCommand(), natsCommand(), rootKeysCommand(), cli.VersionCommand("gate-hub"))
 }

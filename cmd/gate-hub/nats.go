@@ -6,27 +6,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/gate-agent/gate-agent/hub/authority"
 	"github.com/gate-agent/gate-agent/hub/bus"
+	"github.com/gate-agent/gate-agent/hub/ingest"
 	"github.com/gate-agent/gate-agent/internal/cli"
 )
 
 // A natsConfig says how terminals are connected live.
 type natsConfig struct {
-	Listen string      `toml:"listen"` // HOST:PORT of the hub's own server; "" is none
-	Store  string      `toml:"store"`  // its folder
-	Leaves string      `toml:"leaves"` // HOST:PORT for leaf nodes of venues; "" is none
-	URL    string      `toml:"url"`    // tls://HOST:PORT of another server, in the place of the hub's own; "" is none
-	Venues []natsVenue `toml:"venues"` // those with a leaf node
+	Listen   string      `toml:"listen"`   // HOST:PORT of the hub's own server; "" is none
+	Store    string      `toml:"store"`    // its folder
+	Leaves   string      `toml:"leaves"`   // HOST:PORT for leaf nodes of venues; "" is none
+	Replicas int         `toml:"replicas"` // of the claims, in a cluster
+	URL      string      `toml:"url"`      // tls://HOST:PORT of another server, in the place of the hub's own; "" is none
+	Venues   []natsVenue `toml:"venues"`   // those with a leaf node
 }
 
 // A natsVenue is a scope whose claims are kept at its venue.
@@ -44,6 +48,9 @@ func (n natsConfig) check() error {
 	}
 	if n.Leaves != "" && n.Listen == "" {
 		return errors.New("nats.leaves without nats.listen: leaf nodes connect to the server that nats.url names")
+	}
+	if n.Replicas < 1 || n.Replicas > 5 {
+		return fmt.Errorf("nats.replicas is %d, want 1 to 5", n.Replicas)
 	}
 	for name, addr := range map[string]string{"nats.listen": n.Listen, "nats.leaves": n.Leaves} {
 		if addr == "" {
@@ -182,13 +189,14 @@ func (c *shownCertificate) get() (*tls.Certificate, error) {
 	return &shown, nil
 }
 
-// followBus cuts off who is not in force any more, and answers gate-hub terminal list,
-// until ctx ends.
-func (s *site) followBus(ctx context.Context, log *slog.Logger) {
+// followBus cuts off who is not in force any more, and answers other commands of the hub,
+// until ctx ends. events is nil where none come in.
+func (s *site) followBus(ctx context.Context, log *slog.Logger, events *ingest.Store) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { s.keepBuckets(ctx, log) })
 	wg.Go(func() {
-		if err := s.answerBeats(ctx); err != nil {
+		if err := s.answerBeats(ctx, events); err != nil {
 			log.Warn("gate-hub terminal list will not know heartbeats", "error", err)
 		}
 	})
@@ -224,7 +232,7 @@ func (s *site) poke(scope string, log *slog.Logger) {
 // beatsSocket is where the running hub tells heartbeats to commands of its own user.
 const beatsSocket = "beats.sock"
 
-func (s *site) answerBeats(ctx context.Context) error {
+func (s *site) answerBeats(ctx context.Context, events *ingest.Store) error {
 	path := filepath.Join(s.folder, beatsSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -236,10 +244,7 @@ func (s *site) answerBeats(ctx context.Context) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	server := &http.Server{ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.bus.Beats()) // whoever asked is away
-	})}
+	server := &http.Server{ReadTimeout: 5 * time.Second, Handler: s.answers(events)}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // nobody waits for more
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -251,23 +256,10 @@ func (s *site) answerBeats(ctx context.Context) error {
 // beats asks the running hub for the heartbeats of a scope, by terminal. The error is
 // errNoHub where none runs.
 func (s *site) beats(ctx context.Context, scope string) (map[string]bus.Beat, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.folder, beatsSocket))
-		},
-	}}
-	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://hub/", nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoHub, err)
-	}
-	defer answer.Body.Close() // only read
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	var all []bus.Beat
-	if err := json.NewDecoder(answer.Body).Decode(&all); err != nil {
+	if err := s.ask(ctx, http.MethodGet, "/", &all); err != nil {
 		return nil, fmt.Errorf("heartbeats: %w", err)
 	}
 	of := make(map[string]bus.Beat)
@@ -277,6 +269,54 @@ func (s *site) beats(ctx context.Context, scope string) (map[string]bus.Beat, er
 		}
 	}
 	return of, nil
+}
+
+// ask asks the running hub. The error is errNoHub where none runs.
+func (s *site) ask(ctx context.Context, method, what string, v any) error {
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.folder, beatsSocket))
+		},
+	}}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, method, "http://hub"+what, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoHub, err)
+	}
+	defer answer.Body.Close() // only read
+	if answer.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+		return errors.Join(errors.New(strings.TrimSpace(string(text))), err)
+	}
+	return json.NewDecoder(answer.Body).Decode(v)
+}
+
+// answers are what the running hub tells commands of its own user.
+func (s *site) answers(events *ingest.Store) http.Handler {
+	mux := http.NewServeMux()
+	tell := func(what string, f func(*http.Request) (any, error)) {
+		mux.HandleFunc(what, func(w http.ResponseWriter, r *http.Request) {
+			v, err := f(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(v) // whoever asked is away
+		})
+	}
+	tell("GET /{$}", func(*http.Request) (any, error) { return s.bus.Beats(), nil })
+	tell("GET "+claimsPath, func(r *http.Request) (any, error) {
+		return s.claimsOf(r.Context(), r.FormValue("scope"), r.FormValue("entitlement"))
+	})
+	tell("POST "+claimsPath, func(r *http.Request) (any, error) {
+		return s.rebuildClaims(r.Context(), events, r.FormValue("scope"))
+	})
+	return mux
 }
 
 var errNoHub = errors.New("no hub runs here")

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gate-agent/gate-agent/hub"
+	"github.com/gate-agent/gate-agent/hub/ingest"
 	"github.com/gate-agent/gate-agent/hub/publish"
 	"github.com/gate-agent/gate-agent/internal/cli"
 )
@@ -122,7 +123,11 @@ func (s *site) serve(ctx context.Context, log *slog.Logger) (err error) {
 	defer wg.Wait()
 	wg.Go(func() { s.publishAll(ctx, log, state) })
 	if s.bus != nil {
-		wg.Go(func() { s.followBus(ctx, log) }) // claims: s.bus.JetStream
+		var events *ingest.Store
+		if in != nil {
+			events = in.Store
+		}
+		wg.Go(func() { s.followBus(ctx, log, events) })
 	}
 	if in != nil {
 		wg.Go(func() { s.takeIn(ctx, log, in) })

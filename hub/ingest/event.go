@@ -23,6 +23,7 @@ type event struct {
 	Direction   string `json:"direction"`
 	People      uint32 `json:"people"`
 	Reentry     uint32 `json:"reentry"`
+	ClaimID     string `json:"claim_id"`
 
 	at int64 // Unix milliseconds
 }

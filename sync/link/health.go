@@ -27,9 +27,11 @@ type Health struct {
 
 	Lanes []HealthLane `json:"lanes"`
 
-	InDoubt uint64 `json:"in_doubt"` // entries for staff to settle
-	Unsent  uint64 `json:"unsent"`   // events that the hub has not acknowledged
-	Alarm   string `json:"alarm"`    // why no events are sent any more, such as "clone"; "" is nothing
+	InDoubt uint64        `json:"in_doubt"`         // entries for staff to settle
+	Unsent  uint64        `json:"unsent"`           // events that the hub has not acknowledged
+	Claims  *HealthClaims `json:"claims,omitempty"` // left out of a terminal that claims nothing
+
+	Alarm string `json:"alarm"` // why no events are sent any more, such as "clone"; "" is nothing
 }
 
 // HealthList is the list in force.
@@ -37,6 +39,13 @@ type HealthList struct {
 	Epoch    uint64    `json:"epoch"`
 	Seq      uint64    `json:"seq"`
 	NotAfter time.Time `json:"not_after"`
+}
+
+// HealthClaims is how the terminal stands to the log of its venue.
+type HealthClaims struct {
+	Apart  bool   `json:"apart"`  // nobody can be asked
+	Untold uint64 `json:"untold"` // events that the log has not been told of
+	Unread int    `json:"unread"` // keys that cannot be read, or were written twice
 }
 
 // HealthLane is one lane.

@@ -186,14 +186,24 @@ type Status struct {
 	UptimeS  int64         `json:"uptime_s"`
 }
 
+// ClaimsStatus is how the terminal stands to the log of its venue.
+type ClaimsStatus struct {
+	Apart  bool   `json:"apart"`            // nobody can be asked now: the zone's policy decides
+	Untold uint64 `json:"untold"`           // events that the log has not been told of
+	Loose  int    `json:"loose"`            // claims that came to nothing and are not given back yet
+	Unread int    `json:"unread"`           // keys that cannot be read, or were written twice
+	Detail string `json:"detail,omitempty"` // why that is not known
+}
+
 // HubStatus is the live connection to the hub.
 type HubStatus struct {
-	Connected bool       `json:"connected"`
-	Server    string     `json:"server"`            // the last one; "" before the first connection
-	Since     *time.Time `json:"since"`             // it is so; null before the first connection
-	Problem   string     `json:"problem,omitempty"` // why it is not connected, or what the hub refused
-	Unsent    uint64     `json:"unsent"`            // events that the hub has not acknowledged
-	Upload    string     `json:"upload,omitempty"`  // why they are not taken
+	Connected bool          `json:"connected"`
+	Server    string        `json:"server"`            // the last one; "" before the first connection
+	Since     *time.Time    `json:"since"`             // it is so; null before the first connection
+	Problem   string        `json:"problem,omitempty"` // why it is not connected, or what the hub refused
+	Unsent    uint64        `json:"unsent"`            // events that the hub has not acknowledged
+	Upload    string        `json:"upload,omitempty"`  // why they are not taken
+	Claims    *ClaimsStatus `json:"claims,omitempty"`  // left out of a terminal that claims nothing
 }
 
 // LaneStatus is how one lane is.

@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/gate-agent/gate-agent/sync/claims"
@@ -32,7 +31,12 @@ type Config struct {
 	Bucket   string // link.SubjectsOf(…).Bucket
 
 	JetStream jetstream.JetStream
-	Journal   *journal.Reader
+
+	// Connected says whether the server can be asked. It must not wait: the library's own
+	// state lies behind a lock that it holds while it dials.
+	Connected func() bool
+
+	Journal *journal.Reader
 
 	// Report is told what goes wrong beside taps, each of which the Claimer gets over
 	// or tries again. It must not wait. The errors name no person.
@@ -66,7 +70,7 @@ var errApart = errors.New("the venue's log cannot be asked: no connection")
 
 // Open opens the copy, and makes it where there is none. Nothing is asked until Run.
 func Open(c Config) (*Claimer, error) {
-	if c.Path == "" || c.Scope == "" || c.Terminal == "" || c.Bucket == "" || c.JetStream == nil || c.Journal == nil || c.Report == nil {
+	if c.Path == "" || c.Scope == "" || c.Terminal == "" || c.Bucket == "" || c.JetStream == nil || c.Connected == nil || c.Journal == nil || c.Report == nil {
 		return nil, errors.New("claims: a part is missing")
 	}
 	incarnation, err := c.Journal.Incarnation(context.Background())
@@ -88,7 +92,7 @@ func (c *Claimer) Close() error {
 
 // apart reports whether nobody can be asked now.
 func (c *Claimer) apart() bool {
-	return c.slow.Load() || c.bucket.Load() == nil || c.JetStream.Conn().Status() != nats.CONNECTED
+	return c.slow.Load() || c.bucket.Load() == nil || !c.Connected()
 }
 
 // Log implements terminal.Claims.
@@ -246,6 +250,7 @@ func (c *Claimer) Through(ctx context.Context) (uint64, error) {
 type Status struct {
 	Apart   bool   // nobody can be asked now
 	Through uint64 // last event of the journal that the log has been told of
+	Unread  int    // keys that cannot be read, or were written twice
 	Loose   int    // claims that are not given back yet
 }
 
@@ -256,7 +261,11 @@ func (c *Claimer) Status(ctx context.Context) (s Status, err error) {
 		return s, err
 	}
 	loose, err := c.store.loose(ctx)
+	if err != nil {
+		return s, err
+	}
 	s.Loose = len(loose)
+	s.Unread, err = c.store.unread(ctx)
 	return s, err
 }
 

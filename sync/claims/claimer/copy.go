@@ -19,8 +19,8 @@ import (
 // A store is what a terminal has heard of the logs of its scope, and how far it has told
 // them of its journal. It is an index: without it, it is made again from both.
 //
-// records has what each number holds; twice, that something else came under the same
-// number later. mine marks the entries of this terminal that wait to be settled. own has
+// records has what each number holds; unread, that this cannot be read,
+// and twice, that something else came under the same number later. mine marks the entries of this terminal that wait to be settled. own has
 // the reservations of the journal that the follower has come to.
 type store struct {
 	w, r  *sql.DB // one connection writes, readers do not wait for it
@@ -36,10 +36,12 @@ CREATE TABLE records (
 	n     INTEGER NOT NULL,
 	value BLOB NOT NULL,
 	twice INTEGER NOT NULL DEFAULT 0,
+	unread INTEGER NOT NULL DEFAULT 0,
 	mine  TEXT,
 	PRIMARY KEY (token, n)
 ) WITHOUT ROWID;
 CREATE INDEX records_mine ON records (mine) WHERE mine IS NOT NULL;
+CREATE INDEX records_bad ON records (unread) WHERE unread OR twice;
 CREATE TABLE own (reservation INTEGER PRIMARY KEY, token TEXT NOT NULL, id TEXT NOT NULL);
 CREATE INDEX own_token ON own (token, id);
 CREATE TABLE state (
@@ -234,7 +236,7 @@ func (s *store) insert(ctx context.Context, tx *sql.Tx, v value) error {
 			}
 		}
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO records (token, n, value, mine) VALUES (?, ?, ?, ?)`, v.token, int64(v.n), v.bytes, mine)
+	_, err = tx.ExecContext(ctx, `INSERT INTO records (token, n, value, unread, mine) VALUES (?, ?, ?, ?, ?)`, v.token, int64(v.n), v.bytes, err != nil, mine)
 	return err
 }
 
@@ -258,6 +260,12 @@ func (s *store) log(ctx context.Context, token string) (log []claims.Numbered, e
 		return nil
 	}, `SELECT n, value, twice FROM records WHERE token = ? ORDER BY n`, token)
 	return log, err
+}
+
+// unread is how many numbers cannot be read, or were written twice.
+func (s *store) unread(ctx context.Context) (n int, err error) {
+	err = s.r.QueryRowContext(ctx, `SELECT count(*) FROM records WHERE unread OR twice`).Scan(&n)
+	return n, err
 }
 
 // reservations are those of this terminal's entries and exits in a log, by their IDs.

@@ -232,7 +232,7 @@ func (p *post) start(dir string) {
 	var err error
 	p.Claimer, err = claimer.Open(claimer.Config{
 		Path: filepath.Join(dir, "claims.db"), Scope: scope, Terminal: p.name, Bucket: bucket,
-		JetStream: must(jetstream.New(p.conn))(p.t), Journal: p.journal.Reader,
+		JetStream: must(jetstream.New(p.conn))(p.t), Connected: p.conn.IsConnected, Journal: p.journal.Reader,
 		Report: func(err error) { p.t.Log(p.name, err) },
 	})
 	check(p.t, err)
