@@ -33,7 +33,7 @@ bench: deps ## benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: ci
-ci: race fuzz adversaries afternoon crash-gate fleet bench-once arm ## longer proofs, bounded: what .ci/run runs after test
+ci: race fuzz adversaries afternoon crash-gate venue fleet bench-once arm ## longer proofs, bounded: what .ci/run runs after test
 
 # One package at a time: the detector is slow, and the readers' deadlines are
 # real. internal/e2e tests programs, which it does not see into.
@@ -62,6 +62,10 @@ afternoon: deps-build ## 20000 people come in and out at four gates, and everyth
 .PHONY: crash-gate
 crash-gate: deps-build ## a gate is killed at every state, and people try again
 	$(GO) run ./cmd/gate-sim crash-gate
+
+.PHONY: venue
+venue: deps-build ## people try shared tickets at many gates, while connections and the hub fail
+	$(GO) run ./cmd/gate-sim venue --gates 8 --tickets 100 --flaky
 
 .PHONY: fleet
 fleet: deps-build ## 10000 terminals ask one hub for its manifest

@@ -15,5 +15,5 @@ func rootCommand() *cobra.Command {
 		Use:   "gate-sim",
 		Short: "Virtual cards and virtual gates",
 		Long:  "Gate-sim makes virtual My Number cards and the small world around them, and runs\na gate against them. Nothing it makes is trusted by a production terminal.",
-	}, demoCommand(), adversariesCommand(), afternoonCommand(), crashGateCommand(), crashLaneCommand(), cardCommand(), worldCommand(), readersCommand(), fleetCommand(), fleetHubCommand())
+	}, demoCommand(), adversariesCommand(), afternoonCommand(), crashGateCommand(), crashLaneCommand(), cardCommand(), worldCommand(), readersCommand(), fleetCommand(), fleetHubCommand(), venueCommand())
 }

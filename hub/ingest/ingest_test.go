@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -209,5 +210,26 @@ func TestClockThatIsADayOffIsMeasuredAndChangesNothing(t *testing.T) {
 		if len(all) != 1 || all[0].Offset != 24*time.Hour {
 			t.Errorf("%+v", all)
 		}
+	})
+}
+
+// What is held is told one by one, of every journal of a scope and of no other.
+func TestEveryHeldEventIsToldOnce(t *testing.T) {
+	on(t, func(t *testing.T, h *hub) {
+		var want []Held
+		for i, name := range []string{"gate-1", "gate-2"} {
+			c := newChain(name, byte(i+1))
+			c.fill(3 + i)
+			c.all(t, h)
+			for n := range c.events {
+				want = append(want, Held{name, c.id, uint64(n + 1), c.hashes[n+1]})
+			}
+		}
+		var got []Held
+		must(t, h.Store.Held(t.Context(), hall, func(e Held) error { got = append(got, e); return nil }))
+		if !slices.Equal(got, want) {
+			t.Errorf("held %v, want %v", got, want)
+		}
+		must(t, h.Store.Held(t.Context(), "elsewhere", func(e Held) error { t.Errorf("another scope has %v", e); return nil }))
 	})
 }
