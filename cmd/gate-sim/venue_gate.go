@@ -87,7 +87,7 @@ func (v *venueRun) newVenueGate(ctx context.Context, i int, dir string, list []b
 	}
 	g.claimer, err = claimer.Open(claimer.Config{
 		Path: filepath.Join(dir, "claims.db"), Scope: world.Scope, Terminal: name, Bucket: g.link.Subjects.Bucket,
-		JetStream: js, Journal: g.site.Journal.Reader, Report: func(error) {},
+		JetStream: js, Connected: g.link.Connected, Journal: g.site.Journal.Reader, Report: func(error) {},
 	})
 	if err != nil {
 		return g, err
