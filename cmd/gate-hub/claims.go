@@ -148,6 +148,8 @@ func (s *site) rebuildClaims(ctx context.Context, events *ingest.Store, scope st
 	if err != nil {
 		return rebuilt{}, err
 	}
+	s.buckets.Lock()
+	defer s.buckets.Unlock()
 	n, err := claims.Rebuild(ctx, js, bucket(scope), scope, s.NATS.Replicas, recordsOf(events.Told(ctx, scope)))
 	return rebuilt{scope, n}, err
 }
@@ -191,20 +193,23 @@ func recordsOf(told iter.Seq2[ingest.Told, error]) iter.Seq2[claims.Record, erro
 func (s *site) keepBuckets(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
-	made, said := make(map[string]bool), make(map[string]string)
+	said := make(map[string]string)
 	for {
-		scopes, err := s.scopes() // publishAll tells what is wrong with them
+		scopes, _ := s.scopes() // publishAll tells what is wrong with the others
 		for _, scope := range scopes {
-			if made[scope] || err != nil {
-				continue
+			word := "kept"
+			err := s.makeBucket(ctx, scope) // also of one that is there: a venue's server may be set up anew
+			if err != nil {
+				word = err.Error()
 			}
-			if err := s.makeBucket(ctx, scope); err == nil {
-				made[scope] = true
+			switch {
+			case ctx.Err() != nil || said[scope] == word:
+			case err == nil:
 				log.Info("claims are kept", "scope", scope, "bucket", bucket(scope))
-			} else if ctx.Err() == nil && said[scope] != err.Error() {
-				said[scope] = err.Error()
+			default:
 				log.Error("gates of the scope cannot claim entries", "scope", scope, "error", err)
 			}
+			said[scope] = word
 		}
 		select {
 		case <-tick.C:
@@ -219,6 +224,8 @@ func (s *site) makeBucket(ctx context.Context, scope string) error {
 	if err != nil {
 		return err
 	}
+	s.buckets.Lock()
+	defer s.buckets.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return claims.MakeBucket(ctx, js, bucket(scope), s.NATS.Replicas)

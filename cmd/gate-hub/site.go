@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"os"
@@ -40,6 +41,8 @@ type site struct {
 	registry *registry.Registry
 	keys     *keystore.Store
 	bus      *bus.Bus // nil: none, or the hub does not serve
+
+	buckets sync.Mutex // of who makes one
 }
 
 // openSite opens the hub of --config.

@@ -292,7 +292,7 @@ var rules = []rule{
 		who:    []string{"./..."},
 		except: []string{"./terminal/journal", "./whitelist/listdb", "./hub/registry", "./hub/ingest", "./sync/claims/claimer"},
 		direct: sqlite,
-		why:    "four packages hold durable state, each with a file or a database that is its own",
+		why:    "five packages hold durable state, each with a file or a database that is its own",
 	},
 	{
 		who:    []string{"./terminal/journal", "./whitelist/listdb", "./sync/claims/claimer"},
