@@ -190,7 +190,7 @@ func (c *config) explain(ctx context.Context, l laneConfig, about subject, clock
 	}
 	e = explanation{
 		At: clock.UTC(), ListEpoch: list.Epoch, ListSeq: list.Seq, CardID: view.CardID(about.head).String(),
-		Method: string(method), HolderCheck: f.HolderCheck,
+		Method: string(method), HolderCheck: f.HolderCheck, shared: c.Hub.Connect,
 	}
 	if h := about.certificate; h != nil {
 		expired := cardauth.CheckValidity(*h, f.Instant)

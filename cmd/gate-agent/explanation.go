@@ -31,6 +31,8 @@ type explanation struct {
 	Others      []explainedRefusal   `json:"others,omitempty"`
 	Used        *explainedUse        `json:"used,omitempty"`
 	Problem     string               `json:"problem,omitempty"`
+
+	shared bool // other gates may have let in by the ticket
 }
 
 // An explainedStep is one check.
@@ -76,9 +78,12 @@ func (e *explanation) rule(r terminal.Ruling) {
 }
 
 // assumptions are what a real tap would find out, and explain cannot.
-func (e *explanation) assumptions() []words.Text {
+func (e *explanation) assumptions() (all []words.Text) {
+	if e.shared {
+		all = append(all, words.Text{EN: "the ticket was used at no other gate: the venue is not asked", JA: "ほかのゲートでは使われていないものとします（会場には問い合わせません）。"})
+	}
 	if e.Method == string(terminal.ByOrder) {
-		return []words.Text{{EN: "a supervisor vouches for the person, as gate-agent admit has it", JA: "責任者が本人を確認し、gate-agent admit を使うものとします。"}}
+		return append(all, words.Text{EN: "a supervisor vouches for the person, as gate-agent admit has it", JA: "責任者が本人を確認し、gate-agent admit を使うものとします。"})
 	}
 	who := words.Text{EN: "nobody compares person and card, unless the ticket or the list asks for it", JA: "本人とカードの照合は、チケットや名簿が求めないかぎり、行いません。"}
 	switch e.HolderCheck {
@@ -88,7 +93,7 @@ func (e *explanation) assumptions() []words.Text {
 	default:
 		who = words.Text{EN: "staff compares person and card after this", JA: "このあと係員が本人とカードを照合します。"}
 	}
-	return []words.Text{{EN: "the card proves itself; a copy would be denied as auth_failed", JA: "カードは真正なものとします。複製なら auth_failed で拒否されます。"}, who}
+	return append(all, words.Text{EN: "the card proves itself; a copy would be denied as auth_failed", JA: "カードは真正なものとします。複製なら auth_failed で拒否されます。"}, who)
 }
 
 // checks are the names of steps in Japanese.
