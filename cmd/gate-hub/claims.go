@@ -193,23 +193,20 @@ func recordsOf(told iter.Seq2[ingest.Told, error]) iter.Seq2[claims.Record, erro
 func (s *site) keepBuckets(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(s.Serve.Poll.Duration)
 	defer tick.Stop()
-	said := make(map[string]string)
+	made, said := make(map[string]bool), make(map[string]string)
 	for {
 		scopes, _ := s.scopes() // publishAll tells what is wrong with the others
 		for _, scope := range scopes {
-			word := "kept"
-			err := s.makeBucket(ctx, scope) // also of one that is there: a venue's server may be set up anew
-			if err != nil {
-				word = err.Error()
+			if made[scope] { // one that is lost later is not made again, empty, behind the gates' backs
+				continue
 			}
-			switch {
-			case ctx.Err() != nil || said[scope] == word:
-			case err == nil:
+			if err := s.makeBucket(ctx, scope); err == nil {
+				made[scope] = true
 				log.Info("claims are kept", "scope", scope, "bucket", bucket(scope))
-			default:
+			} else if ctx.Err() == nil && said[scope] != err.Error() {
+				said[scope] = err.Error()
 				log.Error("gates of the scope cannot claim entries", "scope", scope, "error", err)
 			}
-			said[scope] = word
 		}
 		select {
 		case <-tick.C:
