@@ -23,6 +23,7 @@ type hubLink struct {
 	conn   atomic.Pointer[link.Conn]
 	upload atomic.Pointer[uploading]
 	claims *claiming     // nil in a shelter
+	moved  bool          // to a scope that it is not enrolled in: nobody takes its events in
 	wake   chan struct{} // a poke came
 	health func() link.Health
 }
@@ -40,6 +41,10 @@ func (l *hubLink) open(ctx context.Context, c *config, log *slog.Logger, record 
 		return err
 	}
 	hub := c.enrolled.Hub
+	if l.moved = hub.Scope != c.Scope; l.moved {
+		log.Warn("not connected: the terminal is enrolled in another scope; all events are kept here", "scope", c.Scope, "enrolled", hub.Scope, "next", "enrol with a token of its scope")
+		return nil
+	}
 	conn, err := link.Open(link.Config{
 		Scope: hub.Scope, Terminal: hub.Terminal, Servers: hub.NATS,
 		Key: c.enrolled.Certificate.PublicKey, Certificate: credential.ForTLS,

@@ -46,6 +46,9 @@ func (u *uploading) acknowledged() uint64 { return u.Acknowledged(u.id) }
 // mayDelete says up to which event retention may delete: where a hub takes them in, those
 // that it holds, and that the log of the venue was told of.
 func (l *hubLink) mayDelete(ctx context.Context) uint64 {
+	if l.moved {
+		return 0
+	}
 	most := journal.Everything
 	if u := l.upload.Load(); u != nil {
 		most = u.acknowledged()
