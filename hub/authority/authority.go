@@ -125,6 +125,16 @@ func (a Authority) issueServer(hosts []string, at time.Time) (certificate, key [
 	if len(hosts) == 0 {
 		return nil, nil, errors.New("it is reached by no name")
 	}
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: hosts[0]},
+		NotBefore: at.Add(-backdated), NotAfter: at.Add(serverLasts),
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	return a.issueTo(template, hosts)
+}
+
+// issueTo issues a certificate for these names and addresses, and makes its key.
+func (a Authority) issueTo(template *x509.Certificate, hosts []string) (certificate, key []byte, err error) {
 	pair, err := tls.X509KeyPair(a.root, a.key)
 	if err != nil {
 		return nil, nil, err
@@ -132,11 +142,6 @@ func (a Authority) issueServer(hosts []string, at time.Time) (certificate, key [
 	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: hosts[0]},
-		NotBefore: at.Add(-backdated), NotAfter: at.Add(serverLasts),
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {

@@ -1,14 +1,9 @@
 package authority
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"net"
 	"time"
 )
 
@@ -27,28 +22,13 @@ func (a Authority) Node(name string, hosts []string, at time.Time) (certificate,
 }
 
 func (a Authority) node(name string, hosts []string, at time.Time) (certificate, key []byte, err error) {
-	pair, err := tls.X509KeyPair(a.root, a.key)
-	if err != nil {
-		return nil, nil, err
-	}
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
 		NotBefore: at.Add(-backdated), NotAfter: at.Add(nodeLasts), BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
-	}
 	if len(hosts) > 0 {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	return issue(template, pair.Leaf, own, pair.PrivateKey)
+	return a.issueTo(template, hosts)
 }

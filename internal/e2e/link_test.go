@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,14 +45,7 @@ func (h *hub) heard() map[string]any {
 // nothing up, and a terminal that is retired is cut off.
 func TestTerminalIsConnectedLive(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nats := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nats := anAddress(t)
 	h, r := newHub(t), newReaders(t)
 	h.edit("hub.toml", "[nats]\nlisten = \"127.0.0.1:0\"", fmt.Sprintf("[nats]\nlisten = %q", nats))
 	h.serve()

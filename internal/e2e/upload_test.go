@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"syscall"
 	"testing"
 
@@ -34,14 +33,7 @@ func (h *hub) reported() (r struct {
 // has each event once, and says when the doors can open.
 func TestWhatTheGateRecordsIsAtTheHub(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nats := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nats := anAddress(t)
 	h, r := newHub(t), newReaders(t)
 	h.must("ticket", "import", h.write(h.beside("tickets.csv"), crowd(1)))
 	h.edit("hub.toml", "[nats]\nlisten = \"127.0.0.1:0\"", fmt.Sprintf("[nats]\nlisten = %q", nats))

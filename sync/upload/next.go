@@ -2,9 +2,7 @@ package upload
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/gate-agent/gate-agent/crypto/sign1"
 	"github.com/gate-agent/gate-agent/internal/smallfile"
@@ -73,13 +71,3 @@ func readAck(keys sign1.Keys, file string) (Ack, error) {
 // keepAck has an acknowledgement outlast a power cut before anything is deleted
 // because of it.
 func keepAck(file string, message []byte) error { return wholefile.Replace(file, message) }
-
-// ReadAck reads the file of an Uploader, for who only looks. The error is
-// fs.ErrNotExist when nothing was acknowledged yet.
-func ReadAck(keys sign1.Keys, file string) (Ack, error) {
-	a, err := readAck(keys, file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("what the hub has acknowledged, %s: %w", file, err)
-	}
-	return a, err
-}

@@ -282,22 +282,17 @@ func (s *store) reservations(ctx context.Context, token string) (map[string]uint
 }
 
 // A claim is an entry of this terminal in a log.
-type claim struct {
-	token, id string
-	n         uint64
-}
+type claim struct{ token, id string }
 
 // loose are the claims that nothing in the journal is known of, as far as the follower
 // has come.
 func (s *store) loose(ctx context.Context) (loose []claim, err error) {
 	err = each(ctx, s.r, func(scan func(...any) error) error {
 		var c claim
-		var n int64
-		err := scan(&c.token, &c.id, &n)
-		c.n = uint64(n)
+		err := scan(&c.token, &c.id)
 		loose = append(loose, c)
 		return err
-	}, `SELECT token, mine, n FROM records r WHERE mine IS NOT NULL
+	}, `SELECT token, mine FROM records r WHERE mine IS NOT NULL
 		AND NOT EXISTS (SELECT 1 FROM own WHERE own.token = r.token AND own.id = r.mine)`)
 	return loose, err
 }
